@@ -1,0 +1,247 @@
+"""The five interfaces of the SDK. Reading this file is understanding it.
+
+A voice assistant is five slots on a wire::
+
+    audio ──▶ SpeechTokenizer ──units──▶ ┌─────────┐ ──units──▶ Vocoder ──▶ audio
+    image ──▶ VisionEncoder ──features─▶ │ LLMCore │              ▲
+    text ──────────────────────────────▶ └─────────┘ ──style──▶ StyleModule
+
+Rules that hold for every component (the conformance kit in `emova_sdk.testing` checks them):
+
+* The constructor is cheap: it validates its options and reads at most a small config file, so that the facts (spaces,
+  rates) are known and the fit of all slots can be checked before any weights are loaded. `load` brings in the weights;
+  every method that needs them calls it.
+* A batch is a list, and its items do not influence each other. Nothing at the boundary is padded.
+* A stream is a `Stream`: however the input is cut into chunks, the outputs together are those of the whole.
+* Components are synchronous and may be called from several threads. Streams and generators belong to one caller.
+* Closing a generator cancels the work. `close` frees what `load` took; a component may be loaded again.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, NamedTuple, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emova_sdk.components.graph import Graph
+from emova_sdk.errors import BackendError, InputError
+from emova_sdk.types import (
+    Audio,
+    Image,
+    LLMEvent,
+    Message,
+    PerceivedStyle,
+    SpeechChunk,
+    SpeechUnits,
+    Style,
+    ToolSpec,
+    VisionFeatures,
+)
+
+Task = Literal["chat", "transcribe", "speak"]
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class Space(NamedTuple):
+    """What an id or a vector means. Two components fit when their spaces are equal.
+
+    Attributes:
+        name: E.g. ``emova-fsq-8888``.
+        size: Number of ids, or dimensions of a vector.
+    """
+
+    name: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.name}[{self.size}]"
+
+
+class Stream(ABC, Generic[In, Out]):
+    """State between chunks. Used by one caller; spent after `finish`."""
+
+    @abstractmethod
+    def push(self, chunk: In) -> list[Out]:
+        """Take the next chunk; return what is ready, in order, possibly nothing."""
+
+    @abstractmethod
+    def finish(self) -> list[Out]:
+        """Return the rest."""
+
+
+class CollectingStream(Stream[In, Out]):
+    """The stream of a model that needs the whole input: collects the chunks and works in `finish`."""
+
+    def __init__(self, work: Callable[[list[In]], list[Out]]) -> None:
+        self._work = work
+        self._chunks: list[In] = []
+
+    def push(self, chunk: In) -> list[Out]:
+        self._chunks.append(chunk)
+        return []
+
+    def finish(self) -> list[Out]:
+        return self._work(self._chunks)
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How an `LLMCore` writes.
+
+    Attributes:
+        max_tokens: Most tokens written.
+        temperature: 0 takes the likeliest token; above 0 samples.
+        top_p: Smallest probability mass sampled from, in (0, 1].
+        seed: Makes sampling repeatable.
+    """
+
+    max_tokens: int = 1024
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise InputError(f"`{self}` is out of range", "max_tokens >= 1, temperature >= 0, 0 < top_p <= 1")
+
+
+class Component(ABC):  # noqa: B024 - the slots below declare what is abstract
+    """A model in one of the five slots."""
+
+    def load(self) -> None:  # noqa: B027 - a component without weights has nothing to do
+        """Bring the weights into memory. Safe to call again and from several threads.
+
+        Raises:
+            LoadError: If a file is missing, broken or does not match.
+        """
+
+    def close(self) -> None:  # noqa: B027
+        """Free what `load` took. Safe to call again."""
+
+    def graphs(self) -> list[Graph]:
+        """What exporters can export: empty when nothing can be."""
+        return []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class VisionEncoder(Component):
+    """Pictures to features a language model can read."""
+
+    features: Space
+
+    @abstractmethod
+    def encode(self, images: Sequence[Image]) -> list[VisionFeatures]:
+        """Encode each picture; ``embeddings`` has ``features.size`` columns."""
+
+
+class SpeechTokenizer(Component):
+    """Speech to discrete units that carry what is said, and as little as possible of how."""
+
+    units: Space
+    sample_rate: int
+    """Rate it reads, in Hz. Other rates are refused: resampling is the pipeline's business."""
+    unit_rate: float
+    """Units per second before repeats are collapsed."""
+
+    @abstractmethod
+    def encode(self, clips: Sequence[Audio]) -> list[SpeechUnits]:
+        """Encode each clip.
+
+        Raises:
+            InputError: If a clip has another rate than `sample_rate`.
+        """
+
+    def stream(self) -> Stream[Audio, SpeechUnits]:
+        """Encode sound as it comes in. Without an override the whole is encoded in ``finish``."""
+        return CollectingStream(lambda clips: self.encode([Audio.concat(clips, sample_rate=self.sample_rate)]))
+
+
+class LLMCore(Component):
+    """Reads text, units and features; writes text, styles, units and tool calls."""
+
+    units: Space | None
+    """Units it reads and writes, or None for a model of text alone."""
+    vision: Space | None
+    """Features it reads, or None for a model that sees nothing."""
+    tools: bool
+    """Whether it can call tools."""
+
+    @abstractmethod
+    def generate(
+        self,
+        messages: Sequence[Message],
+        *,
+        task: Task = "chat",
+        style: Style | None = None,
+        tools: Sequence[ToolSpec] = (),
+        options: GenerationOptions = GenerationOptions(),
+    ) -> Generator[LLMEvent, None, None]:
+        """Answer the last message, as events while they are written; closing the generator stops the work.
+
+        Args:
+            messages: The conversation so far; sounds as `SpeechUnits`, pictures as `VisionFeatures`.
+            task: ``chat`` answers; ``transcribe`` writes down the last message's units (`Transcript`);
+                ``speak`` says the last message's text (`UnitsDelta`).
+            style: How to speak; None leaves emotion and pitch to the model.
+            tools: What it may call.
+            options: Length and sampling.
+        """
+
+
+class StyleModule(Component):
+    """Styles to vectors a vocoder follows, and, where it can, sound to the style that is heard in it."""
+
+    style: Space
+    choices: Mapping[str, tuple[str, ...]]
+    """Values it can speak for each axis: ``speaker``, ``emotion``, ``pitch``, ``speed``."""
+    perceives: bool = False
+    """Whether `perceive` works."""
+
+    @abstractmethod
+    def embed(self, styles: Sequence[Style]) -> NDArray[np.float32]:
+        """Return one vector for each style, float32 (styles, ``style.size``); `InputError` for a value not in `choices`."""
+
+    def perceive(self, clips: Sequence[Audio]) -> list[PerceivedStyle]:  # noqa: ARG002
+        """Tell how each clip, of any rate, is spoken.
+
+        Raises:
+            BackendError: If this module does not perceive.
+        """
+        raise BackendError(f"`{type(self).__name__}` does not perceive styles", "use a style module with `perceives = True`")
+
+
+class Vocoder(Component):
+    """Units and a style to speech."""
+
+    units: Space
+    style: Space
+    sample_rate: int
+    """Rate it speaks at, in Hz."""
+
+    @abstractmethod
+    def synthesize(self, units: Sequence[SpeechUnits], styles: NDArray[np.float32]) -> list[Audio]:
+        """Speak each sequence in the style of its row, ``styles`` being float32 of shape (sequences, ``style.size``)."""
+
+    @abstractmethod
+    def stream(self, style: NDArray[np.float32]) -> Stream[SpeechUnits, SpeechChunk]:
+        """Speak units as they come in one style, float32 of shape (``style.size``,); the chunks together are the whole."""
+
+
+# the name used in config files, entry points and arguments, and its interface
+SLOTS: dict[str, type[Component]] = {
+    "vision_encoder": VisionEncoder,
+    "speech_tokenizer": SpeechTokenizer,
+    "llm_core": LLMCore,
+    "style_module": StyleModule,
+    "vocoder": Vocoder,
+}

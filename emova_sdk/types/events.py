@@ -1,0 +1,132 @@
+"""Events: what an answer is made of while it is written, and the tools a model may call."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, cast
+
+from emova_sdk.errors import InputError
+from emova_sdk.types.signals import Audio, SpeechUnits
+from emova_sdk.types.style import PerceivedStyle, Style
+
+
+def json_object(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep only what JSON can hold, now rather than when the history is saved."""
+    try:
+        return cast("dict[str, Any]", json.loads(json.dumps(dict(value), allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"a value cannot be kept as JSON: {error}", "use strings, finite numbers, lists and dicts") from error
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What the user said. ``confidence`` is in [0, 1], or None where the component gives none."""
+
+    kind: ClassVar[str] = "transcript"
+    text: str
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class UserStyle:
+    """How the user said it."""
+
+    kind: ClassVar[str] = "user_style"
+    perceived: PerceivedStyle
+
+
+@dataclass(frozen=True)
+class StyleChosen:
+    """How the answer is spoken: ``requested`` by the caller or the model, ``style`` as the vocoder can apply it."""
+
+    kind: ClassVar[str] = "style_chosen"
+    style: Style
+    requested: Style | None = None
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """The next piece of the answer's text."""
+
+    kind: ClassVar[str] = "text_delta"
+    text: str
+
+
+@dataclass(frozen=True)
+class UnitsDelta:
+    """The next units of the answer's speech; from an LLM core to the vocoder, not seen by callers of a session."""
+
+    kind: ClassVar[str] = "units_delta"
+    units: SpeechUnits
+
+
+@dataclass(frozen=True)
+class AudioDelta:
+    """The next piece of the answer's sound; ``units`` of the answer's units are complete with it."""
+
+    kind: ClassVar[str] = "audio_delta"
+    audio: Audio
+    units: int = 0
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """The model asks for a tool: ``arguments`` is a JSON object."""
+
+    kind: ClassVar[str] = "tool_call"
+    id: str
+    name: str
+    arguments: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arguments", json_object(self.arguments))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return {"id": self.id, "name": self.name, "arguments": dict(self.arguments)}
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """What a tool answered to the call ``id``; ``failed`` when ``content`` is an error message."""
+
+    kind: ClassVar[str] = "tool_result"
+    id: str
+    name: str
+    content: str
+    failed: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return {"id": self.id, "name": self.name, "content": self.content, "failed": self.failed}
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Facts for the turn's record that no other event carries, e.g. ``{"speech_path": "text_to_units"}``."""
+
+    kind: ClassVar[str] = "metadata"
+    values: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", json_object(self.values))
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """A tool as a model sees it: ``parameters`` is the JSON Schema of its arguments object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", self.name):
+            raise InputError(f"tool name `{self.name}` is not of letters, digits, _ and -", "rename the tool")
+
+
+LLMEvent = Transcript | UserStyle | StyleChosen | TextDelta | UnitsDelta | ToolCall | Metadata
+Event = Transcript | UserStyle | StyleChosen | TextDelta | AudioDelta | ToolCall | ToolResult

@@ -1,0 +1,294 @@
+"""Signals: sound, pictures, speech units and vision features."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emova_sdk import audio as sound
+from emova_sdk.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Audio:
+    """A mono sound.
+
+    Attributes:
+        samples: float32 of shape (samples,), nominally in [-1, 1]; may be empty.
+        sample_rate: In Hz, 1,000 to 384,000.
+
+    Raises:
+        InputError: If dtype, shape, range or rate is wrong, or a sample is NaN or infinite.
+    """
+
+    samples: NDArray[np.float32]
+    sample_rate: int
+
+    def __post_init__(self) -> None:
+        samples = self.samples
+        if not isinstance(samples, np.ndarray) or samples.dtype != np.float32:
+            found = getattr(samples, "dtype", type(samples).__name__)
+            raise InputError(f"audio samples are {found}, not a float32 array", "convert int16 with `Audio.from_pcm16`")
+        if samples.ndim != 1:
+            raise InputError(f"audio has shape {samples.shape}, not (samples,)", "average the channels first")
+        if not isinstance(self.sample_rate, int) or not 1_000 <= self.sample_rate <= 384_000:
+            raise InputError(f"sample rate `{self.sample_rate}` is not an integer of 1000 to 384000 Hz", "pass the rate in Hz")
+        peak = float(np.max(np.abs(samples))) if len(samples) else 0.0
+        if not np.isfinite(peak):
+            raise InputError("audio holds NaN or infinite samples", "replace them before making an `Audio`")
+        if peak > 32.0:
+            raise InputError(f"audio peaks at {peak:.0f}, far outside [-1, 1]", "divide integer samples by 32768")
+
+    @classmethod
+    def open(cls, source: str | Path | bytes, *, max_duration_s: float | None = None) -> Audio:
+        """Read a WAV, FLAC, OGG or MP3 file, several channels averaged to one.
+
+        Raises:
+            InputError: If it is missing, empty, truncated, longer than ``max_duration_s`` or not a sound file.
+        """
+        return cls(*sound.read(source, max_duration_s=max_duration_s))
+
+    @classmethod
+    def from_pcm16(cls, pcm: bytes | NDArray[np.int16], sample_rate: int) -> Audio:
+        """Make an `Audio` of little-endian 16-bit samples."""
+        return cls(sound.decode_pcm16(pcm), sample_rate)
+
+    @classmethod
+    def silence(cls, duration_s: float, sample_rate: int) -> Audio:
+        """Return ``duration_s`` seconds of zeros."""
+        return cls(np.zeros(round(duration_s * sample_rate), np.float32), sample_rate)
+
+    @classmethod
+    def concat(cls, parts: list[Audio], *, sample_rate: int | None = None) -> Audio:
+        """Join sounds of one rate end to end; ``sample_rate`` is needed only when ``parts`` may be empty.
+
+        Raises:
+            InputError: If the rates differ, or there is nothing to join and no rate is given.
+        """
+        rates = {part.sample_rate for part in parts} | ({sample_rate} if sample_rate else set())
+        if len(rates) != 1:
+            raise InputError(f"cannot join sounds of the rates {sorted(rates)}", "resample them to one rate first")
+        joined = np.concatenate([part.samples for part in parts]) if parts else np.zeros(0, np.float32)
+        return cls(joined, rates.pop())
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return len(self.samples) / self.sample_rate
+
+    def save(self, path: str | Path) -> Path:
+        """Write a PCM16 ``.wav`` or ``.flac`` file (temporary name first, then renamed) and return its path."""
+        sound.write(path, self.samples, self.sample_rate)
+        return Path(path)
+
+    def to_pcm16(self) -> bytes:
+        """Return little-endian 16-bit samples."""
+        return sound.encode_pcm16(self.samples).astype("<i2").tobytes()
+
+    def resample(self, sample_rate: int) -> Audio:
+        """Return the sound at another rate (Hz), band-limited."""
+        return (
+            self
+            if sample_rate == self.sample_rate
+            else Audio(sound.resample(self.samples, self.sample_rate, sample_rate), sample_rate)
+        )
+
+    def cut(self, start_s: float, end_s: float) -> Audio:
+        """Return the part between two times in seconds."""
+        begin, end = (max(0, round(t * self.sample_rate)) for t in (start_s, end_s))
+        return Audio(self.samples[begin:end], self.sample_rate)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Audio) and self.sample_rate == other.sample_rate and np.array_equal(self.samples, other.samples)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Audio({self.duration_s:.2f} s, {self.sample_rate} Hz)"
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A picture.
+
+    Attributes:
+        pixels: uint8 of shape (height, width, 3), RGB.
+    """
+
+    pixels: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        pixels = self.pixels
+        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+            found = getattr(pixels, "dtype", type(pixels).__name__)
+            raise InputError(f"image pixels are {found}, not a uint8 array", "scale to 0..255 and convert to uint8")
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+            raise InputError(f"image has shape {pixels.shape}, not (height, width, 3)", "convert it to RGB")
+
+    @classmethod
+    def open(cls, source: str | Path | bytes, *, max_pixels: int = 64_000_000, min_side: int = 2) -> Image:
+        """Read a PNG, JPEG, WebP, GIF or BMP file as RGB, turned upright by its EXIF orientation.
+
+        Args:
+            source: A path, or the bytes of a file.
+            max_pixels: Most pixels accepted (width x height); checked before the picture is decoded.
+            min_side: Shortest side accepted, in pixels.
+
+        Raises:
+            InputError: If it is missing, empty, truncated, too small, too large or not a picture.
+        """
+        pixels = _read_picture(source, max_pixels=max_pixels, min_side=min_side)
+        return cls(pixels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    def save(self, path: str | Path) -> Path:
+        """Write a PNG file (temporary name first, then renamed) and return its path."""
+        from PIL import Image as Pillow
+
+        picture = Pillow.fromarray(self.pixels)
+        sound.write_atomically(path, lambda file: picture.save(file, format="PNG"))
+        return Path(path)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Image) and np.array_equal(self.pixels, other.pixels)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Image({self.size[0]}x{self.size[1]})"
+
+
+def _read_picture(source: str | Path | bytes, *, max_pixels: int, min_side: int) -> NDArray[np.uint8]:
+    import io
+    import warnings
+
+    from PIL import Image as Pillow
+    from PIL import ImageOps, UnidentifiedImageError
+
+    name = "the given image data" if isinstance(source, bytes) else f"`{source}`"
+    if isinstance(source, str | Path) and not Path(source).is_file():
+        raise InputError(f"{name} is not a file", "check the path of the image")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)  # our own limit is checked below
+            picture = Pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        with picture:
+            width, height = picture.size
+            if width * height > max_pixels:
+                raise InputError(
+                    f"{name} has {width}x{height} pixels, and the limit is {max_pixels} in all",
+                    "shrink it, or raise `max_image_pixels` in the config's [limits] table",
+                )
+            if min(width, height) < min_side:
+                raise InputError(
+                    f"{name} has {width}x{height} pixels, too few to see anything",
+                    f"use at least {min_side}x{min_side}",
+                )
+            upright = ImageOps.exif_transpose(picture)
+            return np.asarray(upright.convert("RGB"), dtype=np.uint8)
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name} is not a picture that can be read", "use PNG, JPEG, WebP, GIF or BMP") from error
+    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name} cannot be read as a picture: {error}", "the file may be truncated: copy it again") from error
+
+
+_UNIT = re.compile(r"<\|speech_(\d{1,9})\|>")
+
+
+@dataclass(frozen=True, eq=False)
+class SpeechUnits:
+    """Discrete speech units: int64 ``ids`` of shape (units,), none negative; what an id means is a matter of the `Space`."""
+
+    ids: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        ids = self.ids
+        if not isinstance(ids, np.ndarray) or ids.dtype != np.int64 or ids.ndim != 1:
+            raise InputError("unit ids are not an int64 array of shape (units,)", "use `SpeechUnits.of([...])`")
+        if len(ids) and int(ids.min()) < 0:
+            raise InputError(f"unit id `{int(ids.min())}` is negative", "unit ids count from 0")
+
+    @classmethod
+    def of(cls, ids: Any) -> SpeechUnits:
+        """Make units of any sequence of integers."""
+        return cls(np.asarray(ids, dtype=np.int64).reshape(-1))
+
+    @classmethod
+    def parse(cls, text: str) -> SpeechUnits:
+        """Read ``<|speech_7|><|speech_12|>``; white space between units is allowed.
+
+        Raises:
+            InputError: If anything else stands in the text.
+        """
+        rest = _UNIT.sub("", text).strip()
+        if rest:
+            raise InputError(f"`{rest[:40]}` is not a speech unit", "units look like <|speech_7|><|speech_12|>")
+        return cls.of([int(match) for match in _UNIT.findall(text)])
+
+    def to_text(self) -> str:
+        """Return ``<|speech_7|><|speech_12|>``, the form units have inside a language model's text."""
+        return "".join(f"<|speech_{unit}|>" for unit in self.ids.tolist())
+
+    def reduced(self) -> SpeechUnits:
+        """Return the units with runs of equal ids collapsed to one."""
+        keep = np.ones(len(self.ids), dtype=bool)
+        keep[1:] = self.ids[1:] != self.ids[:-1]
+        return SpeechUnits(self.ids[keep])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SpeechUnits) and np.array_equal(self.ids, other.ids)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"SpeechUnits({len(self)} units)"
+
+
+@dataclass(frozen=True, eq=False)
+class VisionFeatures:
+    """What a picture looks like to a language model.
+
+    Attributes:
+        embeddings: Floats of shape (tokens, dim): a torch tensor, or a NumPy array from a component without torch.
+        grid: Rows and columns of the tokens, before any extra tokens a model adds.
+    """
+
+    embeddings: Any
+    grid: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        shape = tuple(getattr(self.embeddings, "shape", ()))
+        if len(shape) != 2 or 0 in shape:
+            raise InputError(f"vision features have shape {shape}, not (tokens, dim)", "return one matrix for each image")
+
+    def __len__(self) -> int:
+        return int(self.embeddings.shape[0])
+
+
+@dataclass(frozen=True)
+class SpeechChunk:
+    """A piece of speech from a vocoder's stream.
+
+    Attributes:
+        audio: The sound; may be empty.
+        units: How many of the units pushed so far this piece completes, by the vocoder's own durations.
+    """
+
+    audio: Audio
+    units: int

@@ -1,0 +1,117 @@
+"""Style: speaker, emotion, pitch and speed, chosen or perceived."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast, get_args
+
+from emova_sdk.errors import InputError
+
+Emotion = Literal["neutral", "happy", "sad", "angry", "surprised", "disgusted", "fearful"]
+Pitch = Literal["low", "normal", "high"]
+Speed = Literal["slow", "normal", "fast"]
+
+EMOTIONS: tuple[Emotion, ...] = get_args(Emotion)
+PITCHES: tuple[Pitch, ...] = get_args(Pitch)
+SPEEDS: tuple[Speed, ...] = get_args(Speed)
+
+
+def require_one_of(axis: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Refuse a value that is not in a closed list."""
+    if value not in allowed:
+        raise InputError(f"{axis} `{value}` is not one of {', '.join(allowed)}", f"choose the {axis} from that list")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How something is said: complete, chosen or perceived.
+
+    Attributes:
+        speaker: A voice's name; EMOVA's are ``female`` and ``male``.
+        emotion: One of the seven `EMOTIONS`.
+        pitch: ``low``, ``normal`` or ``high``, relative to the voice.
+        speed: ``slow``, ``normal`` or ``fast``.
+    """
+
+    speaker: str = "female"
+    emotion: Emotion = "neutral"
+    pitch: Pitch = "normal"
+    speed: Speed = "normal"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.]*", self.speaker):
+            raise InputError(
+                f"speaker `{self.speaker}` is not a name of letters, digits and dots",
+                "use female, male or a voice's name",
+            )
+        require_one_of("emotion", self.emotion, EMOTIONS)
+        require_one_of("pitch", self.pitch, PITCHES)
+        require_one_of("speed", self.speed, SPEEDS)
+
+    @property
+    def condition(self) -> str:
+        """EMOVA's name of the style: ``gender-female_emotion-happy_speed-normal_pitch-high``."""
+        return f"gender-{self.speaker}_emotion-{self.emotion}_speed-{self.speed}_pitch-{self.pitch}"
+
+    @classmethod
+    def from_condition(cls, condition: str) -> Style:
+        """Read EMOVA's name of a style, the inverse of `condition`.
+
+        Raises:
+            InputError: If the name is not of that form.
+        """
+        match = re.fullmatch(r"gender-([^_]+)_emotion-([^_]+)_speed-([^_]+)_pitch-([^_]+)", condition)
+        if not match:
+            raise InputError(
+                f"`{condition}` is not a style condition",
+                "it looks like gender-female_emotion-sad_speed-normal_pitch-low",
+            )
+        speaker, emotion, speed, pitch = match.groups()
+        return cls(speaker, cast("Emotion", emotion), cast("Pitch", pitch), cast("Speed", speed))
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the four axes as a JSON object."""
+        return {"speaker": self.speaker, "emotion": self.emotion, "pitch": self.pitch, "speed": self.speed}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Style:
+        """Read what `to_dict` wrote; missing axes take their defaults.
+
+        Raises:
+            InputError: If an axis is unknown or has an unknown value.
+        """
+        unknown = set(data) - {"speaker", "emotion", "pitch", "speed"}
+        if unknown:
+            raise InputError(f"`{min(unknown)}` is not an axis of a style", "the axes are speaker, emotion, pitch and speed")
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class PerceivedStyle:
+    """A style that was heard.
+
+    Attributes:
+        style: The most likely value of each axis.
+        scores: Probability in [0, 1] of that value for each axis that was judged, e.g. ``{"emotion": 0.93}``.
+        source: Slot of the component that said so, e.g. ``style_module`` or ``llm_core``.
+    """
+
+    style: Style
+    scores: Mapping[str, float] = field(default_factory=dict[str, float])
+    source: str = "style_module"
+
+    def __post_init__(self) -> None:
+        for axis, score in self.scores.items():
+            if not 0.0 <= score <= 1.0:
+                raise InputError(f"score `{score}` of `{axis}` is not in [0, 1]", "scores are probabilities")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return {"style": self.style.to_dict(), "scores": dict(self.scores), "source": self.source}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PerceivedStyle:
+        """Read what `to_dict` wrote."""
+        return cls(Style.from_dict(data["style"]), {str(k): float(v) for k, v in data["scores"].items()}, str(data["source"]))

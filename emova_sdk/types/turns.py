@@ -1,0 +1,254 @@
+"""Messages a language model reads, and the turns a history keeps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+from uuid import uuid4
+
+from emova_sdk import audio as sound
+from emova_sdk.errors import InputError
+from emova_sdk.types.events import ToolCall, ToolResult, json_object
+from emova_sdk.types.signals import Audio, Image, SpeechUnits, VisionFeatures
+from emova_sdk.types.style import PerceivedStyle, Style, require_one_of
+
+Role = Literal["system", "user", "assistant", "tool"]
+Part = str | Image | Audio | SpeechUnits | VisionFeatures | ToolCall | ToolResult
+
+
+@dataclass(frozen=True)
+class Message:
+    """One entry of what a language model reads.
+
+    Attributes:
+        role: Who speaks.
+        parts: Text, images, audio, units, features, tool calls and results, in order.
+        style: How it was said, as far as known.
+        interrupted: Whether the speaker was cut off (an assistant's message then holds only what was heard).
+    """
+
+    role: Role
+    parts: tuple[Part, ...]
+    style: Style | PerceivedStyle | None = None
+    interrupted: bool = False
+
+    def __post_init__(self) -> None:
+        require_one_of("role", self.role, get_args(Role))
+        for part in self.parts:
+            if not isinstance(part, get_args(Part)):
+                raise InputError(
+                    f"a message cannot hold a {type(part).__name__}",
+                    "use text, Audio, Image, SpeechUnits or VisionFeatures",
+                )
+
+    @property
+    def text(self) -> str:
+        """All text parts, joined by line ends."""
+        return "\n".join(part for part in self.parts if isinstance(part, str))
+
+
+@dataclass(frozen=True)
+class MediaRef:
+    """A sound or picture kept outside a JSON record.
+
+    Attributes:
+        uri: Where it is: a path relative to the record, or any URL; empty when it was not kept.
+        media_type: ``audio/wav`` or ``image/png``.
+        sha256: Of its samples or pixels.
+        duration_s: Length of a sound in seconds, None for a picture.
+    """
+
+    uri: str
+    media_type: str
+    sha256: str
+    duration_s: float | None = None
+
+    @classmethod
+    def of(cls, media: Audio | Image, uri: str = "") -> MediaRef:
+        """Describe a value that is (or is not) kept at ``uri``."""
+        if isinstance(media, Audio):
+            digest = hashlib.sha256(media.samples.tobytes() + str(media.sample_rate).encode())
+            return cls(uri, "audio/wav", digest.hexdigest(), media.duration_s)
+        digest = hashlib.sha256(media.pixels.tobytes() + str(media.pixels.shape).encode())
+        return cls(uri, "image/png", digest.hexdigest())
+
+    @classmethod
+    def save(cls, media: Audio | Image, folder: str | Path) -> MediaRef:
+        """Keep a value in ``folder`` without loss (float32 WAV, PNG), named by its content, and refer to it."""
+        ref = cls.of(media)
+        path = Path(folder) / f"{ref.sha256[:32]}{'.wav' if isinstance(media, Audio) else '.png'}"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(media, Audio):
+                sound.write(path, media.samples, media.sample_rate, float32=True)
+            else:
+                media.save(path)
+        return cls(path.name, ref.media_type, ref.sha256, ref.duration_s)
+
+    def load(self, folder: str | Path) -> Audio | Image:
+        """Read the value back.
+
+        Raises:
+            InputError: If it was not kept, is gone, lies outside ``folder`` or is not what it was.
+        """
+        path = (Path(folder) / self.uri).resolve()
+        if not self.uri or not path.is_relative_to(Path(folder).resolve()):
+            raise InputError(
+                f"media `{self.uri or self.sha256[:12]}` was not kept in `{folder}`",
+                "save sessions with a media folder",
+            )
+        media = Audio.open(path) if self.media_type.startswith("audio/") else Image.open(path, max_pixels=1 << 31, min_side=1)
+        if MediaRef.of(media).sha256 != self.sha256:
+            raise InputError(f"`{path.name}` is not what was saved: its content has changed", "restore the file from a copy")
+        return media
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return {"uri": self.uri, "media_type": self.media_type, "sha256": self.sha256, "duration_s": self.duration_s}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> MediaRef:
+        """Read what `to_dict` wrote."""
+        return cls(str(data["uri"]), str(data["media_type"]), str(data["sha256"]), data.get("duration_s"))
+
+
+@dataclass(frozen=True)
+class Timings:
+    """How long an answer took, in seconds from the end of the user's input; None where it did not happen.
+
+    Attributes:
+        understood_s: Until the input was encoded and the language model began.
+        first_token_s: Until the first text or unit.
+        first_audio_s: Until the first sound.
+        total_s: Until the end.
+        audio_s: Length of the sound that was made.
+    """
+
+    understood_s: float | None = None
+    first_token_s: float | None = None
+    first_audio_s: float | None = None
+    total_s: float | None = None
+    audio_s: float = 0.0
+
+    @property
+    def real_time_factor(self) -> float | None:
+        """Seconds of work for each second of sound made, or None without sound."""
+        return self.total_s / self.audio_s if self.total_s is not None and self.audio_s else None
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return a JSON object, the real-time factor included."""
+        return {
+            "understood_s": self.understood_s,
+            "first_token_s": self.first_token_s,
+            "first_audio_s": self.first_audio_s,
+            "total_s": self.total_s,
+            "audio_s": self.audio_s,
+            "real_time_factor": self.real_time_factor,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Timings:
+        """Read what `to_dict` wrote."""
+        return cls(**{key: data[key] for key in ("understood_s", "first_token_s", "first_audio_s", "total_s", "audio_s")})
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one side said, once: an entry of a session's history.
+
+    Attributes:
+        role: ``user`` or ``assistant``.
+        text: What was said (a user's transcript, an assistant's whole intended text).
+        style: Style the answer was spoken in (an assistant's turn).
+        requested_style: Style that was asked for, where the vocoder had to fall back from it or not.
+        perceived: Style that was heard (a user's turn).
+        audio: The sound, or a reference to it.
+        images: The pictures, or references to them.
+        tool_calls: Tools asked for on the way, each followed in ``tool_results`` by what it answered.
+        tool_results: See ``tool_calls``.
+        interrupted: Whether the answer was cut off.
+        heard_text: What of ``text`` had been heard when it was cut off; equal to ``text`` otherwise.
+        timings: How long it took (an assistant's turn).
+        metadata: Facts a component wished to record; a JSON object.
+        id: Unique name of the turn.
+    """
+
+    role: Literal["user", "assistant"]
+    text: str
+    style: Style | None = None
+    requested_style: Style | None = None
+    perceived: PerceivedStyle | None = None
+    audio: Audio | MediaRef | None = None
+    images: tuple[Image | MediaRef, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_results: tuple[ToolResult, ...] = ()
+    interrupted: bool = False
+    heard_text: str | None = None
+    timings: Timings | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    id: str = field(default_factory=lambda: uuid4().hex)
+
+    def __post_init__(self) -> None:
+        require_one_of("role", self.role, ("user", "assistant"))
+        object.__setattr__(self, "metadata", json_object(self.metadata))
+        if self.heard_text is None:
+            object.__setattr__(self, "heard_text", self.text)
+
+    def to_dict(self, media_folder: str | Path | None = None) -> dict[str, Any]:
+        """Return a JSON object; sounds and pictures become references, never data.
+
+        Args:
+            media_folder: Where to keep sounds and pictures; without it only their digest and length are recorded.
+        """
+
+        def ref(media: Audio | Image | MediaRef) -> dict[str, Any]:
+            if isinstance(media, MediaRef):
+                return media.to_dict()
+            return (MediaRef.of(media) if media_folder is None else MediaRef.save(media, media_folder)).to_dict()
+
+        return {
+            "id": self.id,
+            "role": self.role,
+            "text": self.text,
+            "style": self.style.to_dict() if self.style else None,
+            "requested_style": self.requested_style.to_dict() if self.requested_style else None,
+            "perceived": self.perceived.to_dict() if self.perceived else None,
+            "audio": ref(self.audio) if self.audio is not None else None,
+            "images": [ref(image) for image in self.images],
+            "tool_calls": [call.to_dict() for call in self.tool_calls],
+            "tool_results": [result.to_dict() for result in self.tool_results],
+            "interrupted": self.interrupted,
+            "heard_text": self.heard_text,
+            "timings": self.timings.to_dict() if self.timings else None,
+            "metadata": dict(self.metadata),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Turn:
+        """Read what `to_dict` wrote; sounds and pictures come back as `MediaRef`.
+
+        Raises:
+            InputError: If a key is missing or a value is not of its kind.
+        """
+        try:
+            return cls(
+                id=str(data["id"]),
+                role=data["role"],
+                text=str(data["text"]),
+                style=Style.from_dict(data["style"]) if data["style"] else None,
+                requested_style=Style.from_dict(data["requested_style"]) if data["requested_style"] else None,
+                perceived=PerceivedStyle.from_dict(data["perceived"]) if data["perceived"] else None,
+                audio=MediaRef.from_dict(data["audio"]) if data["audio"] else None,
+                images=tuple(MediaRef.from_dict(image) for image in data["images"]),
+                tool_calls=tuple(ToolCall(**call) for call in data["tool_calls"]),
+                tool_results=tuple(ToolResult(**result) for result in data["tool_results"]),
+                interrupted=bool(data["interrupted"]),
+                heard_text=data["heard_text"],
+                timings=Timings.from_dict(data["timings"]) if data["timings"] else None,
+                metadata=data["metadata"],
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"a saved turn cannot be read: {error!r}", "it may be cut off or of another version") from error
