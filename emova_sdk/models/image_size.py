@@ -14,7 +14,9 @@ __all__ = ["smart_resize"]
 MAX_ASPECT_RATIO = 200
 
 
-def smart_resize(height: int, width: int, *, factor: int = 28, min_pixels: int = 3136, max_pixels: int = 3_211_264) -> tuple[int, int]:
+def smart_resize(
+    height: int, width: int, *, factor: int = 28, min_pixels: int = 3136, max_pixels: int = 3_211_264
+) -> tuple[int, int]:
     """Rounds a picture's size to multiples of ``factor`` within a pixel budget.
 
     The rule of the released checkpoints, which is Qwen2-VL's with one addition: a picture with a side below ``factor``
