@@ -1,0 +1,150 @@
+"""Text to phones: a pronunciation dictionary, number words, and letter-to-sound rules for the rest.
+
+The dictionary is a subset of the CMU Pronouncing Dictionary (freely usable, see the notice beside it); phones are the
+39 of ARPAbet without stress.
+"""
+
+import lzma
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+PHONES: tuple[str, ...] = (
+    "aa", "ae", "ah", "ao", "aw", "ay", "b", "ch", "d", "dh", "eh", "er", "ey", "f", "g", "hh", "ih", "iy", "jh", "k",
+    "l", "m", "n", "ng", "ow", "oy", "p", "r", "s", "sh", "t", "th", "uh", "uw", "v", "w", "y", "z", "zh",
+)  # fmt: skip
+"""ARPAbet-39."""
+
+SILENCE = "sil"
+"""A pause: between clauses and at both ends."""
+
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
+_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+_SYMBOLS = {"+": "plus", "=": "equals", "%": "percent", "&": "and", "*": "times", "/": "divided by", "$": "dollars", "@": "at"}
+_TOKEN = re.compile(r"[a-z]+(?:'[a-z]+)*'?|\d+(?:\.\d+)?|[+=%&*/$@]|[.,;:!?]")
+_LETTERS = {
+    "a": "ey", "b": "b iy", "c": "s iy", "d": "d iy", "e": "iy", "f": "eh f", "g": "jh iy", "h": "ey ch", "i": "ay", "j": "jh ey",
+    "k": "k ey", "l": "eh l", "m": "eh m", "n": "eh n", "o": "ow", "p": "p iy", "q": "k y uw", "r": "aa r", "s": "eh s",
+    "t": "t iy", "u": "y uw", "v": "v iy", "w": "d ah b ah l y uw", "x": "eh k s", "y": "w ay", "z": "z iy",
+}  # fmt: skip
+
+# Longest spelling first at each place; `^` and `$` are the word's edges, `*` marks a rule for the word's end only.
+_RULES: tuple[tuple[str, str], ...] = tuple(
+    (spelling, phones)
+    for spelling, _, phones in (
+        line.partition(" ")
+        for line in (
+            "tion$ sh ah n;tions$ sh ah n z;sion$ zh ah n;ture$ ch er;ous$ ah s;ght t;igh ay;ough ao;augh ao;eigh ey;"
+            "tch ch;sch s k;sh sh;ch ch;th th;ph f;wh w;ck k;ng$ ng;nk ng k;qu k w;^kn n;^wr r;^ps s;^gn n;mb$ m;dge$ jh;"
+            "ee iy;ea iy;oo uw;ou aw;ow$ ow;ow aw;oi oy;oy oy;ai ey;ay ey;au ao;aw ao;ew uw;ie$ iy;ie iy;oa ow;ue$ uw;ui uw;"
+            "ar aa r;er er;ir er;ur er;or ao r;all ao l;ll l;ss s;tt t;pp p;bb b;dd d;ff f;gg g;mm m;nn n;rr r;zz z;cc k;"
+            "ce s eh;ci s ih;cy s iy;ge$ jh;gi jh ih;le$ ah l;ed$ d;es$ z;y$ iy;^y y;e$ ;a ae;b b;c k;d d;e eh;f f;g g;h hh;"
+            "i ih;j jh;k k;l l;m m;n n;o aa;p p;q k;r r;s s;t t;u ah;v v;w w;x k s;y ih;z z"
+        ).split(";")
+    )
+)
+
+
+def number_words(number: int) -> str:
+    """An integer in words, e.g. 312 to `three hundred twelve`; from a thousand million on, digit by digit."""
+    if number < 20:
+        return _ONES[number]
+    if number < 100:
+        return _TENS[number // 10] + (f" {_ONES[number % 10]}" if number % 10 else "")
+    for size, name in ((10**6, "million"), (1000, "thousand"), (100, "hundred")):
+        if size <= number < 10**9:
+            rest = f" {number_words(number % size)}" if number % size else ""
+            return f"{number_words(number // size)} {name}{rest}"
+    return " ".join(_ONES[int(digit)] for digit in str(number))
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words and punctuation marks; numbers and symbols in words, other characters dropped."""
+    found: list[str] = []
+    for token in _TOKEN.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")):
+        if token[0].isdigit():
+            whole, _, decimals = token.partition(".")
+            found += number_words(int(whole)).split()
+            found += ["point", *(_ONES[int(d)] for d in decimals)] if decimals else []
+        else:
+            found += _SYMBOLS.get(token, token).split()
+    return found
+
+
+def spell_out(word: str) -> tuple[str, ...]:
+    """Phones of a word no dictionary knows, by letter-to-sound rules; single letters and vowelless words are spelt."""
+    letters = word.replace("'", "")
+    if len(letters) == 1 or not re.search("[aeiouy]", letters):
+        return tuple(" ".join(_LETTERS[letter] for letter in letters).split())
+    phones: list[str] = []
+    place = 0
+    # A silent final e makes the vowel before it long: `lake`, `prone`.
+    long = {"a": "ey", "i": "ay", "o": "ow", "u": "uw"} if re.search("[aiou][bcdfgklmnprstvz]e$", letters) else {}
+    while place < len(letters):
+        if place == len(letters) - 3 and letters[place] in long:
+            phones.append(long[letters[place]])
+            place += 1
+            continue
+        place = _apply_rule(letters, place, phones)
+    return tuple(phones)
+
+
+def _apply_rule(letters: str, place: int, phones: list[str]) -> int:
+    for rule, sound in _RULES:
+        spelling = rule.strip("^$")
+        if not letters.startswith(spelling, place):
+            continue
+        if (rule[0] == "^" and place) or (rule[-1] == "$" and place + len(spelling) != len(letters)):
+            continue
+        phones += sound.split()
+        return place + len(spelling)
+    return place + 1
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Words and how they are said.
+
+    Attributes:
+        words: Word to phones.
+    """
+
+    words: dict[str, tuple[str, ...]]
+
+    @staticmethod
+    @cache
+    def shipped() -> "Lexicon":
+        """The dictionary inside the package."""
+        data = files("emova_sdk.components.nano").joinpath("lexicon.xz").read_bytes()
+        rows = (line.partition(" ") for line in lzma.decompress(data).decode("ascii").splitlines())
+        return Lexicon({word: tuple(PHONES[ord(code) - 48] for code in codes) for word, _, codes in rows})
+
+    def pronounce(self, word: str) -> tuple[str, ...]:
+        """Phones of one lower-case word."""
+        known = self.words.get(word)
+        if known is None and word.endswith("'s") and word[:-2] in self.words:
+            stem = self.words[word[:-2]]
+            ending = ("ah", "z") if stem[-1] in {"s", "z", "sh", "ch", "jh", "zh"} else ("z",)
+            known = stem + (("s",) if stem[-1] in {"p", "t", "k", "f", "th"} else ending)
+        return known or spell_out(word)
+
+    def phones(self, text: str) -> list[str]:
+        """Phones of a text, with `sil` at the ends and at punctuation marks; empty for a text without words."""
+        found: list[str] = []
+        for word in words_of(text):
+            if word in ".,;:!?":
+                found += [SILENCE] if found and found[-1] != SILENCE else []
+            else:
+                found += self.pronounce(word)
+        if not found:
+            return []
+        return [SILENCE, *found, *([] if found[-1] == SILENCE else [SILENCE])]
+
+
+def phones(text: str) -> list[str]:
+    """Phones of a text by the shipped dictionary, see `Lexicon.phones`."""
+    return Lexicon.shipped().phones(text)

@@ -1,0 +1,242 @@
+"""Spoken training data: a plan of utterances, rendered shard by shard.
+
+Each utterance is a pure function of (recipe version, split, index), so that it does not matter who renders what when.
+A shard is written under a temporary name and renamed; a shard that exists is skipped.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emova_sdk.components.nano.prosody import prosody_for
+from emova_sdk.models.nano_features import HOP, LogMel
+from emova_sdk.training import corpus, styled_speech, voices
+from emova_sdk.training.budget import Budget
+
+SHARD = 100
+"""Utterances per shard."""
+
+EMOTIONS = ("neutral", "happy", "sad", "angry")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One utterance to render.
+
+    Attributes:
+        id: Unique, e.g. `train-styled-17`.
+        split: `train` or `test`.
+        kind: `target` (as the synthesiser says it), `plain` (so too, any voice) or `styled` (through signal processing).
+        text: Lower-case words.
+        voice: Synthesiser voice, e.g. `flite:slt`.
+        gender: What it sounds like after all changes.
+        emotion: Style label, as are `pitch` and `speed`.
+        formant: Vocal tract factor that makes another speaker, as is `f0` for the pitch.
+        strength: Of the emotion; 1 is as defined.
+        engine: espeak pitch and words per minute.
+        noise: Decibels of signal over added noise, or None.
+    """
+
+    id: str
+    split: corpus.Split
+    kind: str
+    text: str
+    voice: str
+    gender: str
+    emotion: str = "neutral"
+    pitch: str = "normal"
+    speed: str = "normal"
+    formant: float = 1.0
+    f0: float = 1.0
+    strength: float = 1.0
+    engine: tuple[int, int] = (50, 165)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One rendered utterance.
+
+    Attributes:
+        plan: What was asked for.
+        samples: int16 of shape (samples,) at 16 kHz.
+        phones: ARPAbet with `sil`; without times when `ends` is empty.
+        ends: End of each phone in seconds.
+        mel: float16 of shape (frames, 80), see `LogMel`.
+    """
+
+    plan: Plan
+    samples: NDArray[np.int16]
+    phones: tuple[str, ...]
+    ends: tuple[float, ...]
+    mel: NDArray[np.float16]
+
+
+def rare_words() -> tuple[str, ...]:
+    """Dictionary words for the word salad: what the shipped lexicon knows."""
+    from emova_sdk.components.nano.lexicon import Lexicon
+
+    return tuple(sorted(word for word in Lexicon.shipped().words if word.isalpha() and 3 <= len(word) <= 10))
+
+
+def make_plan(*, target: int = 1500, styled: int = 4200, plain: int = 1500, test: int = 100) -> list[list[Plan]]:
+    """Shards of planned utterances, the kinds mixed so that any prefix is a usable data set.
+
+    Args:
+        target: Training sentences in each of the two target voices.
+        styled: Training utterances in random voices and styles.
+        plain: Training utterances of espeak and the other voices as they are.
+        test: Test sentences for each target voice, each unseen voice, and twice that for the seen voices.
+    """
+    rare = rare_words()
+    train = [
+        *(_target("train", i, gender, rare) for i in range(target) for gender in voices.TARGETS),
+        *(_styled("train", i, tuple(voices.TRAIN_VOICES), rare) for i in range(styled)),
+        *(_plain(i, rare) for i in range(plain)),
+    ]
+    tests = [
+        *(_target("test", i, gender, rare) for i in range(test) for gender in voices.TARGETS),
+        *(_styled("test", i, tuple(voices.TRAIN_VOICES), rare) for i in range(2 * test)),
+        *(_styled("test", 10**6 + i * 10 + n, (v,), rare) for i in range(test) for n, v in enumerate(voices.TEST_VOICES)),
+    ]
+    shards = [*_shuffled(tests), *_shuffled(train)]
+    # Some training data first, then the tests, so that an early stop leaves both.
+    count = -(-len(tests) // SHARD)
+    return [*shards[count : count + 6], *shards[:count], *shards[count + 6 :]]
+
+
+def _shuffled(plans: list[Plan]) -> list[list[Plan]]:
+    ordered = sorted(plans, key=lambda plan: crc32(plan.id.encode()))
+    return [ordered[i : i + SHARD] for i in range(0, len(ordered), SHARD)]
+
+
+def _rng(*parts: str | int) -> np.random.Generator:
+    return np.random.default_rng([corpus.RECIPE_VERSION, *(crc32(str(part).encode()) for part in parts)])
+
+
+def _target(split: corpus.Split, index: int, gender: str, rare: tuple[str, ...]) -> Plan:
+    text = corpus.sentence(split, index, rare=rare, salad=0.45)
+    return Plan(f"{split}-target-{gender}-{index}", split, "target", text, voices.TARGETS[gender], gender)
+
+
+def _plain(index: int, rare: tuple[str, ...]) -> Plan:
+    rng = _rng("plain", index)
+    names = [v for v in voices.TRAIN_VOICES if v not in voices.TARGETS.values()]
+    voice = names[int(rng.integers(len(names)))]
+    engine = (int(rng.integers(25, 75)), int(rng.integers(125, 215)))
+    text = corpus.sentence("train", 10**7 + index, rare=rare)
+    return Plan(f"train-plain-{index}", "train", "plain", text, voice, voices.ALL_VOICES[voice], engine=engine)
+
+
+def _styled(split: corpus.Split, index: int, names: tuple[str, ...], rare: tuple[str, ...]) -> Plan:
+    rng = _rng("styled", split, index)
+    human = [v for v in names if not v.startswith("espeak")]
+    voice = names[int(rng.integers(len(names)))]
+    if human and len(names) > 1 and rng.random() < 0.45:
+        voice = human[int(rng.integers(len(human)))]
+    gender = voices.ALL_VOICES[voice]
+    formant, f0 = 1.0, 1.0
+    if split == "train" and rng.random() < 0.75:
+        formant, f0 = float(rng.uniform(0.92, 1.09)), float(np.exp(rng.uniform(-0.16, 0.16)))
+        if rng.random() < 0.15:
+            up = gender == "male"
+            gender = "female" if up else "male"
+            formant, f0 = (formant * 1.15, f0 * 1.75) if up else (formant * 0.87, f0 * 0.58)
+    common = {"p": [0.25, 0.5, 0.25]}
+    return Plan(
+        f"{split}-styled-{index}", split, "styled", corpus.sentence(split, 2 * 10**7 + index, rare=rare), voice, gender,
+        emotion=str(rng.choice(EMOTIONS, p=[0.31, 0.23, 0.23, 0.23])),
+        pitch=str(rng.choice(["low", "normal", "high"], **common)),
+        speed=str(rng.choice(["slow", "normal", "fast"], **common)),
+        formant=round(formant, 4), f0=round(f0, 4), strength=round(float(rng.uniform(0.85, 1.15)), 3),
+        engine=(int(rng.integers(40, 60)), int(rng.integers(150, 180))),
+    )  # fmt: skip
+
+
+def render(plans: list[Plan]) -> list[Utterance]:
+    """Say and style the planned utterances, in order."""
+    hearing = LogMel()
+    spoken: dict[str, voices.Recording] = {}
+    for voice in sorted({p.voice for p in plans if p.voice.startswith("festival")}):
+        batch = [p for p in plans if p.voice == voice]
+        for plan, recording in zip(batch, voices.say_with_festival(voice, [p.text for p in batch]), strict=True):
+            spoken[plan.id] = recording
+    return [_render(plan, spoken.get(plan.id), hearing) for plan in plans]
+
+
+def _render(plan: Plan, recording: voices.Recording | None, hearing: LogMel) -> Utterance:
+    if recording is None:
+        recording = voices.say(plan.voice, plan.text, pitch=plan.engine[0], speed=plan.engine[1])
+    samples, ends = recording.samples, recording.ends
+    phones = recording.phones or tuple(p for p in voices.say("flite:slt", plan.text).phones if p != "sil")
+    if plan.kind == "styled":
+        manner = prosody_for(plan.emotion, plan.pitch, plan.speed, strength=plan.strength)
+        analysis = styled_speech.other_speaker(styled_speech.analyse(samples), formant=plan.formant, pitch=plan.f0)
+        samples = styled_speech.synthesise(styled_speech.styled(analysis, manner, seed=crc32(plan.id.encode()) % 4000))
+        ends = tuple(end / manner.rate for end in ends)
+    samples = np.clip(samples * (0.7 / max(0.7, float(np.abs(samples).max(initial=0.1)))), -1, 1)
+    with torch.inference_mode():
+        mel = hearing(torch.from_numpy(samples)[None])[0].half().numpy()
+    return Utterance(plan, np.rint(samples * 32767).astype(np.int16), phones, ends, mel)
+
+
+def shard_path(out: Path, index: int) -> Path:
+    """Where shard `index` lies."""
+    return out / "speech" / f"shard-{index:04d}.npz"
+
+
+def render_all(out: Path, *, budget: Budget, worker: int = 0, workers: int = 1, **sizes: int) -> int:
+    """Render this worker's share of the shards that do not exist yet; return how many were written."""
+    voices.require_programs()
+    plan = make_plan(**sizes)
+    (out / "speech").mkdir(parents=True, exist_ok=True)
+    written = 0
+    for index, plans in enumerate(plan):
+        if index % workers != worker or shard_path(out, index).exists():
+            continue
+        if budget.spent:
+            break
+        save_shard(shard_path(out, index), render(plans))
+        written += 1
+    return written
+
+
+def save_shard(path: Path, utterances: list[Utterance]) -> None:
+    """Write a shard under a temporary name, then rename it."""
+    rows = [{**asdict(u.plan), "phones": u.phones, "ends": u.ends} for u in utterances]
+    part = path.with_suffix(".tmp.npz")
+    np.savez(
+        part,
+        rows=np.frombuffer(json.dumps(rows).encode(), np.uint8),
+        samples=np.concatenate([u.samples for u in utterances]),
+        mel=np.concatenate([u.mel for u in utterances]),
+        lengths=np.array([len(u.samples) for u in utterances]),
+    )
+    part.replace(path)
+
+
+def load_shard(path: Path) -> list[Utterance]:
+    """Read a shard."""
+    with np.load(path) as data:
+        rows = json.loads(data["rows"].tobytes())
+        lengths = data["lengths"]
+        samples = np.split(data["samples"], np.cumsum(lengths)[:-1])
+        mel = np.split(data["mel"], np.cumsum(lengths // HOP + 1)[:-1])
+    return [_utterance(row, s, m) for row, s, m in zip(rows, samples, mel, strict=True)]
+
+
+def _utterance(row: dict[str, object], samples: NDArray[np.int16], mel: NDArray[np.float16]) -> Utterance:
+    phones, ends = tuple(row.pop("phones")), tuple(row.pop("ends"))  # type: ignore[arg-type]
+    row["engine"] = tuple(row["engine"])  # type: ignore[arg-type]
+    return Utterance(Plan(**row), samples, phones, ends, mel)  # type: ignore[arg-type]
+
+
+def load_all(out: Path) -> Iterator[Utterance]:
+    """Every rendered utterance under `out`."""
+    for path in sorted((out / "speech").glob("shard-????.npz")):
+        yield from load_shard(path)
