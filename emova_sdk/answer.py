@@ -1,0 +1,204 @@
+"""One answer while it is given: what is known of it, and the turns it becomes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from emova_sdk.types import (
+    Audio,
+    AudioDelta,
+    Image,
+    LLMEvent,
+    Message,
+    Metadata,
+    Part,
+    PerceivedStyle,
+    SpeechUnits,
+    Style,
+    StyleChosen,
+    TextDelta,
+    Timings,
+    ToolCall,
+    ToolResult,
+    Transcript,
+    Turn,
+    UnitsDelta,
+    UserStyle,
+)
+
+Input = str | Audio | Image
+
+UNITS_PER_CHARACTER = 1.0
+"""Rough length of speech, used to place a cut in a text whose units were not all written (measured ones replace it)."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole answer.
+
+    Attributes:
+        transcript: What the user said; None when nothing was heard.
+        user_style: How the user said it, if that is known.
+        text: What was answered.
+        style: Style it was spoken in; None without a voice.
+        audio: The sound of it; None without a voice.
+        timings: How long it took.
+        tool_calls: Tools that were asked for.
+        turn: The assistant's entry in the history.
+    """
+
+    transcript: Transcript | None
+    user_style: PerceivedStyle | None
+    text: str
+    style: Style | None
+    audio: Audio | None
+    timings: Timings
+    tool_calls: tuple[ToolCall, ...]
+    turn: Turn
+
+
+@dataclass
+class Answer:
+    """What is known of an answer while it is given."""
+
+    parts: tuple[Input, ...]
+    style: Style | None
+    began: float
+    question: Message | None = None
+    transcript: Transcript | None = None
+    perceived: PerceivedStyle | None = None
+    text: str = ""
+    chosen: Style | None = None
+    requested: Style | None = None
+    units: list[SpeechUnits] = field(default_factory=list[SpeechUnits])
+    audio: list[AudioDelta] = field(default_factory=list[AudioDelta])
+    tool_calls: list[ToolCall] = field(default_factory=list[ToolCall])
+    tool_results: list[ToolResult] = field(default_factory=list[ToolResult])
+    tool_messages: list[Message] = field(default_factory=list[Message])
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    understood: float | None = None
+    first_token: float | None = None
+    first_audio: float | None = None
+    turn: Turn | None = None
+
+    def note(self, event: LLMEvent | AudioDelta) -> None:
+        """Take an event into account."""
+        now = time.perf_counter()
+        match event:
+            case TextDelta() | UnitsDelta():
+                self.first_token = self.first_token or now
+                if isinstance(event, TextDelta):
+                    self.text += event.text
+                else:
+                    self.units.append(event.units)
+            case AudioDelta():
+                self.first_audio = self.first_audio or now
+                self.audio.append(event)
+            case Transcript():
+                self.transcript = event
+            case UserStyle():
+                self.perceived = event.perceived
+            case StyleChosen():
+                self.chosen, self.requested = event.style, event.requested
+            case ToolCall():
+                self.tool_calls.append(event)
+            case Metadata():
+                self.metadata.update(event.values)
+
+    @property
+    def user_text(self) -> str:
+        typed = [part for part in self.parts if isinstance(part, str)]
+        return "\n".join(([self.transcript.text] if self.transcript else []) + typed)
+
+    def reply(self) -> Reply:
+        """Return the whole answer, once it is finished."""
+        turn = cast("Turn", self.turn)
+        sound = turn.audio if isinstance(turn.audio, Audio) else None
+        timings = turn.timings or Timings()
+        return Reply(self.transcript, self.perceived, self.text, turn.style, sound, timings, tuple(self.tool_calls), turn)
+
+    def finish(self, *, whole: bool) -> None:
+        """Make the assistant's turn."""
+        since = self.began
+        marks = [self.understood, self.first_token, self.first_audio, time.perf_counter()]
+        times = [None if mark is None else mark - since for mark in marks]
+        sound = self._sound()
+        self.turn = Turn(
+            "assistant",
+            self.text,
+            style=self.chosen if sound is not None else None,
+            requested_style=self.requested if sound is not None else None,
+            audio=sound,
+            tool_calls=tuple(self.tool_calls),
+            tool_results=tuple(self.tool_results),
+            timings=Timings(*times, audio_s=sound.duration_s if sound is not None else 0.0),
+            metadata=self.metadata,
+            interrupted=not whole,
+        )
+
+    @property
+    def written_units(self) -> int:
+        """Units the model has written so far."""
+        return sum(map(len, self.units))
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of sound made so far."""
+        return sum(delta.audio.duration_s for delta in self.audio)
+
+    def _sound(self) -> Audio | None:
+        return Audio.concat([delta.audio for delta in self.audio]) if self.audio else None
+
+    def user_turn(self) -> Turn:
+        """Make the user's turn."""
+        sounds = [part for part in self.parts if isinstance(part, Audio)]
+        together = [part.resample(sounds[0].sample_rate) for part in sounds]
+        metadata = {} if self.transcript is None else {"transcript_confidence": self.transcript.confidence}
+        return Turn(
+            "user",
+            self.user_text,
+            perceived=self.perceived,
+            audio=Audio.concat(together) if together else None,
+            images=tuple(part for part in self.parts if isinstance(part, Image)),
+            metadata=metadata,
+        )
+
+    def message(self, turn: Turn, *, units: int | None = None) -> Message:
+        """Make the message by which the model remembers the turn."""
+        ids = [unit for piece in self.units for unit in piece.ids.tolist()][:units]
+        parts: tuple[Part, ...] = (turn.heard_text or "", *([SpeechUnits.of(ids)] if ids else []))
+        return Message("assistant", parts, style=turn.requested_style, interrupted=turn.interrupted)
+
+    def cut(self, heard_s: float, units_per_character: float) -> tuple[Turn, Message]:
+        """Cut text, sound and units where the listener stopped hearing."""
+        turn = cast("Turn", self.turn)
+        sound = self._sound()
+        if sound is None or (heard_s >= sound.duration_s and not turn.interrupted):
+            return turn, self.message(turn)  # all of it was heard
+        heard_units = self._units_within(heard_s)
+        written = self.written_units
+        total = max(written, round(len(self.text) * units_per_character) if turn.interrupted else written)
+        heard_text = _words_within(self.text, heard_units / total if total else 0.0)
+        shorter = replace(turn, audio=sound.cut(0.0, heard_s), interrupted=True, heard_text=heard_text)
+        return shorter, self.message(shorter, units=heard_units)
+
+    def _units_within(self, heard_s: float) -> int:
+        """Units complete after ``heard_s`` seconds, by the vocoder's own chunks; a chunk's units are evenly spread in it."""
+        at, units = 0.0, 0
+        for delta in self.audio:
+            length = delta.audio.duration_s
+            if at + length > heard_s:
+                return units + int(delta.units * max(0.0, heard_s - at) / length) if length else units
+            at, units = at + length, units + delta.units
+        return units
+
+
+def _words_within(text: str, share: float) -> str:
+    """Return the whole words of the first ``share`` of a text."""
+    end = round(len(text) * min(1.0, share))
+    if end >= len(text) or text[end : end + 1].isspace():
+        return text[:end]
+    at = max(text.rfind(" ", 0, end), text.rfind("\n", 0, end))
+    return text[:at] if at > 0 else ""
