@@ -1,0 +1,175 @@
+"""Pictures and text to what `EmovaForConditionalGeneration` reads.
+
+`EmovaProcessor` is a transformers processor. The functions beside it expand the one ``<image>`` of a picture to one id for
+each of its rows of features, for single rows and for padded training batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from transformers import AutoProcessor
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+
+from emova_sdk.components.emova.configuration import EmovaConfig
+from emova_sdk.components.emova.image_processing import EmovaImageProcessor
+from emova_sdk.components.emova.prompts import IMAGE_ID, IMAGE_MARK, tokenize
+
+IGNORED_LABEL = -100
+
+
+class Batch(NamedTuple):
+    """A padded batch with the pictures' places expanded.
+
+    Attributes:
+        input_ids: (rows, length) int64.
+        attention_mask: (rows, length) int64, 0 on padding.
+        labels: (rows, length) int64, -100 on pictures and padding.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor
+
+
+def expand_images(ids: Sequence[int], rows: Iterator[int], *, image_id: int, marker: int = IMAGE_ID) -> list[int]:
+    """Repeat each picture's id once for each of its rows of features.
+
+    Args:
+        ids: token ids with `marker` for a picture.
+        rows: rows of the pictures to come; one is taken for each marker.
+        image_id: what stands for a row of features.
+        marker: what stands for a picture in `ids`.
+    """
+    expanded: list[int] = []
+    for token in ids:
+        expanded += [image_id] * next(rows) if token == marker else [token]
+    return expanded
+
+
+def expand_batch(
+    input_ids: torch.Tensor,
+    *,
+    rows: Sequence[int],
+    image_id: int,
+    labels: torch.Tensor | None = None,
+    attention_mask: torch.Tensor | None = None,
+    marker: int = IMAGE_ID,
+    padding_side: str = "right",
+    pad_id: int = 0,
+    max_length: int | None = None,
+) -> Batch:
+    """Expand the pictures of a padded batch and pad it anew, as the published training did after it put the features in.
+
+    Args:
+        input_ids: (rows, length) int64 with `marker` once for each picture.
+        rows: rows of features of all pictures of the batch, in order.
+        image_id: what stands for a row of features.
+        labels: (rows, length) int64, or None to train on nothing.
+        attention_mask: (rows, length), 0 on padding; nothing is padding when not given.
+        marker: what stands for a picture in `input_ids`.
+        padding_side: `left` or `right`.
+        pad_id: what the padding is filled with.
+        max_length: longer rows are cut at the end.
+    """
+    waiting = iter(rows)
+    kept = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+    targets = torch.full_like(input_ids, IGNORED_LABEL) if labels is None else labels
+    expanded: list[tuple[list[int], list[int]]] = []
+    for row, target, keep in zip(input_ids, targets, kept, strict=True):
+        ids: list[int] = []
+        learned: list[int] = []
+        for token, label in zip(row[keep].tolist(), target[keep].tolist(), strict=True):
+            count = next(waiting) if token == marker else 0
+            ids += [image_id] * count if token == marker else [token]
+            learned += [IGNORED_LABEL] * count if token == marker else [label]
+        expanded.append((ids[:max_length], learned[:max_length]))
+    return _pad(expanded, padding_side=padding_side, pad_id=pad_id)
+
+
+def _pad(rows: list[tuple[list[int], list[int]]], *, padding_side: str, pad_id: int) -> Batch:
+    length = max(len(ids) for ids, _ in rows)
+    input_ids = torch.full((len(rows), length), pad_id)
+    mask, labels = torch.zeros_like(input_ids), torch.full_like(input_ids, IGNORED_LABEL)
+    for index, (ids, learned) in enumerate(rows):
+        place = slice(length - len(ids), None) if padding_side == "left" else slice(len(ids))
+        input_ids[index, place], mask[index, place] = torch.tensor(ids), 1
+        labels[index, place] = torch.tensor(learned)
+    return Batch(input_ids, mask, labels)
+
+
+class EmovaProcessor(ProcessorMixin):
+    """Tokenizer and image processor in one, as transformers expects of a model that sees.
+
+    Args:
+        image_processor: prepares pictures; None for a model without a vision tower.
+        tokenizer: a fast tokenizer of transformers.
+        chat_template: Jinja template of a conversation.
+        image_token: what stands for a picture in a text.
+    """
+
+    def __init__(
+        self,
+        image_processor: EmovaImageProcessor | None = None,
+        tokenizer: Any = None,
+        chat_template: str | None = None,
+        image_token: str = IMAGE_MARK,
+        **kwargs: Any,  # noqa: ARG002 - what later versions may have saved
+    ) -> None:
+        self.image_token = image_token
+        self.image_token_id = tokenizer.convert_tokens_to_ids(image_token)
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+    def __call__(
+        self,
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        *,
+        return_tensors: str | None = "pt",
+        padding: Any = True,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Prepare texts and the pictures in them.
+
+        Args:
+            images: the pictures of all texts, in order of their marks.
+            text: one text or several, with `image_token` for each picture.
+            return_tensors: type of the tensors.
+            padding: as in transformers; on the side the tokenizer was saved with.
+            **kwargs: passed to the tokenizer's `pad`, where it knows them.
+
+        Returns:
+            `input_ids`, `attention_mask` and what the image processor returns.
+
+        Raises:
+            ValueError: the marks and the pictures do not agree in number.
+        """
+        texts = [text] if isinstance(text, str) else list(text or [self.image_token])
+        data: dict[str, Any] = {}
+        rows: list[int] = []
+        if images is not None and not (isinstance(images, Sequence) and not images):
+            processor = cast("EmovaImageProcessor", self.image_processor)
+            prepared = processor(images, return_tensors=return_tensors)
+            rows = processor.tokens_of(prepared)
+            data |= dict(prepared)
+        marks = sum(one.count(self.image_token) for one in texts)
+        if marks != len(rows):
+            raise ValueError(f"the texts have {marks} `{self.image_token}` for {len(rows)} pictures")
+        waiting = iter(rows)
+        ids = [expand_images(tokenize(one, self.tokenizer).ids, waiting, image_id=self.image_token_id) for one in texts]
+        known = {name: kwargs[name] for name in ("max_length", "padding_side", "pad_to_multiple_of") if name in kwargs}
+        padding = padding if len(ids) > 1 else False
+        padded = self.tokenizer.pad({"input_ids": ids}, padding=padding, return_tensors=return_tensors, **known)
+        return BatchFeature(data={**padded, **data}, tensor_type=None)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """Names of all tensors this processor may return."""
+        vision = self.image_processor.model_input_names if self.image_processor is not None else []
+        return ["input_ids", "attention_mask", *vision]
+
+
+AutoProcessor.register(EmovaConfig, EmovaProcessor, exist_ok=True)
