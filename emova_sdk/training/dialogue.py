@@ -143,6 +143,7 @@ ANSWERS: dict[str, tuple[str, ...]] = {
     "date": ("today is {day}",),
     "timer": ("your timer is set for {duration} {unit}",),
     "failed": ("i am sorry that did not work",),
+    "no_tool": ("i have no tool for that",),
     "sad_pet": ("i am so sorry about your {pet}",),
     "sad_thing": ("i am sorry about your {thing}",),
     "sad_event": ("i am sorry about the {event} you can try again",),

@@ -1,0 +1,156 @@
+"""The three tools emova-nano knows how to call: a calculator, a clock and a timer.
+
+Numbers may be digits or words. Arithmetic is done here and never by the model. `run_tool` is what a caller's loop calls with
+a `ToolCall`; `TOOLS` is what it offers to the model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from fractions import Fraction
+from typing import Any
+
+from emova_sdk.components.nano.lexicon import words_of
+from emova_sdk.errors import InputError
+from emova_sdk.types import ToolCall, ToolResult, ToolSpec
+
+
+def _one_string(name: str, description: str) -> Mapping[str, Any]:
+    field = {"type": "string", "description": description}
+    return {"type": "object", "properties": {name: field}, "required": [name], "additionalProperties": False}
+
+
+ARGUMENT_OF: Mapping[str, str] = {"calculator": "expression", "clock": "question", "timer": "duration"}
+"""The one argument of each tool."""
+
+TOOLS: tuple[ToolSpec, ...] = (
+    ToolSpec(
+        "calculator",
+        "Adds, subtracts, multiplies or divides two numbers.",
+        _one_string("expression", "e.g. `twelve plus thirty` or `12 + 30`"),
+    ),
+    ToolSpec("clock", "Tells the time or the day of the week.", _one_string("question", "`time` or `day`")),
+    ToolSpec("timer", "Sets a timer.", _one_string("duration", "e.g. `ten minutes`")),
+)
+"""What to offer a model; `emova_sdk.components.nano.tools.run_tool` answers the calls."""
+
+_VALUES = {
+    word: value
+    for value, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+        "eighteen nineteen".split()  # noqa: SIM905
+    )
+} | {word: 10 * value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}  # noqa: SIM905
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600}
+
+
+def spoken(content: str) -> str:
+    """What a tool answered as lowercase words: ``-5`` is ``minus five``, ``10:05`` is ``ten oh five``."""
+    text = re.sub(r"(?<![\d.])-(?=\d)", "minus ", content)
+    text = re.sub(r"\b(\d{1,2}):00\b", r"\1 o'clock", text)
+    text = re.sub(r"\b(\d{1,2}):0(\d)\b", r"\1 oh \2", text)
+    text = re.sub(r"\b(\d{1,2}):(\d{2})\b", r"\1 \2", text)
+    return " ".join(word for word in words_of(text) if word[0].isalpha())
+
+
+def value_of(words: str) -> Fraction:
+    """The number that words or digits stand for.
+
+    Raises:
+        InputError: If they are not a number.
+    """
+    total, group, seen, sign = 0, 0, False, 1
+    before, _, decimals = spoken(words).partition(" point ")
+    for word in before.split():
+        if word in ("minus", "negative") and not seen:
+            sign = -1
+            continue
+        if word == "hundred":
+            group *= 100
+        elif word == "thousand":
+            total, group = total + group * 1000, 0
+        elif word in _VALUES:
+            group += _VALUES[word]
+        else:
+            raise InputError(f"`{words}` is not a number", "use digits or number words")
+        seen = True
+    digits = [_VALUES.get(word, 10) for word in decimals.split()]
+    if not seen or max(digits, default=0) > 9:
+        raise InputError(f"`{words}` is not a number", "use digits or number words")
+    decimal = sum((Fraction(digit, 10**place) for place, digit in enumerate(digits, 1)), Fraction(0))
+    return sign * (total + group + decimal)
+
+
+def calculator(expression: str) -> str:
+    """Work out ``a plus b`` (also minus, times, divided by, and the signs); at most two decimals are kept.
+
+    Raises:
+        InputError: If it is not a sum of two numbers, or divides by zero.
+    """
+    text = re.sub(r"(?<=[\d\s])[x×](?=[\d\s])", " times ", expression.lower())
+    text = re.sub(r"(?<=[\d\s])[-−](?=\s*\d)", " minus ", text)
+    parts = re.split(r"\s*(?:\b(plus|minus|times|divided by|multiplied by)\b|([+*/÷]))\s*", text)
+    parts = [part for part in parts if part]
+    if len(parts) != 3:
+        raise InputError(f"`{expression}` is not two numbers and an operation", "ask e.g. `twelve plus thirty`")
+    left, right = value_of(parts[0]), value_of(parts[2])
+    operation = parts[1]
+    if operation in ("divided by", "/", "÷"):
+        if right == 0:
+            raise InputError("nothing can be divided by zero", "divide by another number")
+        result = left / right
+    elif operation in ("plus", "+"):
+        result = left + right
+    else:
+        result = left - right if operation == "minus" else left * right
+    return f"{float(result):.2f}".rstrip("0").rstrip(".") if result.denominator != 1 else str(result)
+
+
+def clock(question: str, *, now: datetime | None = None) -> str:
+    """Tell the ``time`` (twelve hours, e.g. ``4:05``) or the ``day`` of the week.
+
+    Raises:
+        InputError: If something else is asked.
+    """
+    moment = now or datetime.now().astimezone()
+    if "day" in question:
+        return moment.strftime("%A").lower()
+    if "time" in question:
+        return f"{(moment.hour - 1) % 12 + 1}:{moment.minute:02d}"
+    raise InputError(f"the clock does not know `{question}`", "ask for `time` or `day`")
+
+
+def timer_seconds(duration: str) -> float:
+    """Length of ``ten minutes`` in seconds.
+
+    Raises:
+        InputError: If it is not a number and a unit of time.
+    """
+    *amount, unit = spoken(duration).split() or [""]
+    if unit.rstrip("s") not in _SECONDS or not amount:
+        raise InputError(f"`{duration}` is not a length of time", "ask e.g. for `ten minutes`")
+    return float(value_of(" ".join(amount)) * _SECONDS[unit.rstrip("s")])
+
+
+def timer(duration: str) -> str:
+    """Check a timer's length and repeat it; counting down is the application's business (`timer_seconds`)."""
+    timer_seconds(duration)
+    return spoken(duration)
+
+
+_RUN: Mapping[str, Callable[[str], str]] = {"calculator": calculator, "clock": clock, "timer": timer}
+
+
+def run_tool(call: ToolCall) -> ToolResult:
+    """Answer a call; what goes wrong comes back as a failed result, for the model to speak about."""
+    try:
+        if call.name not in _RUN:
+            raise InputError(f"there is no tool `{call.name}`", f"the tools are {', '.join(_RUN)}")
+        argument = call.arguments.get(ARGUMENT_OF[call.name])
+        if not isinstance(argument, str):
+            raise InputError(f"`{call.name}` needs `{ARGUMENT_OF[call.name]}`", "pass it as a string")
+        return ToolResult(call.id, call.name, _RUN[call.name](argument))
+    except InputError as error:
+        return ToolResult(call.id, call.name, str(error), failed=True)
