@@ -1,0 +1,354 @@
+"""Configs: a TOML file that names a component for each slot.
+
+::
+
+    extends = "emova-nano"                 # optional: begin with a preset or another file
+    [vocoder]
+    type = "onnx"                          # an entry-point name; the rest are options of its constructor
+    path = "build/vocoder"
+    [limits]
+    max_audio_s = 600
+    [style]
+    emotion = "happy"
+
+Strings may hold ``${env:NAME}`` or ``${env:NAME|default}`` (``$${`` writes a literal ``${``). Paths: a string that begins
+with ``./`` or ``../`` is relative to the file's folder; so is a relative value of ``path``, ``model`` or ``*_path`` if it
+exists there. Everything else is left as it is: a hub id, or a path relative to the working folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from emova_sdk import registry
+from emova_sdk.components.base import SLOTS, Component
+from emova_sdk.errors import ConfigError, LoadError, UnknownComponentError
+from emova_sdk.presets import CONFIG_NAME, presets
+from emova_sdk.types import Emotion, Pitch, Speed
+
+__all__ = [
+    "ComponentConfig",
+    "LimitsConfig",
+    "PipelineConfig",
+    "StyleConfig",
+    "build_components",
+    "config_schema",
+    "dump_config",
+    "load_config",
+]
+
+
+class ComponentConfig(BaseModel):
+    """One slot's table: the component's ``type``, and its options beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    type: str = Field(min_length=1, description="Name of the component: an entry point of the slot's group.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but ``type``."""
+        return dict(self.model_extra or {})
+
+
+class LimitsConfig(BaseModel):
+    """The ``[limits]`` table: what is accepted as input."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    max_audio_s: float = Field(600.0, gt=0, description="Longest sound, in seconds.")
+    max_image_pixels: int = Field(64_000_000, gt=0, description="Largest picture, width x height.")
+
+
+class StyleConfig(BaseModel):
+    """The ``[style]`` table: how sessions that choose nothing speak."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    speaker: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.]*$", description="A voice's name.")] = "female"
+    emotion: Emotion = "neutral"
+    pitch: Pitch = "normal"
+    speed: Speed = "normal"
+
+
+class PipelineConfig(BaseModel):
+    """A whole config. A slot left out is a modality left out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    vision_encoder: ComponentConfig | None = None
+    speech_tokenizer: ComponentConfig | None = None
+    llm_core: ComponentConfig | None = None
+    style_module: ComponentConfig | None = None
+    vocoder: ComponentConfig | None = None
+    limits: LimitsConfig = LimitsConfig()
+    style: StyleConfig = StyleConfig()
+
+    @property
+    def slots(self) -> dict[str, ComponentConfig]:
+        """The filled slots by name."""
+        return {slot: table for slot in SLOTS if (table := getattr(self, slot)) is not None}
+
+
+# --- reading ---
+
+
+def load_config(source: str | Path, *, overrides: Sequence[str] = ()) -> PipelineConfig:
+    """Read a config.
+
+    Args:
+        source: A preset's name, a TOML file, or a folder with an ``assistant.toml``.
+        overrides: ``key.path=value``: the value is read as TOML, a bare word as a string, an empty one removes the key.
+            A new ``type`` drops the options of the old one.
+
+    Raises:
+        UnknownComponentError: If there is no such preset; the hint suggests the nearest.
+        ConfigError: If the file is missing, is not TOML, or holds an unknown key or wrong value.
+    """
+    tables = _read(_locate(source), ())
+    for override in overrides:
+        _override(tables, override)
+    for name in ("limits", "style"):  # slots keep their `${env:...}` until they are built: a dumped config holds no secrets
+        tables[name] = _interpolate(tables.get(name, {}), name)
+    try:
+        return PipelineConfig.model_validate(tables)
+    except ValidationError as error:
+        raise _config_error(error) from error
+
+
+def build_components(config: PipelineConfig) -> dict[str, Component]:
+    """Make the component of every filled slot; their weights are not loaded yet.
+
+    Raises:
+        ConfigError: If a component or option is unknown or wrong; the message names the table.
+        LoadError: If a component cannot be imported, or a file of it is missing.
+    """
+    built: dict[str, Component] = {}
+    for slot, table in config.slots.items():
+        options = _interpolate({"type": table.type, **table.options}, slot)
+        built[slot] = registry.create(slot, options.pop("type"), options)
+    return built
+
+
+def _locate(source: str | Path) -> Path:
+    known = presets() if isinstance(source, str) else {}
+    if source in known:
+        return known[str(source)]
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not (path / CONFIG_NAME).is_file():
+            raise ConfigError(f"the folder `{path}` holds no `{CONFIG_NAME}`", "name a TOML file, or a folder that has one")
+        return path / CONFIG_NAME
+    if path.is_file():
+        return path
+    if isinstance(source, Path) or path.suffix == ".toml" or len(path.parts) > 1:
+        raise ConfigError(f"the config file `{path}` does not exist", f"check its path, or {registry.suggest('', known)}")
+    available = tuple(known)
+    raise UnknownComponentError(
+        f"there is no preset or file `{source}`", registry.suggest(source, known), name=source, available=available
+    )
+
+
+def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    if path in above:
+        raise ConfigError(f"`{path}` extends itself", "remove the `extends` line that closes the circle")
+    try:
+        tables: dict[str, Any] = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except tomllib.TOMLDecodeError as error:  # its message ends in the line and column
+        raise ConfigError(f"`{path}` is not TOML: {error}", "correct that line") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"`{path}` is not UTF-8 text", "save it as UTF-8") from error
+    except OSError as error:
+        raise ConfigError(f"`{path}` cannot be read: {error.strerror}", "check its permissions") from error
+    base = tables.pop("extends", None)
+    tables = cast("dict[str, Any]", _anchored(tables, "", path.parent))
+    if base is None:
+        return tables
+    if not isinstance(base, str):
+        raise ConfigError(f"`extends` in `{path}` is not a string", "name a preset, or a TOML file relative to this one")
+    beside = path.parent / base
+    return _merged(_read(_locate(beside if beside.exists() else base), (*above, path)), tables)
+
+
+def _anchored(value: Any, key: str, folder: Path) -> Any:
+    """Make paths absolute by the rule of the module's docstring."""
+    if isinstance(value, Mapping):
+        return {inner: _anchored(item, inner, folder) for inner, item in value.items()}
+    if isinstance(value, list):
+        return [_anchored(item, key, folder) for item in cast("list[Any]", value)]
+    if not isinstance(value, str) or "${" in value:
+        return value
+    if value in {".", ".."} or value.startswith(("./", "../")):
+        return str((folder / value).resolve())
+    if key in {"path", "model"} or key.endswith("_path"):
+        beside = folder / Path(value).expanduser() if value else folder / "\0"
+        return str(beside.resolve()) if value and beside.exists() else value
+    return value
+
+
+def _merged(base: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in above.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        # options belong to their type: a table that names another one starts afresh
+        same = both and cast("Any", value).get("type", cast("Any", old).get("type")) == cast("Any", old).get("type")
+        merged[key] = _merged(cast("Any", old), cast("Any", value)) if same else value
+    return merged
+
+
+def _override(tables: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    path = [part.strip() for part in key.split(".")]
+    if not equals or not all(path):
+        raise ConfigError(f"`{override}` is not of the form key.path=value", "write e.g. vocoder.type=onnx")
+    table = tables
+    for part in path[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"`{override}`: `{part}` is a value, not a table", "set that key itself")
+    if not text.strip():
+        table.pop(path[-1], None)
+        return
+    value = _parse_value(text.strip())
+    if path[-1] == "type" and table.get("type", value) != value:
+        table.clear()
+    table[path[-1]] = value
+
+
+def _parse_value(text: str) -> Any:
+    """Read a TOML value; what is not one is a string."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if set(parsed) == {"value"} else text
+
+
+_ENVIRONMENT = re.compile(r"\$(\$\{)|\$\{env:([A-Za-z_][A-Za-z0-9_]*)(?:\|([^}]*))?\}")
+
+
+def _interpolate(value: Any, key: str) -> Any:
+    if isinstance(value, Mapping):
+        return {inner: _interpolate(item, f"{key}.{inner}".lstrip(".")) for inner, item in value.items()}
+    if isinstance(value, list):
+        return [_interpolate(item, key) for item in cast("list[Any]", value)]
+    if not isinstance(value, str):
+        return value
+
+    def replacement(match: re.Match[str]) -> str:
+        if match[1]:
+            return match[1]
+        found = os.environ.get(match[2], match[3])
+        if found is None:
+            hint = f"set it, or give a default: ${{env:{match[2]}|...}}"
+            raise ConfigError(f"`{key}` needs the environment variable `{match[2]}`, which is not set", hint)
+        return found
+
+    return _ENVIRONMENT.sub(replacement, value)
+
+
+def _config_error(error: ValidationError) -> ConfigError:
+    first = error.errors()[0]
+    loc = [str(part) for part in first["loc"]]
+    key = ".".join(loc)
+    if first["type"] == "extra_forbidden":
+        model: type[BaseModel] = {"limits": LimitsConfig, "style": StyleConfig}.get(loc[0], PipelineConfig)
+        what = f"`{key}`" if len(loc) > 1 else f"the table or key `{key}`"
+        return ConfigError(f"the config has no place for {what}", registry.suggest(loc[-1], model.model_fields))
+    if first["type"] == "missing":
+        hint = registry.suggest("", registry.names(loc[0])).replace("choose", "set it to") if loc[0] in SLOTS else "add it"
+        return ConfigError(f"`{key}` is missing in the config", hint)
+    reason = first["msg"][:1].lower() + first["msg"][1:]
+    return ConfigError(f"`{key}` in the config is `{str(first['input'])[:80]}`: {reason}", "change that value")
+
+
+# --- writing ---
+
+
+def dump_config(config: PipelineConfig) -> str:
+    """Write a config as TOML; `load_config` reads the same back."""
+    lines: list[str] = []
+    for name, table in config.model_dump(exclude_none=True).items():
+        _dump_table(lines, name, table)
+    return "\n".join(lines).strip() + "\n"
+
+
+def _dump_table(lines: list[str], name: str, table: Mapping[str, Any]) -> None:
+    lines.append(f"\n[{name}]")
+    nested = {key: value for key, value in table.items() if isinstance(value, Mapping)}
+    lines.extend(
+        f"{_toml_key(key)} = {_toml(value)}" for key, value in table.items() if key not in nested and value is not None
+    )
+    for key, value in nested.items():
+        _dump_table(lines, f"{name}.{_toml_key(key)}", value)
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml(key)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, str):
+        # JSON's escapes are TOML's too, but for DEL, which only TOML wants escaped
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool | int | float):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(item) for item in cast('Sequence[Any]', value))}]"
+    if isinstance(value, Mapping):
+        items = cast("Mapping[str, Any]", value).items()
+        return f"{{{', '.join(f'{_toml_key(key)} = {_toml(item)}' for key, item in items)}}}"
+    return str(value)  # dates and times write themselves as TOML does
+
+
+# --- the schema ---
+
+
+def config_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a config, with the options of every installed component."""
+    schema = PipelineConfig.model_json_schema()
+    definitions: dict[str, Any] = {key: value for key, value in schema["$defs"].items() if key != "ComponentConfig"}
+    properties: dict[str, Any] = {"extends": {"type": "string", "description": "A preset or file to begin with."}}
+    for slot, interface in SLOTS.items():
+        summary = (interface.__doc__ or "").partition("\n")[0]
+        properties[slot] = {"$ref": f"#/$defs/{slot}", "description": summary}
+        choices = [_component_schema(slot, name, definitions) for name in registry.names(slot)]
+        definitions[slot] = {"oneOf": choices} if choices else {"not": {}}
+    for table in ("limits", "style"):
+        properties[table] = schema["properties"][table]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "emova-sdk config",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
+
+
+def _component_schema(slot: str, name: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    constant = {"type": {"const": name}}
+    try:
+        options = registry.options_schema(slot, name)
+    except (ConfigError, LoadError) as error:  # still a valid name; its options cannot be known here
+        return {"title": name, "description": error.message, "properties": constant, "required": ["type"]}
+    for key, value in options.pop("$defs", {}).items():
+        definitions[f"{slot}.{name}.{key}"] = _linked(value)
+    properties = {**constant, **_linked(options.get("properties", {}))}
+    required = ["type", *options.get("required", [])]
+    return {"title": name, "type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _linked(value: Any) -> Any:
+    """Turn the marks of nested components into references to their slot's definition."""
+    if isinstance(value, Mapping):
+        if registry.SLOT_MARK in value:
+            rest = {key: item for key, item in value.items() if key != registry.SLOT_MARK}
+            return {**rest, "$ref": f"#/$defs/{value[registry.SLOT_MARK]}"}
+        return {key: _linked(item) for key, item in value.items()}
+    return [_linked(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value

@@ -1,0 +1,364 @@
+"""From a name to a component: entry point, import, options checked against the constructor, constructor call.
+
+A component is found under one entry point in the group of its slot, e.g. ``emova_sdk.vocoder``; built-ins use the same
+door. The typed signature of its constructor is the schema of its options. Nothing is cached here: what is installed while
+the process runs is found.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import types
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema, create_model
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+from emova_sdk.components.base import SLOTS, Component
+from emova_sdk.errors import ConfigError, EmovaError, LoadError, MissingDependencyError, UnknownComponentError
+
+__all__ = ["ComponentInfo", "Option", "component_class", "components", "create", "names", "options_schema", "suggest"]
+
+SLOT_MARK = "x-emova-slot"
+"""Marks a nested component in the JSON Schema of a constructor."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a component, read from its constructor.
+
+    Attributes:
+        name: As written in the config.
+        type: The annotation, e.g. ``int`` or ``Literal['cpu', 'cuda']``; a slot's name for a nested component.
+        required: Whether there is no default.
+        default: What holds when it is left out.
+        description: From the ``Args`` section of the docstring.
+    """
+
+    name: str
+    type: str
+    required: bool
+    default: Any = None
+    description: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        default = self.default if isinstance(self.default, str | int | float | bool | None) else repr(self.default)
+        return {
+            "name": self.name,
+            "type": self.type,
+            "required": self.required,
+            "default": default,
+            "description": self.description,
+        }
+
+
+@dataclass(frozen=True)
+class ComponentInfo:
+    """What is known of an installed component.
+
+    Attributes:
+        slot: Where it fits.
+        name: Its ``type`` in a config.
+        distribution: The installed package it comes from, with version.
+        target: Where its class is, ``module:Class``.
+        summary: First line of its docstring.
+        options: What its constructor takes.
+        error: Why it cannot be used, or an empty string.
+    """
+
+    slot: str
+    name: str
+    distribution: str
+    target: str
+    summary: str = ""
+    options: tuple[Option, ...] = ()
+    error: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        facts = {key: getattr(self, key) for key in ("slot", "name", "distribution", "target", "summary", "error")}
+        return {**facts, "options": [option.to_dict() for option in self.options]}
+
+
+# --- finding ---
+
+
+def names(slot: str) -> tuple[str, ...]:
+    """Return the names of all components installed for a slot, sorted, without importing any of them.
+
+    Raises:
+        UnknownComponentError: If there is no such slot.
+    """
+    return tuple(sorted(_entries(slot)))
+
+
+def components(slot: str | None = None) -> list[ComponentInfo]:
+    """Describe the installed components of one slot or of all. One that cannot be imported is listed with its error."""
+    return [_describe(entry, one) for one in ([slot] if slot else SLOTS) for _, entry in sorted(_entries(one).items())]
+
+
+def component_class(slot: str, name: str) -> type[Component]:
+    """Import the class behind a name.
+
+    Raises:
+        UnknownComponentError: If the slot or the name does not exist; the hint suggests the nearest.
+        MissingDependencyError: If the component needs a package that is not installed.
+        LoadError: If its module cannot be imported.
+        ConfigError: If the entry point does not name a component of this slot.
+    """
+    entry = _find(slot, name)
+    found = _import(entry, slot)
+    if not (isinstance(found, type) and issubclass(found, SLOTS[slot])):
+        raise ConfigError(
+            f"{slot} `{name}` of {_distribution(entry)} is `{entry.value}`, which is not a {SLOTS[slot].__name__} class",
+            f"the plug-in's author should derive it from emova_sdk.{SLOTS[slot].__name__}",
+        )
+    return found
+
+
+def suggest(name: str, available: Iterable[str]) -> str:
+    """Return a hint: the nearest name, if one is near, and all that exist."""
+    options = sorted(available)
+    listed = f"choose one of {', '.join(options)}" if options else "none is installed"
+    near = difflib.get_close_matches(name, options, n=1)
+    return f"did you mean `{near[0]}`? {listed}" if near else listed
+
+
+def _group(slot: str) -> str:
+    if slot not in SLOTS:
+        raise UnknownComponentError(
+            f"there is no slot `{slot}`", suggest(slot, SLOTS), name=slot, available=tuple(sorted(SLOTS))
+        )
+    return f"emova_sdk.{slot}"
+
+
+def _entries(slot: str) -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=_group(slot)):
+        other = found.setdefault(entry.name, entry)
+        if other.value != entry.value:
+            raise ConfigError(
+                f"two packages offer the {slot} `{entry.name}`: {_distribution(other)} and {_distribution(entry)}",
+                "uninstall one of them",
+            )
+    return found
+
+
+def _find(slot: str, name: str) -> EntryPoint:
+    found = _entries(slot)
+    if name not in found:  # perhaps installed a moment ago: the import system remembers folders for a while
+        importlib.invalidate_caches()
+        found = _entries(slot)
+    if name not in found:
+        available = tuple(sorted(found))
+        raise UnknownComponentError(f"there is no {slot} `{name}`", suggest(name, found), name=name, available=available)
+    return found[name]
+
+
+def _distribution(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unnamed package"
+
+
+def _import(entry: EntryPoint, slot: str) -> Any:
+    what = f"{slot} `{entry.name}` of {_distribution(entry)}"
+    try:
+        return entry.load()
+    except MissingDependencyError:
+        raise
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or package == entry.module.partition(".")[0]:
+            raise LoadError(f"{what} cannot be imported: {error}", "reinstall the package it comes from") from error
+        wanted = f'"{entry.dist.name}[{",".join(entry.extras)}]"' if entry.extras and entry.dist else package
+        raise MissingDependencyError(
+            f"{what} needs the package `{package}`, which is not installed", f"run pip install {wanted}", package=package
+        ) from error
+    except Exception as error:  # whatever a plug-in does at import is reported as one error
+        hint = "update or reinstall the package it comes from"
+        raise LoadError(f"{what} cannot be imported: {type(error).__name__}: {error}", hint) from error
+
+
+def _describe(entry: EntryPoint, slot: str) -> ComponentInfo:
+    known = (slot, entry.name, _distribution(entry), entry.value)
+    try:
+        cls = component_class(slot, entry.name)
+        summary = (inspect.getdoc(cls) or "").partition("\n")[0]
+        return ComponentInfo(*known, summary, _options(cls, entry.name))
+    except EmovaError as error:
+        return ComponentInfo(*known, error=error.message)
+
+
+# --- the constructor as schema ---
+
+
+def _parameters(cls: type[Component], name: str) -> dict[str, tuple[Any, Any]]:
+    """Return annotation and default of each parameter that can be set by name."""
+    try:
+        signature = inspect.signature(cls)
+        hints = get_type_hints(cls.__init__, include_extras=True)
+    except NameError as error:
+        hint = "the plug-in's author should import the types of the constructor at run time, not under TYPE_CHECKING"
+        raise ConfigError(f"`{name}`: an annotation of `{cls.__name__}` cannot be read: {error}", hint) from error
+    found: dict[str, tuple[Any, Any]] = {}
+    for parameter in signature.parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        required = parameter.default is parameter.empty
+        if parameter.name in hints and parameter.kind != parameter.POSITIONAL_ONLY:
+            annotation = hints[parameter.name]
+            if _slot_of(annotation) or _describable(annotation):
+                found[parameter.name] = (annotation, parameter.default)
+                continue
+        if required:
+            raise ConfigError(
+                f"`{name}`: parameter `{parameter.name}` of `{cls.__name__}` cannot be set from a config",
+                "the plug-in's author should give it a type that TOML can hold, or a default",
+            )
+    return found
+
+
+def _describable(annotation: Any) -> bool:
+    try:
+        TypeAdapter(annotation).json_schema()
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        return False
+    return True
+
+
+def _slot_of(annotation: Any) -> str | None:
+    """Return the slot a parameter takes a component of: annotated with an interface, or with ``Interface | None``."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        rest = [part for part in get_args(annotation) if part is not type(None)]
+        annotation = rest[0] if len(rest) == 1 else None
+    return next((slot for slot, interface in SLOTS.items() if annotation is interface), None)
+
+
+def _model(cls: type[Component], name: str) -> type[BaseModel]:
+    fields: dict[str, Any] = {}
+    described = _argument_docs(cls)
+    for option, (annotation, default) in _parameters(cls, name).items():
+        slot = _slot_of(annotation)
+        kind: Any = Annotated[annotation, WithJsonSchema({SLOT_MARK: slot})] if slot else annotation
+        value = ... if default is inspect.Parameter.empty else default
+        # the alias keeps option names such as `json` or `copy` clear of pydantic's own methods
+        fields[f"option_{option}"] = (kind, Field(value, alias=option, description=described.get(option)))
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    return create_model(name, __config__=config, **fields)
+
+
+def options_schema(slot: str, name: str) -> dict[str, Any]:
+    """Return the JSON Schema of a component's options; nested components carry the key `SLOT_MARK`."""
+    template = f"#/$defs/{slot}.{name}.{{model}}"
+    schema = _model(component_class(slot, name), name).model_json_schema(ref_template=template)
+    return {key: value for key, value in schema.items() if key != "title"}
+
+
+def _options(cls: type[Component], name: str) -> tuple[Option, ...]:
+    described = _argument_docs(cls)
+    found: list[Option] = []
+    for option, (annotation, default) in _parameters(cls, name).items():
+        required = default is inspect.Parameter.empty
+        kind = _slot_of(annotation) or inspect.formatannotation(annotation).replace("typing.", "").replace("pathlib.", "")
+        found.append(Option(option, kind, required, None if required else default, described.get(option, "")))
+    return tuple(found)
+
+
+def _argument_docs(cls: type[Component]) -> dict[str, str]:
+    """Read the ``Args`` section of a Google-style docstring."""
+    text = inspect.getdoc(cls.__init__ if cls.__doc__ is None else cls) or ""
+    found: dict[str, str] = {}
+    current, inside = "", False
+    for line in text.splitlines():
+        if not line.startswith(" "):
+            inside = line.strip() == "Args:" or (inside and not line)
+        elif inside and line[4:5].strip():
+            current, _, description = line.strip().partition(":")
+            current = current.partition(" ")[0]
+            found[current] = description.strip()
+        elif inside and current and line.strip():
+            found[current] += f" {line.strip()}"
+    return found
+
+
+# --- making ---
+
+
+def create(slot: str, name: str, options: Mapping[str, Any] | None = None, *, table: str = "") -> Component:
+    """Make a component: options checked against the constructor's signature, nested tables made first.
+
+    Args:
+        slot: One of the five slots.
+        name: The component's ``type``.
+        options: What the constructor is given; a nested component is a mapping with its own ``type``.
+        table: Where the options come from, for error messages; the slot's name by default.
+
+    Raises:
+        UnknownComponentError: If slot or name does not exist.
+        ConfigError: If an option is unknown, missing or of the wrong kind; the message names it.
+        LoadError: If the component cannot be imported.
+    """
+    table = table or slot
+    with _located(table):
+        cls = component_class(slot, name)
+    given = {option: _nested(cls, name, option, value, table) for option, value in (options or {}).items()}
+    try:
+        checked = _model(cls, name).model_validate(given)
+    except ValidationError as error:
+        raise _option_error(error, cls, name, table) from error
+    arguments = {field.removeprefix("option_"): getattr(checked, field) for field in checked.model_fields_set}
+    try:
+        with _located(table):
+            return cls(**arguments)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, EmovaError):
+            raise
+        raise ConfigError(f"[{table}] `{name}` cannot be made: {error}", f"check the table; {_listed(cls, name)}") from error
+
+
+@contextmanager
+def _located(table: str) -> Generator[None, None, None]:
+    """Say in an error where in the config it happened; its class and facts stay as they are."""
+    try:
+        yield
+    except EmovaError as error:
+        error.message = f"[{table}] {error.message}"
+        raise
+
+
+def _nested(cls: type[Component], name: str, option: str, value: Any, table: str) -> Any:
+    slot = _slot_of(_parameters(cls, name).get(option, (None, None))[0])
+    if slot is None or not isinstance(value, Mapping):
+        return value
+    inner = dict(value)
+    if not isinstance(kind := inner.pop("type", None), str):
+        raise ConfigError(f"[{table}.{option}] names no component", suggest("", names(slot)).replace("choose", "set `type` to"))
+    return create(slot, kind, inner, table=f"{table}.{option}")
+
+
+def _option_error(error: ValidationError, cls: type[Component], name: str, table: str) -> ConfigError:
+    first = error.errors()[0]
+    option = ".".join(str(part) for part in first["loc"])
+    available = tuple(_parameters(cls, name))
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(option, available, n=1)
+        guess = f"did you mean `{near[0]}`? " if near else ""
+        return ConfigError(f"[{table}] `{name}` has no option `{option}`", f"{guess}{_listed(cls, name)}")
+    if first["type"] == "missing":
+        return ConfigError(f"[{table}] `{name}` needs the option `{option}`", f"add it to the table; {_listed(cls, name)}")
+    reason = first["msg"][:1].lower() + first["msg"][1:]
+    message = f"[{table}] option `{option}` of `{name}` is `{str(first['input'])[:80]}`: {reason}"
+    return ConfigError(message, f"change it; {_listed(cls, name)}")
+
+
+def _listed(cls: type[Component], name: str) -> str:
+    found = tuple(_parameters(cls, name))
+    return f"its options are {', '.join(found)}" if found else "it takes no options"
