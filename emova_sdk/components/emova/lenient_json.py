@@ -20,6 +20,7 @@ QUOTES = {'"': '"', "'": "'", "“": "”"}
 COMMAS = frozenset(",，")
 COLONS = frozenset(":：")
 LONGEST_KEY = 80
+LOOK_AHEAD = 120
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "\\": "\\", "/": "/"}
 
 
@@ -109,15 +110,23 @@ class Reader:
         char = yield from self.peek(at)
         if not char:
             return True
-        if char == "}":  # unless the object goes on, which says that this brace belongs to the value
-            at = yield from self.blank(at + 1)
-            char = yield from self.peek(at)
-            return char not in COMMAS or (yield from self.key((yield from self.blank(at + 1)))) is None
+        if char == "}":
+            return not (yield from self._goes_on(at + 1))
         if char in COMMAS:
             at = yield from self.blank(at + 1)
             char = yield from self.peek(at)
             return char in {"", "}"} or (yield from self.key(at)) is not None
         return (yield from self.key(at)) is not None  # the comma was forgotten
+
+    def _goes_on(self, ahead: int) -> Wait[bool]:
+        """Whether the object goes on soon behind a brace, which says that the brace belongs to a text."""
+        for at in range(ahead, ahead + LOOK_AHEAD):
+            char = yield from self.peek(at)
+            if char in {"", "{"}:
+                return False
+            if char in COMMAS and (yield from self.key((yield from self.blank(at + 1)))) is not None:
+                return True
+        return False
 
     def string(self, sink: Callable[[str], None]) -> Wait[bool]:
         """Consume a quoted string, handing over its characters as soon as they are certain.
