@@ -1,0 +1,380 @@
+"""Sessions: answers as events, history, interruption, tools, threads and asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emova_sdk import (
+    Audio,
+    AudioDelta,
+    Image,
+    Pipeline,
+    Session,
+    Style,
+    StyleChosen,
+    TextDelta,
+    ToolCall,
+    ToolResult,
+    Transcript,
+    Turn,
+    TurnContext,
+    UserStyle,
+    astream,
+)
+from emova_sdk.errors import BackendError, InputError
+from emova_sdk.testing.fakes import FakeLLMCore, FakeSpeechTokenizer, FakeStyleModule, FakeVisionEncoder, FakeVocoder
+from emova_sdk.types import Metadata
+
+QUESTION = Audio((0.3 * np.sin(2 * np.pi * 220 * np.arange(24_000) / 16_000)).astype(np.float32), 16_000)
+PICTURE = Image(np.full((8, 8, 3), (10, 10, 250), np.uint8))
+
+
+def make(llm: FakeLLMCore | None = None, **slots: Any) -> Pipeline:
+    filled: dict[str, Any] = {
+        "vision_encoder": FakeVisionEncoder(),
+        "speech_tokenizer": FakeSpeechTokenizer(),
+        "llm_core": llm or FakeLLMCore(),
+        "style_module": FakeStyleModule(),
+        "vocoder": FakeVocoder(),
+    }
+    return Pipeline(**(filled | slots))
+
+
+def test_a_spoken_turn_says_everything_about_itself() -> None:
+    reply = make().session(style=Style("male")).ask(QUESTION, PICTURE)
+    assert reply.transcript is not None
+    assert reply.user_style is not None
+    assert reply.user_style.source == "style_module"
+    assert "blue" in reply.text
+    assert reply.style is not None
+    assert reply.style.speaker == "male"
+    assert reply.audio is not None
+    assert reply.audio.duration_s > 1
+    assert reply.turn.timings == reply.timings
+    assert 0 < reply.timings.understood_s <= reply.timings.first_token_s <= reply.timings.first_audio_s <= reply.timings.total_s  # type: ignore[operator]
+    assert reply.timings.real_time_factor is not None
+    assert reply.timings.real_time_factor < 1
+
+
+def test_events_come_in_order_and_sound_before_the_last_word() -> None:
+    session = make(FakeLLMCore(transcript="one two three four five")).session()
+    events = list(session.respond(QUESTION))
+    kinds = [type(event) for event in events]
+    assert kinds[:3] == [UserStyle, Transcript, StyleChosen]
+    first_sound = kinds.index(AudioDelta)
+    last_word = len(kinds) - 1 - kinds[::-1].index(TextDelta)
+    assert first_sound < last_word
+    assert {"units_delta", "metadata"}.isdisjoint({event.kind for event in events})
+    answer = session.history[-1]
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == answer.text
+    assert Audio.concat([event.audio for event in events if isinstance(event, AudioDelta)]) == answer.audio
+    assert answer.timings is not None
+    assert answer.timings.first_audio_s < answer.timings.total_s  # type: ignore[operator]
+
+
+def test_history_keeps_both_sides_with_their_styles() -> None:
+    session = make().session()
+    session.ask(QUESTION, "and this is typed", style=Style("female", "sad", "low", "slow"))
+    user, assistant = session.history
+    assert (user.role, assistant.role) == ("user", "assistant")
+    assert user.audio == QUESTION
+    assert user.text.endswith("and this is typed")
+    assert user.perceived is not None
+    assert assistant.style == assistant.requested_style == Style("female", "sad", "low", "slow")
+    assert Turn.from_dict(assistant.to_dict()).style == assistant.style
+
+
+def test_requested_and_applied_style_are_both_kept_when_the_voice_falls_back() -> None:
+    pipeline = make(style_module=FakeStyleModule(emotions=("neutral", "happy")))
+    reply = pipeline.session().ask("hello", style=Style(emotion="surprised"))
+    assert reply.turn.requested_style == Style(emotion="surprised")
+    assert reply.style == Style(emotion="happy")
+
+
+def test_a_session_goes_on_from_a_saved_history_and_a_system_message() -> None:
+    seen: list[Any] = []
+
+    class Listening(FakeLLMCore):
+        def generate(self, messages, **options):  # type: ignore[no-untyped-def]
+            seen[:] = messages
+            return super().generate(messages, **options)
+
+    first = make().session()
+    first.ask("hello")
+    later = make(Listening()).session(history=[Turn.from_dict(turn.to_dict()) for turn in first.history], system="be kind")
+    later.ask("again")
+    assert [message.role for message in seen] == ["system", "user", "assistant", "user"]
+    assert seen[1].text == "hello"
+
+
+def test_without_voice_or_ears_a_session_still_writes() -> None:
+    session = Pipeline(llm_core=FakeLLMCore(hears=False)).session()
+    reply = session.ask("hello")
+    assert reply.text == "You said: hello."
+    assert reply.audio is None
+    assert reply.style is None
+    assert reply.timings.first_audio_s is None
+    assert reply.timings.real_time_factor is None
+
+
+def test_an_answer_without_units_is_spoken_in_a_second_pass_and_says_so() -> None:
+    class TextFirst(FakeLLMCore):
+        def generate(self, messages, *, task="chat", **options):  # type: ignore[no-untyped-def]
+            if task == "chat":
+                yield TextDelta("First. Second.")
+            else:
+                yield from super().generate(messages, task=task, **options)
+
+    reply = make(TextFirst()).session().ask("hello", style=Style(emotion="happy"))
+    assert reply.text == "First. Second."
+    assert reply.audio is not None
+    assert reply.style == Style(emotion="happy")
+    assert "second pass" in reply.turn.metadata["speech"]
+
+
+def test_closing_the_answer_interrupts_it_and_history_keeps_what_was_taken() -> None:
+    session = make(FakeLLMCore(replies={"count": "one two three four five six seven eight nine ten"})).session()
+    events = session.respond("count")
+    taken: list[Any] = []
+    for event in events:
+        taken.append(event)
+        if sum(isinstance(one, AudioDelta) for one in taken) == 4:
+            break
+    events.close()
+    answer = session.history[-1]
+    heard = Audio.concat([event.audio for event in taken if isinstance(event, AudioDelta)])
+    assert answer.interrupted
+    assert answer.audio == heard
+    assert "one two three four five six seven eight nine ten".startswith(answer.heard_text or "!")
+    assert len(answer.heard_text or "") < len("one two three four five six seven")
+    session.ask("count")  # the session goes on
+    assert len(session.history) == 4
+
+
+def test_cut_keeps_text_sound_and_units_up_to_what_was_heard() -> None:
+    session = make(FakeLLMCore(replies={"count": "one two three four five six seven eight nine ten"})).session()
+    whole = session.ask("count")
+    assert whole.audio is not None
+    half = session.cut(whole.audio.duration_s / 2)
+    assert half.interrupted
+    assert half.text == whole.text
+    assert half.heard_text in {"one two three four", "one two three four five"}
+    assert half.audio == whole.audio.cut(0, whole.audio.duration_s / 2)
+    remembered = session._messages[-1]
+    assert remembered.interrupted
+    assert len(remembered.parts[1]) == pytest.approx(len(whole.text) / 2, abs=2)  # type: ignore[arg-type]
+    assert session.history[-1] == half
+    nothing = session.cut(0.0)
+    assert nothing.heard_text == ""
+
+
+def test_cut_after_everything_was_heard_changes_nothing() -> None:
+    session = make().session()
+    reply = session.ask("hello")
+    assert session.cut(60.0) == reply.turn
+    with pytest.raises(InputError, match="no answer to cut"):
+        make().session().cut(1.0)
+
+
+def test_a_failure_before_anything_was_said_leaves_no_trace() -> None:
+    class Broken(FakeLLMCore):
+        def generate(self, messages, **_):  # type: ignore[no-untyped-def]
+            raise BackendError("the model fell over", "start it again", retryable=True)
+            yield
+
+    session = make(Broken()).session()
+    with pytest.raises(BackendError):
+        session.ask("hello")
+    with pytest.raises(InputError):
+        session.ask(Audio.silence(0, 16_000))
+    assert session.history == []
+
+
+def test_a_failure_in_the_middle_keeps_what_was_said_and_why_it_stopped() -> None:
+    class Breaking(FakeLLMCore):
+        def generate(self, messages, **options):  # type: ignore[no-untyped-def]
+            for count, event in enumerate(super().generate(messages, **options)):
+                yield event
+                if count == 7:
+                    raise BackendError("the model fell over")
+
+    session = make(Breaking()).session()
+    with pytest.raises(BackendError):
+        session.ask("hello there friend")
+    assert session.history[-1].interrupted
+    assert session.history[-1].metadata["error"] == "the model fell over"
+
+
+@pytest.mark.parametrize("parts", [(), ("",), (b"bytes",)])
+def test_input_that_cannot_be_answered_is_refused(parts: tuple[Any, ...]) -> None:
+    with pytest.raises(InputError):
+        make().session().ask(*parts)
+
+
+def test_one_answer_at_a_time() -> None:
+    session = make().session()
+    events = session.respond("hello")
+    next(events)
+    with pytest.raises(InputError, match="still answering"):
+        session.ask("me too")
+    events.close()
+    assert session.ask("now").text
+
+
+# --- tools ---
+
+
+def weather(city: str, days: int = 1) -> str:
+    """Tell the weather."""
+    return f"sunny in {city} for {days} days"
+
+
+def mood(context: TurnContext) -> dict[str, Any]:
+    """Tell how the user feels."""
+    perceived = context.user_style
+    return {"emotion": perceived.style.emotion if perceived else None, "said": context.user_text, "turns": len(context.history)}
+
+
+def test_a_tool_is_called_and_its_answer_is_spoken() -> None:
+    llm = FakeLLMCore(tool_arguments={"weather": {"city": "Lund", "days": 2}})
+    session = make(llm).session(tools=[weather])
+    events = list(session.respond("tell me the weather"))
+    assert [event for event in events if isinstance(event, ToolCall)][0].arguments == {"city": "Lund", "days": 2}
+    result = next(event for event in events if isinstance(event, ToolResult))
+    assert (result.content, result.failed) == ("sunny in Lund for 2 days", False)
+    turn = session.history[-1]
+    assert "sunny in Lund" in turn.text
+    assert turn.audio is not None
+    assert [call.name for call in turn.tool_calls] == ["weather"]
+    assert Turn.from_dict(turn.to_dict()).tool_results == turn.tool_results
+
+
+def test_a_tool_sees_how_the_user_feels() -> None:
+    llm = FakeLLMCore(transcript="what is my mood", tool_arguments={"mood": {}})
+    session = make(llm).session(tools=[mood])
+    reply = session.ask(QUESTION)
+    assert reply.user_style is not None
+    assert f'"emotion": "{reply.user_style.style.emotion}"' in reply.turn.tool_results[0].content
+    assert '"said": "what is my mood"' in reply.turn.tool_results[0].content
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"), [({"days": 1}, "city: Field required"), ({"city": "x", "extra": 1}, "extra")]
+)
+def test_wrong_arguments_become_a_failed_result_and_the_turn_goes_on(arguments: dict[str, Any], reason: str) -> None:
+    reply = make(FakeLLMCore(tool_arguments={"weather": arguments})).session(tools=[weather]).ask("the weather please")
+    assert reply.turn.tool_results[0].failed
+    assert reason in reply.turn.tool_results[0].content
+    assert "failed" in reply.text
+
+
+def test_a_tool_that_raises_and_a_tool_that_does_not_exist_are_failed_results() -> None:
+    def broken() -> str:
+        """Break."""
+        raise RuntimeError("no luck")
+
+    class Inventive(FakeLLMCore):
+        def generate(self, messages, **options):  # type: ignore[no-untyped-def]
+            if messages[-1].role == "user":
+                yield ToolCall("1", "broken", {})
+                yield ToolCall("2", "imagined", {})
+            else:
+                yield TextDelta("done")
+
+    reply = make(Inventive()).session(tools=[broken]).ask("go")
+    first, second = reply.turn.tool_results
+    assert (first.failed, first.content) == (True, "RuntimeError: no luck")
+    assert "there is no tool `imagined`; the tools are: broken" in second.content
+    assert reply.text == "done"
+
+
+def test_a_model_that_only_ever_asks_for_tools_is_stopped() -> None:
+    class Endless(FakeLLMCore):
+        def generate(self, messages, **options):  # type: ignore[no-untyped-def]
+            yield Metadata({"round": len(messages)})
+            yield ToolCall("1", "weather", {"city": "Lund"})
+
+    with pytest.raises(BackendError, match="without answering"):
+        make(Endless()).session(tools=[weather]).ask("go")
+
+
+# --- threads and asyncio ---
+
+
+def test_sessions_on_one_pipeline_do_not_disturb_each_other() -> None:
+    pipeline = make(FakeLLMCore(delay_s=0.001))
+    alone = {name: make().session().ask(f"my name is {name}") for name in "abcdef"}
+    found: dict[str, Any] = {}
+
+    def converse(name: str) -> None:
+        session = Session(pipeline)
+        found[name] = [session.ask(f"my name is {name}") for _ in range(3)]
+
+    threads = [threading.Thread(target=converse, args=(name,)) for name in "abcdef"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name, replies in found.items():
+        assert all(reply.text == alone[name].text and reply.audio == alone[name].audio for reply in replies)
+
+
+def _own_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("emova")]
+
+
+async def _settled() -> None:
+    for _ in range(100):
+        if not _own_threads():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"threads were left: {_own_threads()}")
+
+
+def test_astream_is_ordered_and_leaves_no_thread() -> None:
+    async def run() -> tuple[list[Any], list[Any]]:
+        session, other = make().session(), make().session()
+        events = [event async for event in astream(session.respond("hello there"))]
+        await _settled()
+        return events, list(other.respond("hello there"))
+
+    asynchronous, synchronous = asyncio.run(run())
+    assert asynchronous == synchronous
+
+
+def test_astream_is_cancelled_with_its_task() -> None:
+    session = make(FakeLLMCore(delay_s=0.01, replies={"go": "word " * 500})).session()
+
+    async def run() -> None:
+        heard = 0
+
+        async def listen() -> None:
+            nonlocal heard
+            async for event in astream(session.respond("go")):
+                heard += isinstance(event, AudioDelta)
+
+        task = asyncio.create_task(listen())
+        while heard < 3:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await _settled()
+
+    asyncio.run(run())
+    assert session.history[-1].interrupted
+    assert session.ask("hello").text
+
+
+def test_astream_passes_errors_on() -> None:
+    async def run() -> None:
+        async for _ in astream(make().session().respond()):
+            pass
+
+    with pytest.raises(InputError):
+        asyncio.run(run())
