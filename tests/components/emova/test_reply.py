@@ -1,5 +1,6 @@
 """The reply parser: what is right is read exactly, what is broken is repaired or reported, however the text is cut."""
 
+import itertools
 import json
 import re
 
@@ -141,7 +142,8 @@ def test_the_voice_comes_from_the_caller():
 def test_a_cut_off_reply_keeps_what_was_written(name):
     reply = parse_reply(CORPUS[name])
     assert reply.transcript == "hi there"
-    assert "well done".startswith(reply.text) and reply.text
+    assert "well done".startswith(reply.text)
+    assert reply.text
     assert reply.units.ids.tolist() == [11, 18, 17][: len(reply.units)]
     assert "truncated" in kinds(reply)
 
@@ -304,7 +306,7 @@ broken = st.one_of(
 def cut(text, places):
     """The text in chunks, some of them empty."""
     bounds = [0, *sorted(place % (len(text) + 1) for place in places), len(text)]
-    return [text[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [text[start:end] for start, end in itertools.pairwise(bounds)]
 
 
 @settings(max_examples=150, deadline=None)
