@@ -1,0 +1,384 @@
+"""Checkpoints of EMOVA's language model on disk: found, checked, loaded, converted.
+
+Two layouts are published. The *origin* layout is what the training code writes (`model.layers...`, `model.mm_projector...`,
+language-model fields at the top of `config.json`, no image token); the *HF* layout is what transformers' Auto classes read.
+Both load here, whatever prefixes their names carry. The headers of all weight files are compared with the model before any
+weight is read, so that a wrong checkpoint is one `LoadError` that names the tensor or the file; then transformers loads.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AddedToken, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
+
+from emova_sdk.components.emova.configuration import EmovaConfig
+from emova_sdk.components.emova.image_processing import EmovaImageProcessor
+from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
+from emova_sdk.components.emova.processing import EmovaProcessor
+from emova_sdk.components.emova.prompts import IMAGE_MARK
+from emova_sdk.errors import ConfigError, LoadError
+
+# Published prefixes and this package's; the first that matches wins. The middle parts differ between publications.
+_PREFIXES = tuple(
+    (re.compile(pattern), ours)
+    for pattern, ours in (
+        (r"(?:model\.)?(?:language_model\.)?lm_head\.", "lm_head."),
+        (r"(?:model\.)?vision_tower\.norm\.", "model.vision_tower.norm."),
+        (
+            r"(?:model\.)?(?:vision_tower|vision_model|vision_encoder|visual)\.(?:vision_tower\.|network\.)*(?:vision_model\.)?",
+            "model.vision_tower.network.",
+        ),
+        (r"(?:model\.)?(?:mm_projector|multi_modal_projector)\.(?:mm_projector\.|projector\.)?", "model.mm_projector."),
+        (r"(?:model\.)?image_newline$", "model.image_newline"),
+        (r"(?:(?:model\.)?language_model\.)?(?:model\.)?layers\.", "model.language_model.layers."),
+        (r"(?:(?:model\.)?language_model\.)?(?:model\.)?embed_tokens\.", "model.language_model.embed_tokens."),
+        (r"(?:(?:model\.)?language_model\.)?(?:model\.)?norm\.", "model.language_model.norm."),
+    )
+)
+
+# Buffers that older versions of transformers saved and that are computed today.
+_COMPUTED = re.compile(r"rotary_emb\.inv_freq$|embeddings\.position_ids$")
+
+_EMBEDDINGS = ("model.language_model.embed_tokens.weight", "lm_head.weight")
+_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "tokenizer/*"]
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor as a weight file's header describes it."""
+
+    name: str
+    shape: tuple[int, ...]
+    file: Path
+
+
+def canonical_name(name: str) -> str:
+    """The name this package gives to the parameter a checkpoint calls `name`; unknown names come back as they are."""
+    for pattern, ours in _PREFIXES:
+        match = pattern.match(name)
+        if match:
+            return ours + name[match.end() :]
+    return name
+
+
+def find_checkpoint(model: str | Path, *, revision: str | None = None) -> Path:
+    """The folder of a checkpoint: a local one, or a repository of the Hugging Face hub, fetched once and kept.
+
+    Args:
+        model: a folder, or `owner/name`.
+        revision: commit, tag or branch of the repository.
+
+    Raises:
+        LoadError: there is no such folder or repository, or it is not here and the network is not either.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    text = str(model)
+    if folder.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
+        raise LoadError(f"`{model}` is not a folder", "give a checkpoint's folder, or a hub id such as `owner/name`", path=text)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(text, revision=revision, allow_patterns=_PATTERNS))
+    except LocalEntryNotFoundError as error:
+        hint = "check the network, unset `HF_HUB_OFFLINE`, or give the folder of a copy"
+        raise LoadError(f"`{model}` is not on this machine and cannot be fetched", hint, path=text) from error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise LoadError(f"`{model}` cannot be fetched: {error}", "check the id, the revision and your access", path=text) from error
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's folder with its small files read.
+
+    Attributes:
+        folder: where it is.
+        config: the model's configuration, its `image_token_index` being that of the tokenizer.
+        tokenizer: with `<image>` as last token when the layout knows none.
+        rows: tokens the weights have rows for.
+    """
+
+    folder: Path
+    config: EmovaConfig
+    tokenizer: Any
+    rows: int
+
+    @classmethod
+    def open(cls, folder: Path) -> Checkpoint:
+        """Read configuration and tokenizer of either layout.
+
+        Raises:
+            LoadError: a file is missing or broken, or does not describe an EMOVA.
+        """
+        raw = _read_json(folder / "config.json")
+        try:
+            config = EmovaConfig.from_dict(raw)
+        except Exception as error:
+            hint = "give the folder of an EMOVA checkpoint, in origin or HF layout"
+            message = f"`{folder / 'config.json'}` does not describe an EMOVA: {error}"
+            raise LoadError(message, hint, path=str(folder)) from error
+        tokenizer = _load_tokenizer(folder)
+        rows = len(tokenizer)
+        if IMAGE_MARK not in tokenizer.get_vocab():
+            tokenizer.add_tokens([AddedToken(IMAGE_MARK, special=True, normalized=False)], special_tokens=True)
+        config.image_token_index = int(tokenizer.convert_tokens_to_ids(IMAGE_MARK))
+        return cls(folder, config, tokenizer, rows)
+
+    @property
+    def stop_tokens(self) -> tuple[int, ...]:
+        """Ids that end an answer: those of `generation_config.json`, the configuration and the tokenizer."""
+        text: Any = self.config.text_config
+        given = [text.eos_token_id, self.tokenizer.eos_token_id]
+        file = self.folder / "generation_config.json"
+        if file.is_file():
+            given.append(_read_json(file).get("eos_token_id"))
+        flat = [one for value in given if value is not None for one in (value if isinstance(value, list) else [value])]
+        return tuple(dict.fromkeys(int(cast("int", one)) for one in flat))
+
+    def processor(self) -> EmovaProcessor:
+        """The processor, with the image settings saved beside the weights where there are any."""
+        image_processor = None
+        if self.config.vision_config is not None:
+            image_processor = EmovaImageProcessor.from_config(self.config, self._image_settings())
+        template = getattr(self.tokenizer, "chat_template", None)
+        return EmovaProcessor(image_processor, self.tokenizer, chat_template=template)
+
+    def _image_settings(self) -> Mapping[str, Any]:
+        for name in ("processor_config.json", "preprocessor_config.json"):
+            if (self.folder / name).is_file():
+                raw = _read_json(self.folder / name)
+                return raw.get("image_processor") or (raw if name.startswith("pre") else {})
+        return {}
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    for place in (folder, folder / "tokenizer"):
+        try:
+            if (place / "tokenizer.json").is_file():
+                # The generic class reads the file as it is; the model's own class would rebuild it from its vocabulary.
+                return PreTrainedTokenizerFast.from_pretrained(place)
+            if (place / "tokenizer_config.json").is_file():
+                return AutoTokenizer.from_pretrained(place)
+        except Exception as error:
+            raise LoadError(f"the tokenizer in `{place}` cannot be read: {error}", "fetch it again", path=str(place)) from error
+    raise LoadError(f"`{folder}` has no `tokenizer.json`", "copy the tokenizer's files beside the weights", path=str(folder))
+
+
+def load_model(
+    checkpoint: Checkpoint, *, dtype: torch.dtype | str | None = None, **options: Any
+) -> EmovaForConditionalGeneration:
+    """Load the weights of a checkpoint of either layout.
+
+    Embedding and head rows beyond the tokenizer are dropped (the training code rounded their number up to 128).
+
+    Args:
+        checkpoint: what to load.
+        dtype: type of the weights; that of the files when not given.
+        **options: passed to transformers' `from_pretrained` (`device_map`, `quantization_config`, ...).
+
+    Raises:
+        LoadError: a file or a tensor is missing, broken, too many or of the wrong shape.
+    """
+    config = copy.deepcopy(checkpoint.config)
+    stored = read_headers(checkpoint.folder)
+    rows = _rows(stored, config)
+    if checkpoint.rows > rows:
+        message = f"the tokenizer has {checkpoint.rows} tokens and the embedding {rows} rows"
+        raise LoadError(message, "the tokenizer and the weights are of different checkpoints", tensor=_EMBEDDINGS[0])
+    cast("Any", config.text_config).vocab_size = rows
+    check_tensors(stored, config)
+    model = EmovaForConditionalGeneration.from_pretrained(
+        checkpoint.folder,
+        config=config,
+        dtype=dtype or "auto",
+        key_mapping=prefix_changes(tensor.name for tensor in stored),
+        **options,
+    )
+    # Saving writes this package's names, whatever the checkpoint's were.
+    vars(model).pop("_weight_conversions", None)
+    if checkpoint.rows < rows:
+        model.resize_token_embeddings(checkpoint.rows, mean_resizing=False)
+    return model.eval()
+
+
+def read_headers(folder: Path) -> list[StoredTensor]:
+    """What the weight files of a folder hold, from their headers alone.
+
+    Raises:
+        LoadError: a file is missing, cut short, a Git LFS pointer, or not safetensors.
+    """
+    index = folder / "model.safetensors.index.json"
+    wanted: dict[str, str] = _read_json(index).get("weight_map", {}) if index.is_file() else {}
+    files = [folder / name for name in sorted(set(wanted.values()))] or [folder / "model.safetensors"]
+    tensors = [tensor for file in files for tensor in _read_header(file)]
+    found = {tensor.name for tensor in tensors}
+    missing = sorted(set(wanted) - found)
+    if missing:
+        message = f"tensor `{missing[0]}` is listed in `{index.name}` and not in `{wanted[missing[0]]}`"
+        raise LoadError(message, "fetch that file again", path=str(folder / wanted[missing[0]]), tensor=missing[0])
+    return tensors
+
+
+def check_tensors(stored: list[StoredTensor], config: EmovaConfig) -> None:
+    """Compare stored tensors with the model a configuration describes.
+
+    Raises:
+        LoadError: one is missing, not known, twice there, or of another shape.
+    """
+    with torch.device("meta"):
+        model = EmovaForConditionalGeneration(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    optional = {"lm_head.weight"} if config.tie_word_embeddings else set[str]()
+    seen: dict[str, StoredTensor] = {}
+    for tensor in stored:
+        name = canonical_name(tensor.name)
+        if _COMPUTED.search(name):
+            continue
+        if name not in expected:
+            raise _mismatch(tensor, "is not part of the model its `config.json` describes")
+        if name in seen:
+            raise _mismatch(tensor, f"is stored twice, also as `{seen[name].name}`")
+        if tensor.shape != expected[name]:
+            raise _mismatch(tensor, f"has shape {list(tensor.shape)}, the model needs {list(expected[name])}")
+        seen[name] = tensor
+    missing = sorted(set(expected) - set(seen) - optional)
+    if missing:
+        where = stored[0].file.parent if stored else Path()
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        hint = "the checkpoint is incomplete, or its `config.json` belongs to another"
+        raise LoadError(f"tensor `{missing[0]}` is missing in `{where}`{more}", hint, path=str(where), tensor=missing[0])
+
+
+def convert_origin_to_hf(source: Path, target: Path) -> Path:
+    """Write a checkpoint of the origin layout in the HF layout: weights, configuration, processor and tokenizer.
+
+    The tokenizer gets `<image>` as its last token, as in the published HF checkpoints; its rows are new, so its id is
+    suppressed in `generation_config.json`.
+
+    Args:
+        source: folder of the checkpoint; either layout is read.
+        target: folder to write; it must not exist or be empty.
+
+    Returns:
+        The target.
+
+    Raises:
+        ConfigError: the target has files in it.
+        LoadError: see `load_model`.
+    """
+    if target.exists() and any(target.iterdir()):
+        raise ConfigError(f"`{target}` is not empty", "name a new folder")
+    checkpoint = Checkpoint.open(source)
+    model = load_model(checkpoint)
+    _add_rows(model, checkpoint.config.image_token_index + 1)
+    model.generation_config = _generation_config(checkpoint)
+    processor = checkpoint.processor()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+        written = Path(scratch) / target.name
+        model.save_pretrained(written)
+        processor.save_pretrained(written)
+        if target.exists():
+            target.rmdir()
+        written.rename(target)
+    return target
+
+
+def _generation_config(checkpoint: Checkpoint) -> GenerationConfig:
+    stops = list(checkpoint.stop_tokens)
+    text: Any = checkpoint.config.text_config
+    padding = checkpoint.tokenizer.pad_token_id
+    return GenerationConfig(
+        bos_token_id=text.bos_token_id,
+        eos_token_id=stops or None,
+        pad_token_id=padding if padding is not None else (stops or [None])[0],
+        suppress_tokens=[checkpoint.config.image_token_index],
+        do_sample=False,
+    )
+
+
+def _add_rows(model: EmovaForConditionalGeneration, rows: int) -> None:
+    have = cast("Any", model.config.text_config).vocab_size
+    if have >= rows:
+        return
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    with torch.no_grad():
+        for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+            cast("torch.Tensor", module.weight)[have:].zero_()
+
+
+def _rows(stored: list[StoredTensor], config: EmovaConfig) -> int:
+    for tensor in stored:
+        if canonical_name(tensor.name) in _EMBEDDINGS:
+            return tensor.shape[0]
+    return int(cast("Any", config.text_config).vocab_size)
+
+
+def prefix_changes(names: Iterable[str]) -> dict[str, str]:
+    """Renamings for transformers: one for each prefix that occurs and is not this package's."""
+    changes: dict[str, str] = {}
+    for name in names:
+        ours = canonical_name(name)
+        tail = len(os.path.commonprefix([name[::-1], ours[::-1]]))
+        # Whole parts only: the shared tail may begin inside a word.
+        tail = len(name[len(name) - tail :].partition(".")[2]) if tail < len(name) and tail < len(ours) else tail
+        old, new = name[: len(name) - tail], ours[: len(ours) - tail]
+        if old != new:
+            changes[f"^{re.escape(old)}"] = new
+    return changes
+
+
+def _read_header(file: Path) -> list[StoredTensor]:
+    if not file.is_file():
+        raise LoadError(f"`{file}` is missing", "fetch the whole checkpoint", path=str(file))
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        if start == b"version ":
+            hint = "run `git lfs pull` in its folder, or download it from the hub"
+            raise LoadError(f"`{file}` is a Git LFS pointer, not weights", hint, path=str(file))
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > size - 8:
+            raise LoadError(f"`{file}` is cut short or not a safetensors file", "fetch it again", path=str(file))
+        try:
+            header: dict[str, Any] = json.loads(stream.read(length))
+            tensors = [
+                (name, tuple(entry["shape"]), entry["data_offsets"][1])
+                for name, entry in header.items()
+                if name != "__metadata__"
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LoadError(f"`{file}` is not a safetensors file", "fetch it again", path=str(file)) from error
+    end = max((stop for _, _, stop in tensors), default=0)
+    if 8 + length + end != size:
+        raise LoadError(f"`{file}` has {size} bytes, its header tells {8 + length + end}", "fetch it again", path=str(file))
+    return [StoredTensor(name, shape, file) for name, shape, _ in tensors]
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise LoadError(f"`{file}` is missing", "give the folder of a whole checkpoint", path=str(file)) from error
+    except (ValueError, OSError) as error:
+        raise LoadError(f"`{file}` is not readable JSON", "fetch it again", path=str(file)) from error
+    if not isinstance(content, dict):
+        raise LoadError(f"`{file}` does not hold a JSON object", "fetch it again", path=str(file))
+    return cast("dict[str, Any]", content)
+
+
+def _mismatch(tensor: StoredTensor, what: str) -> LoadError:
+    hint = "the weights and the `config.json` are of different checkpoints"
+    return LoadError(f"tensor `{tensor.name}` in `{tensor.file.name}` {what}", hint, path=str(tensor.file), tensor=tensor.name)
