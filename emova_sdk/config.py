@@ -30,9 +30,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emova_sdk import registry
 from emova_sdk.components.base import SLOTS, Component
-from emova_sdk.errors import ConfigError, LoadError, UnknownComponentError
+from emova_sdk.errors import ConfigError, InputError, LoadError, UnknownComponentError
+from emova_sdk.policy import Rule, StylePolicy
 from emova_sdk.presets import CONFIG_NAME, presets
-from emova_sdk.types import Emotion, Pitch, Speed
+from emova_sdk.types import EMOTIONS, Emotion, Pitch, Speed, Style
 
 __all__ = [
     "ComponentConfig",
@@ -62,18 +63,40 @@ class LimitsConfig(BaseModel):
     """The ``[limits]`` table: what is accepted as input."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    max_audio_s: float = Field(600.0, gt=0, description="Longest sound, in seconds.")
-    max_image_pixels: int = Field(64_000_000, gt=0, description="Largest picture, width x height.")
+    max_audio_s: Annotated[float, Field(gt=0, description="Longest sound, in seconds.")] = 600.0
+    max_image_pixels: Annotated[int, Field(gt=0, description="Largest picture, width x height.")] = 64_000_000
 
 
 class StyleConfig(BaseModel):
-    """The ``[style]`` table: how sessions that choose nothing speak."""
+    """The ``[style]`` table: how sessions that choose nothing speak, and the rules of `StylePolicy`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     speaker: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.]*$", description="A voice's name.")] = "female"
     emotion: Emotion = "neutral"
     pitch: Pitch = "normal"
     speed: Speed = "normal"
+    rule: Annotated[Rule, Field(description="Who chooses where the caller asks for no style.")] = "model"
+    allowed: Annotated[tuple[Emotion, ...], Field(min_length=1, description="Emotions that may be spoken.")] = EMOTIONS
+    never_cheerful_to: Annotated[tuple[Emotion, ...], Field(description="User emotions never answered cheerfully.")] = ()
+    fallbacks: Annotated[dict[Emotion, Emotion], Field(description="Spoken in place of another emotion.")] = {}
+    min_score: Annotated[float, Field(ge=0, le=1, description="Least score of a user emotion that is acted on.")] = 0.5
+
+    @property
+    def default(self) -> Style:
+        """The style itself."""
+        return Style(self.speaker, self.emotion, self.pitch, self.speed)
+
+    @property
+    def policy(self) -> StylePolicy:
+        """The rules.
+
+        Raises:
+            ConfigError: If they leave no emotion to speak in.
+        """
+        try:
+            return StylePolicy(self.rule, self.allowed, self.never_cheerful_to, self.fallbacks, self.min_score)
+        except InputError as error:
+            raise ConfigError(f"[style] {error.message}", error.hint) from error
 
 
 class PipelineConfig(BaseModel):
@@ -243,7 +266,8 @@ def _interpolate(value: Any, key: str) -> Any:
     def replacement(match: re.Match[str]) -> str:
         if match[1]:
             return match[1]
-        found = os.environ.get(match[2], match[3])
+        default: str | None = match[3]
+        found = os.environ.get(match[2], default)
         if found is None:
             hint = f"set it, or give a default: ${{env:{match[2]}|...}}"
             raise ConfigError(f"`{key}` needs the environment variable `{match[2]}`, which is not set", hint)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,30 +13,34 @@ from emova_sdk.components.base import (
     Component,
     GenerationOptions,
     LLMCore,
-    Space,
     SpeechTokenizer,
     Stream,
     StyleModule,
     VisionEncoder,
     Vocoder,
 )
-from emova_sdk.errors import ConfigError, IncompatibleComponentsError, InputError
+from emova_sdk.errors import ConfigError, InputError
+from emova_sdk.fit import check_fit, check_kinds
+from emova_sdk.policy import StylePolicy, fall_back
+from emova_sdk.sentences import sentences
 from emova_sdk.types import (
     Audio,
     AudioDelta,
-    Emotion,
     Image,
     LLMEvent,
     Message,
+    Metadata,
     PerceivedStyle,
     SpeechChunk,
     SpeechUnits,
     Style,
     StyleChosen,
     TextDelta,
+    ToolSpec,
     Transcript,
     Turn,
     UnitsDelta,
+    UserStyle,
     VisionFeatures,
 )
 
@@ -49,9 +52,6 @@ if TYPE_CHECKING:
     from emova_sdk.tools import Tool
 
 Wanted = TypeVar("Wanted", bound=Component)
-
-EMOTION_FALLBACK: dict[Emotion, Emotion] = {"surprised": "happy", "fearful": "sad", "disgusted": "angry"}
-"""Where a voice cannot speak an emotion, the one it speaks instead (EMOVA's own folding); else neutral."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class Pipeline:
         style_module: Knows styles.
         vocoder: Speaks.
         style: Style of sessions that choose none; its speaker and speed hold where the model chooses the rest.
+        policy: Rules on how answers are spoken.
         limits: What is accepted as input.
 
     Raises:
@@ -95,6 +96,7 @@ class Pipeline:
         style_module: StyleModule | None = None,
         vocoder: Vocoder | None = None,
         style: Style | None = None,
+        policy: StylePolicy = StylePolicy(),
         limits: Limits = Limits(),
     ) -> None:
         self.vision_encoder = vision_encoder
@@ -103,8 +105,9 @@ class Pipeline:
         self.style_module = style_module
         self.vocoder = vocoder
         self.style = style or Style()
+        self.policy = policy
         self.limits = limits
-        _check_kinds(self.slots())
+        check_kinds(self.slots())
         check_fit(self.slots())
 
     @classmethod
@@ -123,7 +126,7 @@ class Pipeline:
         settings = load_config(config, overrides=overrides) if isinstance(config, str | Path) else config
         slots: dict[str, Any] = dict(build_components(settings))
         limits = Limits(**settings.limits.model_dump())
-        return cls(**slots, limits=limits, style=Style(**settings.style.model_dump()))
+        return cls(**slots, limits=limits, style=settings.style.default, policy=settings.style.policy)
 
     def slots(self) -> dict[str, Component]:
         """Return the filled slots by name."""
@@ -155,6 +158,7 @@ class Pipeline:
         self,
         *,
         style: Style | None = None,
+        policy: StylePolicy | None = None,
         tools: Sequence[Tool | Callable[..., Any]] = (),
         system: str = "",
         history: Iterable[Turn] = (),
@@ -163,7 +167,7 @@ class Pipeline:
         """Begin a conversation; see `Session`. Any number of them may share the pipeline, from any threads."""
         from emova_sdk.session import Session
 
-        return Session(self, style=style, tools=tools, system=system, history=history, options=options)
+        return Session(self, style=style, policy=policy, tools=tools, system=system, history=history, options=options)
 
     def transcribe(self, audio: Audio) -> Transcript:
         """Write down what is said.
@@ -216,16 +220,17 @@ class Pipeline:
         tokenizer = self.require("speech_tokenizer", SpeechTokenizer, "hear")
         return tokenizer.encode([self._heard(audio).resample(tokenizer.sample_rate)])[0]
 
-    def see(self, image: Image) -> VisionFeatures:
-        """Turn a picture into features."""
-        encoder = self.require("vision_encoder", VisionEncoder, "see")
+    def see(self, image: Image) -> VisionFeatures | Image:
+        """Turn a picture into features, or leave it as it is for a language model that reads pictures itself."""
         width, height = image.size
         if width * height > self.limits.max_image_pixels:
             raise InputError(
                 f"the image has {width}x{height} pixels, and the limit is {self.limits.max_image_pixels} in all",
                 "shrink it, or raise `max_image_pixels` in the config's [limits] table",
             )
-        return encoder.encode([image])[0]
+        if self.llm_core is not None and self.llm_core.sees_images:
+            return image
+        return self.require("vision_encoder", VisionEncoder, "see").encode([image])[0]
 
     def say(self, text: str, *, style: Style | None = None) -> Generator[LLMEvent, None, None]:
         """Let the language model write the units of ``text``, sentence by sentence so that the first comes soon."""
@@ -236,43 +241,102 @@ class Pipeline:
             with closing(llm.generate([Message("user", (sentence,))], task="speak", style=style)) as events:
                 yield from events
 
+    def answer(
+        self,
+        messages: Sequence[Message],
+        *,
+        style: Style | None = None,
+        default: Style | None = None,
+        policy: StylePolicy | None = None,
+        perceived: PerceivedStyle | None = None,
+        tools: Sequence[ToolSpec] = (),
+        options: GenerationOptions = GenerationOptions(),
+    ) -> Generator[LLMEvent | AudioDelta, None, None]:
+        """Let the language model answer ``messages``, spoken; text it wrote without units is spoken afterwards.
+
+        Args:
+            messages: What it reads, sounds and pictures encoded by `hear` and `see`.
+            style: Style to speak in whatever the model chooses; None leaves emotion and pitch to the model.
+            default: Gives speaker and speed then, and the rest if the model chooses nothing.
+            policy: Rules that hold in any case; the pipeline's by default.
+            perceived: How the user spoke, if a style module has heard it: the model's own guess is then left out.
+            tools: What the model may call.
+            options: How it writes.
+        """
+        llm = self.require("llm_core", LLMCore, "answer")
+        writing = llm.generate(messages, style=style, tools=tools if llm.tools else (), options=options)
+        text, spoken, chosen = "", False, None
+        guessed = perceived
+        with closing(self.voice(writing, style=style, default=default, policy=policy, perceived=perceived)) as events:
+            for event in events:
+                if isinstance(event, UserStyle):
+                    if perceived is not None:
+                        continue
+                    guessed = event.perceived
+                text += event.text if isinstance(event, TextDelta) else ""
+                spoken = spoken or isinstance(event, UnitsDelta)
+                chosen = event.requested if isinstance(event, StyleChosen) else chosen
+                yield event
+        if self.vocoder is None or spoken or not text.strip():
+            return
+        yield Metadata({"speech": "the answer's text was spoken in a second pass"})
+        saying = _units_only(self.say(text, style=style or chosen), chosen)
+        with closing(self.voice(saying, style=style, default=default, policy=policy, perceived=guessed)) as events:
+            yield from (event for event in events if not (isinstance(event, StyleChosen) and chosen))
+
     def voice(
-        self, events: Generator[LLMEvent, None, None], *, style: Style | None = None, default: Style | None = None
+        self,
+        events: Generator[LLMEvent, None, None],
+        *,
+        style: Style | None = None,
+        default: Style | None = None,
+        policy: StylePolicy | None = None,
+        perceived: PerceivedStyle | None = None,
     ) -> Generator[LLMEvent | AudioDelta, None, None]:
         """Speak the units among ``events`` while they are written; everything but the units passes through.
 
-        Args:
-            events: What a language model writes. Closed when this generator is closed.
-            style: Style to speak in whatever the model chooses; None leaves emotion and pitch to the model.
-            default: Gives speaker and speed then, and the rest if the model chooses nothing.
+        `StyleChosen` comes before the first sound, whether or not the model chose a style. See `answer` for the arguments.
         """
-        default = default or self.style
-        requested = style or default
+        default, policy = default or self.style, policy or self.policy
+        requested, told = style or default, False
         speech: Stream[SpeechUnits, SpeechChunk] | None = None
+
+        def chosen() -> StyleChosen:
+            wanted = policy.choose(requested, default=default, perceived=perceived, asked=style is not None)
+            return StyleChosen(self.applicable(wanted, policy=policy, perceived=perceived), requested)
+
         with closing(events):
             for event in events:
                 if isinstance(event, StyleChosen):
                     if style is None:
                         requested = replace(default, emotion=event.style.emotion, pitch=event.style.pitch)
-                    yield StyleChosen(self.applicable(requested), requested)
+                    if speech is None:  # the units that come are spoken in one style
+                        told = True
+                        yield chosen()
                 elif isinstance(event, UnitsDelta):
                     if self.vocoder is not None:
-                        speech = speech or self._speech(requested)
+                        if not told:
+                            told = True
+                            yield chosen()
+                        speech = speech or self._speech(chosen().style)
                         yield from _audible(speech.push(event.units))
                     yield event
                 else:
+                    perceived = event.perceived if isinstance(event, UserStyle) and perceived is None else perceived
                     yield event
             if speech is not None:
                 yield from _audible(speech.finish())
 
-    def applicable(self, style: Style) -> Style:
-        """Return the nearest style the style module can speak: emotions by `EMOTION_FALLBACK`, other axes to their normal."""
-        return style if self.style_module is None else fall_back(style, self.style_module.choices)
+    def applicable(self, style: Style, *, policy: StylePolicy | None = None, perceived: PerceivedStyle | None = None) -> Style:
+        """Return the nearest style the style module can speak and the policy permits; other axes fall back to normal."""
+        policy = policy or self.policy
+        choices = {} if self.style_module is None else self.style_module.choices
+        return fall_back(style, choices, permitted=policy.permitted(perceived), fallbacks=policy.fallbacks)
 
     def _speech(self, style: Style) -> Stream[SpeechUnits, SpeechChunk]:
         vocoder = self.require("vocoder", Vocoder, "speak")
         module = self.require("style_module", StyleModule, "speak")
-        return vocoder.stream(module.embed([self.applicable(style)])[0])
+        return vocoder.stream(module.embed([style])[0])
 
     def _heard(self, audio: Audio) -> Audio:
         if not len(audio.samples):
@@ -292,83 +356,15 @@ class Pipeline:
         return component
 
 
+def _units_only(events: Generator[LLMEvent, None, None], chosen: Style | None) -> Generator[LLMEvent, None, None]:
+    """A second pass says what was already told: its units, in the style that was chosen if one was."""
+    with closing(events):
+        if chosen is not None:
+            yield StyleChosen(chosen)
+        yield from (event for event in events if isinstance(event, UnitsDelta | Metadata))
+
+
 def _audible(chunks: list[SpeechChunk]) -> Generator[AudioDelta, None, None]:
     for chunk in chunks:
         if len(chunk.audio.samples) or chunk.units:
             yield AudioDelta(chunk.audio, chunk.units)
-
-
-def sentences(text: str, *, longest: int = 200) -> list[str]:
-    """Cut a text after sentence ends, and over-long sentences at a space, so that speech can begin early."""
-    found: list[str] = []
-    for sentence in re.split(r"(?<=[.!?。！？])\s+|\n+", text.strip()):
-        while len(sentence) > longest:
-            at = sentence.rfind(" ", 1, longest)
-            at = at if at > 0 else longest
-            found.append(sentence[:at].strip())
-            sentence = sentence[at:].strip()  # noqa: PLW2901 - the rest is cut again
-        if sentence:
-            found.append(sentence)
-    return found
-
-
-def fall_back(style: Style, choices: Mapping[str, Sequence[str]]) -> Style:
-    """Return the style nearest to ``style`` of those that can be spoken."""
-
-    def nearest(axis: str, *candidates: str) -> Any:
-        available = choices.get(axis, ())
-        return next((value for value in candidates if value in available), available[0] if available else candidates[0])
-
-    folded = EMOTION_FALLBACK.get(style.emotion, style.emotion)
-    return Style(
-        speaker=nearest("speaker", style.speaker),
-        emotion=nearest("emotion", style.emotion, folded, "neutral"),
-        pitch=nearest("pitch", style.pitch, "normal"),
-        speed=nearest("speed", style.speed, "normal"),
-    )
-
-
-def _check_kinds(slots: Mapping[str, Component]) -> None:
-    if not slots:
-        raise ConfigError("the pipeline is empty: no slot is filled", f"fill one of {', '.join(SLOTS)}")
-    for slot, component in slots.items():
-        if not isinstance(component, SLOTS[slot]):
-            raise ConfigError(
-                f"`{type(component).__name__}` in slot `{slot}` is not a {SLOTS[slot].__name__}",
-                f"derive it from emova_sdk.{SLOTS[slot].__name__}",
-            )
-
-
-def check_fit(slots: Mapping[str, Any]) -> None:
-    """Compare the spaces of neighbouring slots, before anything is loaded.
-
-    Raises:
-        IncompatibleComponentsError: At the first two that differ, in one sentence.
-    """
-    tokenizer, llm, vocoder = slots.get("speech_tokenizer"), slots.get("llm_core"), slots.get("vocoder")
-    vision, style = slots.get("vision_encoder"), slots.get("style_module")
-    if tokenizer and llm:
-        _fit("speech_tokenizer", tokenizer.units, "llm_core", llm.units)
-    if vision and llm:
-        _fit("vision_encoder", vision.features, "llm_core", llm.vision)
-    if llm and vocoder:
-        _fit("llm_core", llm.units, "vocoder", vocoder.units)
-    elif tokenizer and vocoder:
-        _fit("speech_tokenizer", tokenizer.units, "vocoder", vocoder.units)
-    if vocoder and not style:
-        hint = "add a [style_module] table to the config"
-        message = "`vocoder` needs a style and no `style_module` gives one"
-        raise IncompatibleComponentsError(message, hint, writer="style_module", reader="vocoder")
-    if vocoder and style:
-        _fit("style_module", style.style, "vocoder", vocoder.style)
-
-
-def _fit(writer: str, written: Space | None, reader: str, read: Space | None) -> None:
-    if written is not None and written == read:
-        return
-    left = f"`{writer}` writes {written}" if written is not None else f"`{writer}` writes no units, only text,"
-    right = f"`{reader}` reads {read}" if read is not None else f"`{reader}` reads nothing of that kind"
-    hint = "use components of one family"
-    if None in (written, read) and "llm_core" in (writer, reader):
-        hint = "a text model is given ears and a voice by the `bridge` llm_core, or leave that slot out"
-    raise IncompatibleComponentsError(f"{left} but {right}", hint, writer=writer, reader=reader)

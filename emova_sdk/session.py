@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 from uuid import uuid4
 
 from emova_sdk.answer import UNITS_PER_CHARACTER, Answer, Input, Reply
-from emova_sdk.components.base import GenerationOptions, LLMCore
+from emova_sdk.components.base import GenerationOptions
 from emova_sdk.errors import BackendError, InputError
+from emova_sdk.policy import StylePolicy
 from emova_sdk.tools import Tool, TurnContext, as_tools
 from emova_sdk.types import (
     Audio,
@@ -25,14 +26,11 @@ from emova_sdk.types import (
     Image,
     LLMEvent,
     Message,
-    Metadata,
     Part,
     Style,
-    StyleChosen,
     ToolCall,
     ToolResult,
     Turn,
-    UnitsDelta,
     UserStyle,
 )
 
@@ -51,6 +49,7 @@ class Session:
     Args:
         pipeline: What it runs on; shared with other sessions.
         style: Style the answers are spoken in where the model chooses none; speaker and speed always hold.
+        policy: Rules on how answers are spoken; the pipeline's by default.
         tools: Functions (or `Tool`s) the model may call.
         system: Instructions to the model.
         history: Turns to go on from.
@@ -62,6 +61,7 @@ class Session:
         pipeline: Pipeline,
         *,
         style: Style | None = None,
+        policy: StylePolicy | None = None,
         tools: Sequence[Tool | Callable[..., Any]] = (),
         system: str = "",
         history: Iterable[Turn] = (),
@@ -70,6 +70,7 @@ class Session:
         self.id = uuid4().hex
         self.pipeline = pipeline
         self.style = style or pipeline.style
+        self.policy = policy or pipeline.policy
         self.tools = as_tools(tools)
         self.options = options
         self._turns = list(history)
@@ -181,21 +182,16 @@ class Session:
         answer.understood = time.perf_counter()
 
     def _voiced(self, answer: Answer) -> Generator[LLMEvent | AudioDelta, None, None]:
-        """What the model writes, spoken; an answer it wrote without units is spoken afterwards."""
-        llm = self.pipeline.require("llm_core", LLMCore, "answer")
-        messages = [*self._messages, cast("Message", answer.question), *answer.tool_messages]
-        specs = [tool.spec for tool in self.tools.values()] if llm.tools else []
-        told = len(answer.text)
-        writing = llm.generate(messages, style=answer.style, tools=specs, options=self.options)
-        yield from self.pipeline.voice(_not_twice(writing, answer), style=answer.style, default=self.style)
-        unspoken = answer.text[told:]
-        if self.pipeline.vocoder is not None and unspoken.strip() and not answer.units:
-            chosen = answer.requested or answer.style or self.style
-            yield Metadata({"speech": "the answer's text was spoken in a second pass"})
-            saying = self.pipeline.say(unspoken, style=chosen)
-            yield from self.pipeline.voice(
-                _speech_only(saying, first=None if answer.chosen else StyleChosen(chosen)), style=chosen
-            )
+        """What the model writes, spoken."""
+        return self.pipeline.answer(
+            [*self._messages, cast("Message", answer.question), *answer.tool_messages],
+            style=answer.style,
+            default=self.style,
+            policy=self.policy,
+            perceived=answer.perceived,
+            tools=[tool.spec for tool in self.tools.values()],
+            options=self.options,
+        )
 
     def _call_tools(self, answer: Answer, calls: list[ToolCall]) -> Generator[Event, None, None]:
         context = TurnContext(
@@ -236,24 +232,6 @@ def _message_of(turn: Turn) -> Message:
     return Message(
         turn.role, (turn.heard_text or turn.text,), style=turn.perceived or turn.requested_style, interrupted=turn.interrupted
     )
-
-
-def _not_twice(events: Generator[LLMEvent, None, None], answer: Answer) -> Generator[LLMEvent, None, None]:
-    """Leave out the model's own guess of the user's style where the style module has heard it."""
-    with closing(events):
-        for event in events:
-            if not (isinstance(event, UserStyle) and answer.perceived is not None):
-                yield event
-
-
-def _speech_only(events: Generator[LLMEvent, None, None], *, first: StyleChosen | None) -> Generator[LLMEvent, None, None]:
-    """The second pass says what was already told: no text again, and a style only if none was chosen yet."""
-    with closing(events):
-        if first is not None:
-            yield first
-        for event in events:
-            if isinstance(event, UnitsDelta | Metadata):
-                yield event
 
 
 async def astream(generator: Generator[Item, None, None]) -> AsyncGenerator[Item, None]:

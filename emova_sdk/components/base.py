@@ -73,6 +73,10 @@ class Stream(ABC, Generic[In, Out]):
     def finish(self) -> list[Out]:
         """Return the rest."""
 
+    def drain(self) -> Generator[Out, None, None]:
+        """Do what `finish` does, handing out each piece as soon as it is ready."""
+        yield from self.finish()
+
 
 class CollectingStream(Stream[In, Out]):
     """The stream of a model that needs the whole input: collects the chunks and works in `finish`."""
@@ -98,12 +102,16 @@ class GenerationOptions:
         temperature: 0 takes the likeliest token; above 0 samples.
         top_p: Smallest probability mass sampled from, in (0, 1].
         seed: Makes sampling repeatable.
+        tool_choice: ``auto``, ``any`` (some tool must be called) or a tool's name, as far as a core can be told.
+        json_schema: Form the answer's text is asked to have, as far as a core can be held to it.
     """
 
     max_tokens: int = 1024
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
+    tool_choice: str = "auto"
+    json_schema: Mapping[str, object] | None = None
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
@@ -155,11 +163,7 @@ class SpeechTokenizer(Component):
 
     @abstractmethod
     def encode(self, clips: Sequence[Audio]) -> list[SpeechUnits]:
-        """Encode each clip.
-
-        Raises:
-            InputError: If a clip has another rate than `sample_rate`.
-        """
+        """Encode each clip; `InputError` for one of another rate than `sample_rate`."""
 
     def stream(self) -> Stream[Audio, SpeechUnits]:
         """Encode sound as it comes in. Without an override the whole is encoded in ``finish``."""
@@ -175,6 +179,8 @@ class LLMCore(Component):
     """Features it reads, or None for a model that sees nothing."""
     tools: bool
     """Whether it can call tools."""
+    sees_images: bool = False
+    """Whether it reads `Image` parts as they are; a pipeline then leaves its vision encoder out."""
 
     @abstractmethod
     def generate(
@@ -189,7 +195,7 @@ class LLMCore(Component):
         """Answer the last message, as events while they are written; closing the generator stops the work.
 
         Args:
-            messages: The conversation so far; sounds as `SpeechUnits`, pictures as `VisionFeatures`.
+            messages: The conversation so far; sounds as `SpeechUnits`, pictures as `VisionFeatures` (or `Image`).
             task: ``chat`` answers; ``transcribe`` writes down the last message's units (`Transcript`);
                 ``speak`` says the last message's text (`UnitsDelta`).
             style: How to speak; None leaves emotion and pitch to the model.
@@ -212,11 +218,7 @@ class StyleModule(Component):
         """Return one vector for each style, float32 (styles, ``style.size``); `InputError` for a value not in `choices`."""
 
     def perceive(self, clips: Sequence[Audio]) -> list[PerceivedStyle]:  # noqa: ARG002
-        """Tell how each clip, of any rate, is spoken.
-
-        Raises:
-            BackendError: If this module does not perceive.
-        """
+        """Tell how each clip, of any rate, is spoken; `BackendError` if this module does not perceive."""
         raise BackendError(f"`{type(self).__name__}` does not perceive styles", "use a style module with `perceives = True`")
 
 
