@@ -1,31 +1,75 @@
-"""Finds recordings of the reference implementation.
+"""Finding recordings of the reference implementation, and the weights they were made with.
 
-They live outside the repository: under ``EMOVA_GOLDEN_DIR``, by default ``../shared/golden`` beside it. A test module names
-the directories it compares in ``GOLDENS`` (a glob over directory names) and takes the fixture ``golden``; without any such
-directory its tests are skipped and say so.
+A test marked `golden("s2u_*")` runs once for every recording whose folder has such a name, anywhere below
+`EMOVA_GOLDEN_DIR` (default: `shared/golden` beside the repository), and gets its path as `golden`.
 """
 
 import os
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
-GOLDEN_DIR = Path(os.environ.get("EMOVA_GOLDEN_DIR", REPOSITORY.parent / "shared" / "golden"))
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "golden(*patterns): run for every recording whose folder matches")
 
 
-def golden_directories(pattern: str) -> list[Path]:
-    """Every directory of that name, at any depth."""
-    return sorted(path for path in GOLDEN_DIR.rglob(pattern) if path.is_dir()) if GOLDEN_DIR.is_dir() else []
+def golden_folders(*patterns):
+    root = Path(os.environ.get("EMOVA_GOLDEN_DIR", Path(__file__).parents[3] / "shared" / "golden"))
+    found = {path for pattern in patterns for path in root.glob(f"**/{pattern}") if path.is_dir()}
+    return sorted(found), root
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "golden" not in metafunc.fixturenames:
+def pytest_generate_tests(metafunc):
+    marker = metafunc.definition.get_closest_marker("golden")
+    if marker is None:
         return
-    pattern = metafunc.module.GOLDENS
-    found = golden_directories(pattern)
-    if found:
-        metafunc.parametrize("golden", found, ids=[path.name for path in found])
+    folders, root = golden_folders(*marker.args)
+    if not folders:
+        skipped = pytest.mark.skip(reason=f"no recordings {marker.args} below {root}")
+        metafunc.parametrize("golden", [pytest.param(None, marks=skipped)], indirect=True, scope="module")
     else:
-        reason = f"no recordings `{pattern}` under {GOLDEN_DIR.name} (set EMOVA_GOLDEN_DIR)"
-        metafunc.parametrize("golden", [pytest.param(None, marks=pytest.mark.skip(reason=reason))], ids=["none"])
+        ids = [str(folder.relative_to(root)) for folder in folders]
+        metafunc.parametrize("golden", folders, ids=ids, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def golden(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def seeded_tensor():
+    """The weight recipe of the speech recordings: (name, shape, seed) to a float32 array."""
+    return _seeded_tensor
+
+
+_SCALES = (
+    ("conv_post.weight", 0.3),
+    (("q_proj.weight", "k_proj.weight"), 2.0),
+    ("out_proj.weight", 0.5),
+    (("conv.conv.weight", "pre_quant.weight"), 1.5),
+    ("", 1.0),
+)
+
+
+def _seeded_tensor(name, shape, seed):
+    noise = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())])).standard_normal(tuple(shape))
+    if name.endswith((".GAMMA", "norm.weight", ".weight_g")):
+        value = 1 + 0.1 * noise
+    elif name.endswith((".BETA", ".bias", ".logs")):
+        value = 0.1 * noise
+    elif name.endswith(".weight_v"):
+        value = noise
+    elif name.endswith(".m"):
+        value = -1 + 0.1 * noise
+    elif name.endswith((".emb_rel_k", ".emb_rel_v")):
+        value = noise / np.sqrt(shape[-1])
+    elif name.endswith(("emb.weight", "emb_g.weight")):
+        value = noise / np.sqrt(shape[1])
+    else:
+        scale = next(scale for end, scale in _SCALES if name.endswith(end))
+        value = scale * noise / np.sqrt(np.prod(shape[1:]))
+    return value.astype(np.float32)
