@@ -1,15 +1,25 @@
-"""What a component offers to exporters: a module, example inputs, dynamic axes and a tolerance."""
+"""What a component offers to exporters: a module, example inputs, dynamic axes and tolerances."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from emova_sdk.errors import InputError
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A dynamic axis of an exported graph: its sizes live here and nowhere else."""
+    """A dynamic axis of an exported graph. Its sizes live here and nowhere else: checks and TensorRT profiles derive from it.
+
+    Attributes:
+        name: E.g. ``frames``; axes of one name in one graph have one size.
+        min: Shortest size.
+        opt: Usual size.
+        max: Longest size.
+        multiple_of: Every size is a multiple of this.
+    """
 
     name: str
     min: int
@@ -17,18 +27,30 @@ class Axis:
     max: int
     multiple_of: int = 1
 
+    def __post_init__(self) -> None:
+        ordered = 1 <= self.min <= self.opt <= self.max
+        if (
+            not self.name.isidentifier()
+            or not ordered
+            or any(size % self.multiple_of for size in (self.min, self.opt, self.max))
+        ):
+            raise InputError(f"`{self}` is not a valid axis", "1 <= min <= opt <= max, all multiples of `multiple_of`")
+
 
 @dataclass(frozen=True)
 class Graph:
-    """What a component offers to exporters.
+    """A part of a component that can be exported on its own.
 
     Attributes:
-        name: E.g. ``vocoder_generator``; unique within the component.
-        module: A ``torch.nn.Module`` with flat, named tensor arguments and outputs.
-        inputs: Argument name to an example tensor, in the order of the module's ``forward``; at least 2 along dynamic axes.
+        name: E.g. ``generator``; unique within the component.
+        module: A ``torch.nn.Module`` in evaluation mode, with positional tensor arguments and tensor outputs.
+        inputs: Argument name to an example tensor, in the order of ``forward``; all sizes along dynamic axes are at
+            least 2 and differ between axes, because an exporter takes equal or unit sizes for one and the same.
         outputs: Names of the outputs, in order.
         dynamic: Argument name to ``{dimension: Axis}``.
-        atol: Largest absolute difference that still counts as equal, in float32.
+        atol: Largest absolute difference of a floating-point output that still counts as equal, in float32.
+        mismatch: Largest share of an integer output's values that may differ (values next to a rounding boundary).
+        sample: Makes the inputs for given sizes of the axes; without it the examples are tiled and cut.
         metadata: Facts a runtime needs beside the graph (rates, spaces, ids); strings.
     """
 
@@ -38,4 +60,36 @@ class Graph:
     outputs: tuple[str, ...]
     dynamic: Mapping[str, Mapping[int, Axis]]
     atol: float = 1e-4
+    mismatch: float = 0.0
+    sample: Callable[[Mapping[str, int]], Mapping[str, Any]] | None = None
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def axes(self) -> dict[str, Axis]:
+        """All dynamic axes by name.
+
+        Raises:
+            InputError: If two axes share a name and differ in their sizes.
+        """
+        found: dict[str, Axis] = {}
+        for axes in self.dynamic.values():
+            for axis in axes.values():
+                if found.setdefault(axis.name, axis) != axis:
+                    raise InputError(f"graph `{self.name}` has two different axes `{axis.name}`", "rename one of them")
+        return found
+
+    def sized(self, sizes: Mapping[str, int]) -> dict[str, Any]:
+        """Return inputs of the given sizes of the axes; what is left out keeps its usual size."""
+        wanted = {name: axis.opt for name, axis in self.axes.items()} | dict(sizes)
+        if self.sample is not None:
+            return dict(self.sample(wanted))
+        return {name: _fitted(tensor, self.dynamic.get(name, {}), wanted) for name, tensor in self.inputs.items()}
+
+
+def _fitted(tensor: Any, axes: Mapping[int, Axis], sizes: Mapping[str, int]) -> Any:
+    for dimension, axis in axes.items():
+        size, have = sizes[axis.name], tensor.shape[dimension]
+        repeats = [1] * tensor.ndim
+        repeats[dimension] = -(-size // have)
+        tensor = tensor.repeat(*repeats).narrow(dimension, 0, size)
+    return tensor.clone()
