@@ -325,7 +325,7 @@ class Pipeline:
                     perceived = event.perceived if isinstance(event, UserStyle) and perceived is None else perceived
                     yield event
             if speech is not None:
-                yield from _audible(speech.finish())
+                yield from _audible(speech.drain())
 
     def applicable(self, style: Style, *, policy: StylePolicy | None = None, perceived: PerceivedStyle | None = None) -> Style:
         """Return the nearest style the style module can speak and the policy permits; other axes fall back to normal."""
@@ -364,7 +364,7 @@ def _units_only(events: Generator[LLMEvent, None, None], chosen: Style | None) -
         yield from (event for event in events if isinstance(event, UnitsDelta | Metadata))
 
 
-def _audible(chunks: list[SpeechChunk]) -> Generator[AudioDelta, None, None]:
+def _audible(chunks: Iterable[SpeechChunk]) -> Generator[AudioDelta, None, None]:
     for chunk in chunks:
         if len(chunk.audio.samples) or chunk.units:
             yield AudioDelta(chunk.audio, chunk.units)

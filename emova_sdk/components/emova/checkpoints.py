@@ -64,11 +64,16 @@ class StoredTensor:
 
 def canonical_name(name: str) -> str:
     """The name this package gives to the parameter a checkpoint calls `name`; unknown names come back as they are."""
+    prefix, ours = _prefix(name)
+    return ours + name[len(prefix) :]
+
+
+def _prefix(name: str) -> tuple[str, str]:
     for pattern, ours in _PREFIXES:
         match = pattern.match(name)
         if match:
-            return ours + name[match.end() :]
-    return name
+            return match.group(0), ours
+    return "", ""
 
 
 def find_checkpoint(model: str | Path, *, revision: str | None = None) -> Path:
@@ -199,13 +204,18 @@ def load_model(
         raise LoadError(message, "the tokenizer and the weights are of different checkpoints", tensor=_EMBEDDINGS[0])
     cast("Any", config.text_config).vocab_size = rows
     check_tensors(stored, config)
-    model = EmovaForConditionalGeneration.from_pretrained(
+    model, report = EmovaForConditionalGeneration.from_pretrained(
         checkpoint.folder,
+        output_loading_info=True,
         config=config,
         dtype=dtype or "auto",
         key_mapping=prefix_changes(tensor.name for tensor in stored),
         **options,
     )
+    astray = sorted({*report["missing_keys"], *report["unexpected_keys"]})
+    if astray:
+        hint = "please report this: the headers of the files agree with the model"
+        raise LoadError(f"tensor `{astray[0]}` was not loaded", hint, path=str(checkpoint.folder), tensor=astray[0])
     # Saving writes this package's names, whatever the checkpoint's were.
     vars(model).pop("_weight_conversions", None)
     if checkpoint.rows < rows:
@@ -330,13 +340,9 @@ def prefix_changes(names: Iterable[str]) -> dict[str, str]:
     """Renamings for transformers: one for each prefix that occurs and is not this package's."""
     changes: dict[str, str] = {}
     for name in names:
-        ours = canonical_name(name)
-        tail = len(os.path.commonprefix([name[::-1], ours[::-1]]))
-        # Whole parts only: the shared tail may begin inside a word.
-        tail = len(name[len(name) - tail :].partition(".")[2]) if tail < len(name) and tail < len(ours) else tail
-        old, new = name[: len(name) - tail], ours[: len(ours) - tail]
-        if old != new:
-            changes[f"^{re.escape(old)}"] = new
+        prefix, ours = _prefix(name)
+        if prefix != ours:
+            changes[f"^{re.escape(prefix)}"] = ours
     return changes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emova_sdk.components.base import Space, SpeechTokenizer
-from emova_sdk.components.emova.checkpoint import Checkpoint, read_tensors
 from emova_sdk.components.emova.phones import PHONES
+from emova_sdk.components.emova.speech_checkpoint import SpeechCheckpoint, read_tensors
 from emova_sdk.components.emova.weights import load_spiral
 from emova_sdk.errors import BackendError, InputError, LoadError
 from emova_sdk.models.spiral import SpiralConfig, SpiralTokenizer
@@ -114,7 +114,7 @@ class EmovaSpeechTokenizer(SpeechTokenizer):
                 f"`batch_size={batch_size}`, `window_s={window_s}`, `context_s={context_s}` is out of range",
                 "batch_size >= 1 and window_s > 2 context_s >= 0",
             )
-        self._checkpoint = Checkpoint(model, revision=revision)
+        self._checkpoint = SpeechCheckpoint(model, revision=revision)
         self.config = spiral_config(self._checkpoint.config(), path=model)
         self.units = unit_space(self.config.fsq_levels)
         self.sample_rate = self.config.sample_rate
@@ -226,7 +226,7 @@ class EmovaSpeechTokenizer(SpeechTokenizer):
             return
         parts = -(-total // (self._window_units - 2 * self._context_units))
         edges = [total * part // parts for part in range(parts + 1)]
-        for first, last in zip(edges, edges[1:], strict=False):
+        for first, last in pairwise(edges):
             begin, end = max(0, first - self._context_units), min(total, last + self._context_units)
             part = samples[begin * step : end * step]
             yield _Window(part, len(part), first - begin, last - first)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from emova_sdk.components.base import Space, StyleModule
-from emova_sdk.components.emova.checkpoint import Checkpoint, read_tensors
+from emova_sdk.components.emova.speech_checkpoint import SpeechCheckpoint, read_tensors
 from emova_sdk.components.emova.speech_tokenizer import RELEASED, pick_device
 from emova_sdk.components.emova.vocoder import vits_config
 from emova_sdk.components.emova.weights import load_style_encoder, strip_prefix
@@ -56,7 +56,7 @@ class EmovaStyle(StyleModule):
     def __init__(
         self, model: str = RELEASED, *, revision: str | None = None, centroids: str | None = None, device: str = "auto"
     ) -> None:
-        self._checkpoint = Checkpoint(model, revision=revision)
+        self._checkpoint = SpeechCheckpoint(model, revision=revision)
         values = self._checkpoint.config()
         self.config, _ = vits_config(values, path=model)
         self.style = Space("emova-style", self.config.gin_channels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emova_sdk.components.base import Space, Stream, Vocoder
-from emova_sdk.components.emova.checkpoint import Checkpoint, read_tensors
+from emova_sdk.components.emova.speech_checkpoint import SpeechCheckpoint, read_tensors
 from emova_sdk.components.emova.speech_tokenizer import RELEASED, Precision, pick_device, unit_space
 from emova_sdk.components.emova.weights import load_vits
 from emova_sdk.errors import BackendError, InputError, LoadError
@@ -120,12 +119,12 @@ class EmovaVocoder(Vocoder):
         if min(first_frames, chunk_frames, phrase_units or 1) < 1:
             raise InputError("pieces have at least one frame and phrases one unit", "use positive numbers")
         self.sampling = Sampling(seed, length_scale, noise_scale, noise_scale_duration)
-        self._checkpoint = Checkpoint(model, revision=revision)
+        self._checkpoint = SpeechCheckpoint(model, revision=revision)
         self.config, self.units = vits_config(self._checkpoint.config(), path=model)
         self.style = Space("emova-style", self.config.gin_channels)
         self.sample_rate = self.config.sampling_rate
         self._device, self._dtype = device, getattr(torch, dtype)
-        self._phrase_units, self._first, self._largest = phrase_units, first_frames, chunk_frames
+        self.phrase_units, self.first_frames, self.chunk_frames = phrase_units, first_frames, chunk_frames
         self._net: Vits | None = None
         self._lock = threading.Lock()
 
@@ -176,8 +175,8 @@ class EmovaVocoder(Vocoder):
             )
         spoken: list[Audio] = []
         for sequence, row in zip(units, rows, strict=True):
-            self._require_known(sequence)
-            speaker = _Speaker(self, row, sampling or self.sampling, first=self._largest)
+            _require_known(sequence, self.units)
+            speaker = _Speaker(self, row, sampling or self.sampling, first=self.chunk_frames)
             pieces = [chunk.audio for phrase in self._phrases(sequence) for chunk in speaker.speak(phrase)]
             spoken.append(Audio.concat(pieces, sample_rate=self.sample_rate))
         return spoken
@@ -191,17 +190,16 @@ class EmovaVocoder(Vocoder):
         row = np.zeros(self.style.size, np.float32) if style is None else style
         if row.shape != (self.style.size,):
             raise InputError(f"the style has shape {row.shape}, not ({self.style.size},)", "pass one vector")
-        return VocoderStream(self, _Speaker(self, row, sampling or self.sampling, first=self._first))
+        return VocoderStream(self, _Speaker(self, row, sampling or self.sampling, first=self.first_frames))
 
     def _phrases(self, units: SpeechUnits) -> list[SpeechUnits]:
-        size = self._phrase_units or max(len(units), 1)
+        size = self.phrase_units or max(len(units), 1)
         return [SpeechUnits(units.ids[at : at + size]) for at in range(0, len(units), size)]
 
-    def _require_known(self, units: SpeechUnits) -> None:
-        if len(units) and int(units.ids.max()) >= self.units.size:
-            raise InputError(
-                f"unit `{int(units.ids.max())}` is outside {self.units}", "use the speech tokenizer the vocoder belongs to"
-            )
+
+def _require_known(units: SpeechUnits, space: Space) -> None:
+    if len(units) and int(units.ids.max()) >= space.size:
+        raise InputError(f"unit `{int(units.ids.max())}` is outside {space}", "use the speech tokenizer the vocoder belongs to")
 
 
 class VocoderStream(Stream[SpeechUnits, SpeechChunk]):
@@ -213,10 +211,10 @@ class VocoderStream(Stream[SpeechUnits, SpeechChunk]):
 
     def push(self, chunk: SpeechUnits) -> list[SpeechChunk]:
         """Take the next units; return the speech of every phrase that is complete."""
-        self._vocoder._require_known(chunk)  # noqa: SLF001 - the stream is a part of the vocoder
+        _require_known(chunk, self._vocoder.units)
         self._waiting = np.concatenate([self._waiting, chunk.ids])
         spoken: list[SpeechChunk] = []
-        size = self._vocoder._phrase_units  # noqa: SLF001
+        size = self._vocoder.phrase_units
         while size and len(self._waiting) >= size:
             phrase, self._waiting = SpeechUnits(self._waiting[:size]), self._waiting[size:]
             spoken.extend(self._speaker.speak(phrase))
@@ -256,7 +254,7 @@ class _Speaker:
         ends = durations.cumsum(0).cpu().numpy()
         latents = _Latents(net, prior, style)
         spoken = 0
-        for start, stop in _pieces(prior.shape[-1], self._first, self._vocoder._largest):  # noqa: SLF001
+        for start, stop in _pieces(prior.shape[-1], self._first, self._vocoder.chunk_frames):
             samples = _generate(net, latents, start, stop, style)
             done = int(np.searchsorted(ends, stop, side="right"))
             yield SpeechChunk(Audio(samples, self._vocoder.sample_rate), done - spoken)

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from emova_sdk.errors import LoadError
 
-__all__ = ["Checkpoint", "read_tensors"]
+__all__ = ["SpeechCheckpoint", "read_tensors"]
 
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
 
 
-class Checkpoint:
+class SpeechCheckpoint:
     """A place that holds a config and weights.
 
     Args:
