@@ -26,18 +26,21 @@ from emova_sdk.components.base import (
     VisionEncoder,
     Vocoder,
 )
-from emova_sdk.errors import BackendError, InputError
+from emova_sdk.errors import InputError
 from emova_sdk.types import (
     EMOTIONS,
     PITCHES,
     SPEEDS,
     Audio,
+    Emotion,
     Image,
     LLMEvent,
     Message,
     PerceivedStyle,
+    Pitch,
     SpeechChunk,
     SpeechUnits,
+    Speed,
     Style,
     StyleChosen,
     TextDelta,
@@ -68,7 +71,8 @@ _LEVEL_DB = {
 }
 _BASE_HZ = {"female": 220.0, "male": 110.0}
 _PITCH_FACTOR = {"low": 0.8, "normal": 1.0, "high": 1.25}
-_UNIT_S = {"slow": 0.050, "normal": 0.040, "fast": 0.032}
+_UNVOICED: tuple[str, Pitch] = ("female", "normal")
+_UNIT_S: dict[Speed, float] = {"slow": 0.050, "normal": 0.040, "fast": 0.032}
 
 
 class FakeSpeechTokenizer(SpeechTokenizer):
@@ -88,13 +92,14 @@ class FakeSpeechTokenizer(SpeechTokenizer):
 
     def encode(self, clips: Sequence[Audio]) -> list[SpeechUnits]:
         """Return one unit for each 40 ms begun."""
-        return [SpeechUnits.of([unit for unit in _frame_units(self._samples(clip), self.sample_rate // 25)]) for clip in clips]
+        return [SpeechUnits.of(list(_frame_units(self.samples(clip), self.sample_rate // 25))) for clip in clips]
 
     def stream(self) -> Stream[Audio, SpeechUnits]:
         """Return a stream that gives each unit as soon as its 40 ms are complete."""
         return _TokenizerStream(self)
 
-    def _samples(self, clip: Audio) -> NDArray[np.float32]:
+    def samples(self, clip: Audio) -> NDArray[np.float32]:
+        """Return the samples of a clip of the right rate."""
         if clip.sample_rate != self.sample_rate:
             raise InputError(f"the sound has {clip.sample_rate} Hz, not {self.sample_rate}", "use `Audio.resample` first")
         return clip.samples
@@ -106,7 +111,7 @@ class _TokenizerStream(Stream[Audio, SpeechUnits]):
         self._rest = np.zeros(0, np.float32)
 
     def push(self, chunk: Audio) -> list[SpeechUnits]:
-        samples = np.concatenate([self._rest, self._tokenizer._samples(chunk)])  # noqa: SLF001 - its other half
+        samples = np.concatenate([self._rest, self._tokenizer.samples(chunk)])
         frame = self._tokenizer.sample_rate // 25
         whole = len(samples) // frame * frame
         self._rest = samples[whole:]
@@ -154,11 +159,11 @@ def _look(image: Image, row: int, column: int) -> NDArray[np.float32]:
     return np.concatenate([part.mean(axis=(0, 1)), [part.std()], place]).astype(np.float32)
 
 
-_WORDS = tuple(
-    "a an and are ball bell bird blue book box boy cat chair cup day dog door fish five flower four girl green hand hat he "
-    "hear hello house I in is it key lamp left moon night nine of on one open orange red right round say see she sun table "
-    "ten the there three tree two water we what white wind with yellow you".split()
-)[: UNITS.size]
+_WORDS = """
+    a an and are ball bell bird blue book box boy cat chair cup day dog door fish five flower four girl green hand hat he
+    hear hello house I in is it key lamp left moon night nine of on one open orange red right round say see she sun table
+    ten the there three tree two water we what white wind with yellow you
+""".split()  # noqa: SIM905 - one for each unit, easier to read than 64 literals
 
 
 class FakeLLMCore(LLMCore):
@@ -234,9 +239,8 @@ class FakeLLMCore(LLMCore):
         results = [part for part in last.parts if isinstance(part, ToolResult)]
         calls = [] if results else [tool for tool in tools if _mentions(said, tool.name)]
         if calls:
-            yield from (
-                ToolCall(f"call-{len(messages)}-{i}", tool.name, self._arguments(tool, said)) for i, tool in enumerate(calls)
-            )
+            for i, tool in enumerate(calls):
+                yield ToolCall(f"call-{len(messages)}-{i}", tool.name, self._arguments(tool, said))
             return
         yield StyleChosen(style or Style(emotion=emotion), style)
         yield from self._write(self._reply(last, said, results), options)
@@ -306,7 +310,7 @@ def _spelled(word: str) -> SpeechUnits:
     return SpeechUnits.of([0 if letter.isspace() else 1 + ord(letter) * 5 % 63 for letter in word])
 
 
-def _emotion_of(message: Message) -> Any:
+def _emotion_of(message: Message) -> Emotion:
     """Take the emotion from the message's style, or from how loud its units are."""
     if isinstance(message.style, PerceivedStyle):
         return message.style.style.emotion
@@ -366,17 +370,19 @@ def _perceive(clip: Audio) -> PerceivedStyle:
     level = _level_db(clip.samples)
     emotion, emotion_miss = min(((name, abs(db - level)) for name, db in _LEVEL_DB.items()), key=lambda pair: pair[1])
     hertz = _fundamental_hz(clip)
-    voices = [(speaker, pitch) for speaker in SPEAKERS for pitch in PITCHES]
-    distance = {voice: abs(float(np.log2(hertz / (_BASE_HZ[voice[0]] * _PITCH_FACTOR[voice[1]])))) for voice in voices}
-    speaker, pitch = min(voices, key=distance.__getitem__) if hertz else ("female", "normal")
+    voices: list[tuple[str, Pitch]] = [(speaker, pitch) for speaker in SPEAKERS for pitch in PITCHES]
+    # octaves between what was heard and each voice
+    distance = {
+        voice: abs(float(np.log2(max(hertz, 1.0) / (_BASE_HZ[voice[0]] * _PITCH_FACTOR[voice[1]])))) for voice in voices
+    }
+    speaker, pitch = min(voices, key=distance.__getitem__) if hertz else _UNVOICED
     speed, certainty = _beat(clip)
     scores = {
         "emotion": float(np.exp(-emotion_miss / 10)),
         "pitch": float(np.exp(-4 * distance[speaker, pitch])) if hertz else 0.0,
         "speed": certainty,
     }
-    style = Style(speaker, cast("Any", emotion), pitch, cast("Any", speed))
-    return PerceivedStyle(style, scores)
+    return PerceivedStyle(Style(speaker, cast("Emotion", emotion), pitch, speed), scores)
 
 
 def _fundamental_hz(clip: Audio) -> float:
@@ -397,7 +403,7 @@ def _fundamental_hz(clip: Audio) -> float:
     return clip.sample_rate / best if strength.max() > 0 else 0.0
 
 
-def _beat(clip: Audio) -> tuple[str, float]:
+def _beat(clip: Audio) -> tuple[Speed, float]:
     """Find which of the three unit rates beats strongest in the envelope, and how clearly."""
     window = clip.sample_rate // 500
     count = len(clip.samples) // window
@@ -450,9 +456,7 @@ class FakeVocoder(Vocoder):
 class _VocoderStream(Stream[SpeechUnits, SpeechChunk]):
     def __init__(self, style: NDArray[np.float32], sample_rate: int, delay_s: float) -> None:
         speaker = SPEAKERS[int(style[:2].argmax())]
-        pitch, speed = (
-            values[int(np.clip(round(float(at)), -1, 1)) + 1] for values, at in ((PITCHES, style[9]), (SPEEDS, style[10]))
-        )
+        pitch, speed = PITCHES[_third(style[9])], SPEEDS[_third(style[10])]
         self._hertz = _BASE_HZ[speaker] * _PITCH_FACTOR[pitch]
         self._length = round(_UNIT_S[speed] * sample_rate)
         self._level = 10 ** (_LEVEL_DB[EMOTIONS[int(style[2:9].argmax())]] / 20)
@@ -494,6 +498,11 @@ class _VocoderStream(Stream[SpeechUnits, SpeechChunk]):
         dip = 1.0 - 0.3 * np.cos(2 * np.pi * place)
         dip /= np.sqrt(np.mean(dip**2))
         return dip * (1.0 - place) if fade_out else dip
+
+
+def _third(value: float) -> int:
+    """Map -1, 0, 1 to 0, 1, 2."""
+    return int(np.clip(round(float(value)), -1, 1)) + 1
 
 
 def _require_in_space(units: SpeechUnits) -> None:
