@@ -49,9 +49,7 @@ class ErrorRate(NamedTuple):
     total: int
 
 
-def word_error_rate(
-    references: Sequence[str], hypotheses: Sequence[str], *, normalise: Normaliser | None = None
-) -> ErrorRate:
+def word_error_rate(references: Sequence[str], hypotheses: Sequence[str], *, normalise: Normaliser | None = None) -> ErrorRate:
     """Edits between words (what white space separates) over the words of the references.
 
     Raises:
