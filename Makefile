@@ -1,0 +1,52 @@
+# Every target works on a fresh clone: the environment is made first where it is missing.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check lint types layers coverage docs train-deps clean
+
+help:          ## show this list
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## ?/  make \1\t/' | expand -t 22
+
+install: $(READY)  ## make .venv and install the package with everything the tests need
+
+# made once, and again when the dependencies change
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $(READY)
+
+demo: $(READY)     ## hear, see and answer: prints the turns, writes the answers and a picture of them to demo/
+	$(BIN)/emova demo
+
+test: $(READY)     ## run the tests
+	$(BIN)/python -m pytest
+
+check: lint types layers test  ## everything a change must pass
+
+lint: $(READY)     ## ruff: style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)    ## pyright, strict
+	$(BIN)/pyright
+
+layers: $(READY)   ## nothing imports upward
+	$(BIN)/lint-imports
+
+coverage: $(READY) ## run the tests and show what they do not reach
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+
+docs: $(READY)     ## build the documentation into site/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/mkdocs build --strict
+
+train-deps:        ## the speech programs that training data is made with (Debian, Ubuntu)
+	apt-get install --yes --no-install-recommends \
+		espeak-ng flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
+
+clean:             ## remove what was built, the environment included
+	rm -rf $(VENV) build dist site demo .pytest_cache .ruff_cache .coverage htmlcov

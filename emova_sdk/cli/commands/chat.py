@@ -1,0 +1,71 @@
+"""``emova chat``: one turn from the command line, or a conversation line by line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emova_sdk.cli.app import app
+from emova_sdk.cli.options import (
+    ConfigOption,
+    EmotionOption,
+    JsonOption,
+    PitchOption,
+    SetOption,
+    SpeakerOption,
+    SpeedOption,
+    open_audio,
+    open_image,
+    open_pipeline,
+    require_writable,
+    style_of,
+)
+from emova_sdk.cli.output import print_json, working
+from emova_sdk.cli.records import reply_record
+
+
+@app.command()
+def chat(
+    text: Annotated[
+        str | None, typer.Argument(metavar="[TEXT]", help="What to type; without any input: a conversation.")
+    ] = None,
+    *,
+    audio: Annotated[Path | None, typer.Option("--audio", "-a", metavar="FILE", help="What to say: a sound file.")] = None,
+    images: Annotated[list[Path] | None, typer.Option("--image", "-i", metavar="FILE", help="What to show.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the answer: .wav or .flac.")] = None,
+    emotion: EmotionOption = None,
+    pitch: PitchOption = None,
+    speed: SpeedOption = None,
+    speaker: SpeakerOption = None,
+    system: Annotated[str, typer.Option("--system", metavar="TEXT", help="Instructions to the model.")] = "",
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say, show or type something and get an answer.
+
+    Without input it is a conversation, line by line.
+
+    Emotion and pitch are the model's own choice unless they are given.
+    """
+    from emova_sdk.cli.conversation import Conversation, print_reply
+
+    require_writable(out, (".wav", ".flac"))
+    with open_pipeline(config, overrides) as pipeline:
+        voice = style_of(pipeline.style, speed=speed, speaker=speaker)
+        wanted = style_of(voice, emotion=emotion, pitch=pitch) if emotion or pitch else None
+        session = pipeline.session(style=voice, system=system)
+        if text is None and audio is None and not images:
+            Conversation(session, style=wanted, out=out, as_json=as_json).run()
+            return
+        parts = [open_audio(audio, pipeline)] if audio else []
+        shown = [open_image(image, pipeline) for image in images or []]
+        with working("answering"):
+            reply = session.ask(*parts, *shown, *([text] if text is not None else []), style=wanted)
+    path = reply.audio.save(out) if out and reply.audio else None
+    if as_json:
+        print_json(reply_record(reply, path))
+    else:
+        print_reply(reply, path)

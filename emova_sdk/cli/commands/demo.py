@@ -1,0 +1,105 @@
+"""``emova demo``: a short spoken conversation on shipped input."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emova_sdk.cli.app import app
+from emova_sdk.cli.options import ConfigOption, JsonOption, SetOption, default_config, open_pipeline
+from emova_sdk.cli.output import describe_perceived, describe_style, describe_timings, print_json, working
+from emova_sdk.cli.records import reply_record
+
+if TYPE_CHECKING:
+    from emova_sdk.cli.picture import Panel
+    from emova_sdk.pipeline import Pipeline
+    from emova_sdk.session import Reply
+    from emova_sdk.types import Audio, Image
+
+INPUT = Path(__file__).parent.parent / "demo_input"
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the files go.")] = Path("demo"),
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hear, see and answer three spoken turns.
+
+    Prints each turn, and writes every answer, all of them as reply.wav, and conversation.png, a picture of the whole.
+    """
+    from emova_sdk.cli.picture import draw_turns
+
+    out.mkdir(parents=True, exist_ok=True)
+    name = config or default_config()
+    panels: list[Panel] = []
+    records: list[dict[str, Any]] = []
+    replies: list[Reply] = []
+    with open_pipeline(name, overrides) as pipeline:
+        for number, (turn, audio, reply) in enumerate(_turns(pipeline), start=1):
+            path = reply.audio.save(out / f"reply-{number}.wav") if reply.audio else None
+            records.append(reply_record(reply, path))
+            replies.append(reply)
+            panels += _panels(turn, audio, reply)
+            if not as_json:
+                _print_turn(number, turn, reply)
+    written = [Path(record["audio"]["path"]) for record in records if record["audio"]]
+    written += _whole_reply(replies, out)
+    written.append(draw_turns(panels, title=f"emova demo, {name}").save(out / "conversation.png"))
+    if as_json:
+        print_json({"config": name, "turns": records, "files": [str(path) for path in written]})
+    else:
+        typer.echo(f"written: {', '.join(map(str, written))}")
+
+
+def _turns(pipeline: Pipeline) -> Generator[tuple[dict[str, str], Audio, Reply], None, None]:
+    import tomllib
+
+    from emova_sdk.types import Audio, Image
+
+    session = pipeline.session()
+    script: list[dict[str, str]] = tomllib.loads((INPUT / "turns.toml").read_text("utf-8"))["turn"]
+    for turn in script:
+        audio = Audio.open(INPUT / turn["audio"])
+        shown: list[Image] = []
+        if "image" in turn and pipeline.vision_encoder is not None:
+            shown.append(Image.open(INPUT / turn["image"]))
+        with working("answering"):
+            reply = session.ask(audio, *shown)
+        yield turn, audio, reply
+
+
+def _print_turn(number: int, turn: dict[str, str], reply: Reply) -> None:
+    heard = reply.transcript.text if reply.transcript else "(not written down)"
+    shows = f", shows {turn['image']}" if "image" in turn else ""
+    typer.echo(f'turn {number}: {turn["audio"]}{shows} (says "{turn["said"]}", {turn["emotion"]})')
+    typer.echo(f"  heard    {heard}  ({describe_perceived(reply.user_style)})")
+    typer.echo(f"  answers  {reply.text}  ({describe_style(reply.style)})")
+    typer.echo(f"           {describe_timings(reply.timings)}\n")
+
+
+def _panels(turn: dict[str, str], audio: Audio, reply: Reply) -> list[Panel]:
+    from emova_sdk.cli.picture import Panel
+
+    perceived = reply.user_style.style.emotion if reply.user_style else ""
+    heard = reply.transcript.text if reply.transcript else turn["said"]
+    return [
+        Panel("you", heard, perceived, describe_perceived(reply.user_style), audio),
+        Panel("emova", reply.text, reply.style.emotion if reply.style else "", describe_style(reply.style), reply.audio),
+    ]
+
+
+def _whole_reply(replies: list[Reply], out: Path) -> list[Path]:
+    """Write all answers one after the other, half a second between them."""
+    from emova_sdk.types import Audio
+
+    parts: list[Audio] = []
+    for reply in replies:
+        if reply.audio:
+            parts += [reply.audio, Audio.silence(0.5, reply.audio.sample_rate)]
+    return [Audio.concat(parts[:-1]).save(out / "reply.wav")] if parts else []

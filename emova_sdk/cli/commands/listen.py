@@ -1,0 +1,32 @@
+"""``emova listen``: what is said in a recording, and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emova_sdk.cli.app import app
+from emova_sdk.cli.options import ConfigOption, JsonOption, SetOption, open_audio, open_pipeline
+from emova_sdk.cli.output import describe_perceived, print_json, working
+from emova_sdk.cli.records import heard_record
+
+
+@app.command()
+def listen(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A WAV, FLAC, OGG or MP3 file.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write down what is said in a recording, and how."""
+    with open_pipeline(config, overrides) as pipeline:
+        audio = open_audio(file, pipeline)
+        with working("listening"):
+            transcript, perceived = pipeline.transcribe(audio), pipeline.perceive(audio)
+    if as_json:
+        print_json(heard_record(transcript, perceived))
+    else:
+        typer.echo(transcript.text)
+        typer.echo(f"({describe_perceived(perceived)})")

@@ -1,0 +1,31 @@
+"""``emova look``: a question about a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emova_sdk.cli.app import app
+from emova_sdk.cli.options import ConfigOption, JsonOption, SetOption, open_image, open_pipeline
+from emova_sdk.cli.output import print_json, working
+
+
+@app.command()
+def look(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A PNG, JPEG, WebP, GIF or BMP file.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask about it.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer a question about a picture."""
+    with open_pipeline(config, overrides) as pipeline:
+        picture = open_image(image, pipeline)
+        with working("looking"):
+            answer = pipeline.look(picture, question)
+    if as_json:
+        print_json({"question": question, "answer": answer, "image": {"path": str(image), "size": list(picture.size)}})
+    else:
+        typer.echo(answer)

@@ -1,0 +1,55 @@
+"""``emova speak``: text to speech in a style."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emova_sdk.cli.app import app
+from emova_sdk.cli.options import (
+    ConfigOption,
+    EmotionOption,
+    JsonOption,
+    PitchOption,
+    SetOption,
+    SpeakerOption,
+    SpeedOption,
+    open_pipeline,
+    require_writable,
+    style_of,
+)
+from emova_sdk.cli.output import describe_style, print_json, working
+from emova_sdk.cli.records import audio_record
+
+
+@app.command()
+def speak(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write the sound: .wav or .flac.")] = Path(
+        "speech.wav"
+    ),
+    emotion: EmotionOption = None,
+    pitch: PitchOption = None,
+    speed: SpeedOption = None,
+    speaker: SpeakerOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say a text with an emotion, a pitch and a speed."""
+    require_writable(out, (".wav", ".flac"))
+    with open_pipeline(config, overrides) as pipeline:
+        requested = style_of(pipeline.style, emotion=emotion, pitch=pitch, speed=speed, speaker=speaker)
+        applied = pipeline.applicable(requested)
+        with working("speaking"):
+            audio = pipeline.speak(text, style=requested)
+        audio.save(out)
+    if as_json:
+        record = {"text": text, "style": applied.to_dict(), "requested_style": requested.to_dict()}
+        print_json({**record, "audio": audio_record(audio, out)})
+    else:
+        fallen = f" (instead of {describe_style(requested)})" if applied != requested else ""
+        typer.echo(f"{out}: {audio.duration_s:.2f} s, {describe_style(applied)}{fallen}")

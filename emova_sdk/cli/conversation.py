@@ -1,0 +1,181 @@
+"""A conversation at the keyboard: a line is a turn, a line that begins with ``/`` does something else."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from emova_sdk.cli.options import open_audio, open_image, require_writable
+from emova_sdk.cli.output import describe_perceived, describe_style, describe_timings, print_json
+from emova_sdk.cli.records import reply_record
+from emova_sdk.errors import EmovaError, InputError
+from emova_sdk.types import Audio, TextDelta, Timings, ToolCall, ToolResult, Transcript, UserStyle
+
+if TYPE_CHECKING:
+    from emova_sdk.session import Reply, Session
+    from emova_sdk.types import Event, Image, Style
+
+HELP = """\
+  TEXT                say it
+  /audio FILE [TEXT]  say what is in a sound file
+  /image FILE [TEXT]  show a picture with the next thing said, or with TEXT
+  /emotion NAME       speak with this emotion from now on; without a name the model chooses
+  /save FILE          write the last answer (.wav or .flac)
+  /help               show this
+  /quit               leave (so does Ctrl-D); Ctrl-C stops an answer"""
+
+
+class Conversation:
+    """Reads lines until the end, answers each.
+
+    Args:
+        session: Who answers.
+        style: How to answer; None leaves it to the model.
+        out: Each answer is written beside this file, numbered: ``reply-1.wav``.
+        as_json: Print each answer as one line of JSON.
+    """
+
+    def __init__(self, session: Session, *, style: Style | None, out: Path | None, as_json: bool) -> None:
+        self.session = session
+        self.style = style
+        self.out = out
+        self.as_json = as_json
+        self.shown: list[Image] = []
+        self.answers = 0
+
+    def run(self) -> None:
+        """Converse until the end of the input or ``/quit``."""
+        if sys.stdin.isatty():
+            typer.echo("Type what you want to say; /help shows more.", err=self.as_json)
+        for line in self._lines():
+            if line == "/quit":
+                return
+            try:
+                self._take(line)
+            except EmovaError as error:
+                typer.echo(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), err=True)
+
+    def _lines(self) -> Iterator[str]:
+        prompt = "> " if sys.stdin.isatty() else ""
+        if prompt:
+            with suppress(ImportError):
+                import readline  # noqa: F401  # pyright: ignore[reportUnusedImport] - gives `input` history and editing
+        while True:
+            try:
+                line = input(prompt).strip()
+            except EOFError:
+                return
+            if line:
+                yield line
+
+    def _take(self, line: str) -> None:
+        if not line.startswith("/"):
+            self._answer(line)
+            return
+        verb, *words = _split(line)
+        match verb, words:
+            case "/help", []:
+                typer.echo(HELP, err=self.as_json)
+            case "/audio", [file, *rest]:
+                self._answer(open_audio(Path(file), self.session.pipeline), *([" ".join(rest)] if rest else []))
+            case "/image", [file, *rest]:
+                self.shown.append(open_image(Path(file), self.session.pipeline))
+                if rest:
+                    self._answer(" ".join(rest))
+            case "/emotion", []:
+                self.style = None
+            case "/emotion", [name]:
+                self.style = replace(self.style or self.session.style, emotion=name)  # type: ignore[arg-type] - `Style` checks it
+            case "/save", [file]:
+                path = Path(file)
+                require_writable(path, (".wav", ".flac"))
+                typer.echo(f"written to {self._save(path)}", err=self.as_json)
+            case _:
+                raise InputError(f"`{line}` is not understood", "/help shows what can be done")
+
+    def _answer(self, *said: str | Audio) -> None:
+        parts, self.shown = (*self.shown, *said), []
+        try:
+            if self.as_json:
+                reply = self.session.ask(*parts, style=self.style)
+                print_json(reply_record(reply, self._keep()))
+            else:
+                follow(self.session.respond(*parts, style=self.style))
+                self._sum_up(self._keep())
+        except KeyboardInterrupt:  # stops the answer, not the conversation
+            typer.echo(" [stopped]", err=self.as_json)
+
+    def _keep(self) -> Path | None:
+        """Write the answer beside ``out``, numbered."""
+        self.answers += 1
+        if self.out is None or self.session.history[-1].audio is None:
+            return None
+        return self._save(self.out.with_stem(f"{self.out.stem}-{self.answers}"))
+
+    def _save(self, path: Path) -> Path:
+        turns = self.session.history
+        audio = turns[-1].audio if turns else None
+        if not isinstance(audio, Audio):
+            raise InputError("there is no spoken answer to save", "say something first")
+        return audio.save(path)
+
+    def _sum_up(self, path: Path | None) -> None:
+        turn = self.session.history[-1]
+        told = [describe_style(turn.style), describe_timings(turn.timings or Timings())]
+        typer.echo(f"  ({', '.join(told)})" + (f", written to {path}" if path else ""))
+
+
+def follow(events: Generator[Event, None, None]) -> None:
+    """Print an answer while it is given."""
+    begun = False
+    with closing(events):
+        for event in events:
+            if isinstance(event, TextDelta):
+                typer.echo(event.text if begun else f"emova: {event.text}", nl=False)
+                begun = True
+            elif (line := _line_of(event)) is not None:
+                typer.echo(f"\n{line}" if begun else line)
+                begun = False
+    if begun:
+        typer.echo()
+
+
+def _line_of(event: Event) -> str | None:
+    match event:
+        case Transcript():
+            return f"you: {event.text}"
+        case UserStyle():
+            return f"  (you sound {describe_perceived(event.perceived)})"
+        case ToolCall():
+            arguments = ", ".join(f"{name}={value!r}" for name, value in event.arguments.items())
+            return f"  asks {event.name}({arguments})"
+        case ToolResult():
+            return f"  {event.name} {'failed' if event.failed else 'says'}: {event.content}"
+        case _:
+            return None
+
+
+def print_reply(reply: Reply, path: Path | None) -> None:
+    """Print a whole answer."""
+    if reply.transcript or reply.user_style:
+        heard = reply.transcript.text if reply.transcript else "(not written down)"
+        typer.echo(f"you: {heard}  ({describe_perceived(reply.user_style)})")
+    for event in (*reply.tool_calls, *reply.turn.tool_results):
+        typer.echo(_line_of(event))
+    typer.echo(f"emova: {reply.text}  ({describe_style(reply.style)})")
+    length = f"{reply.audio.duration_s:.2f} s of speech, " if reply.audio else ""
+    typer.echo(f"  {length}{describe_timings(reply.timings)}" + (f", written to {path}" if path else ""))
+
+
+def _split(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise InputError(f"`{line}` cannot be read: {error}", "close the quotation mark") from error

@@ -1,0 +1,80 @@
+"""What the commands print: answers on stdout, progress on stderr and only where somebody watches."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from emova_sdk.types import PerceivedStyle, Style, Timings
+
+
+def print_json(data: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Print data as JSON on one line."""
+    plain = "utf" not in (sys.stdout.encoding or "").lower()
+    typer.echo(json.dumps(data, ensure_ascii=plain))
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a rich console on stdout or stderr as they are now."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+@contextmanager
+def working(what: str) -> Generator[None, None, None]:
+    """Show a spinner while something takes its time; nothing where stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with console(stderr=True).status(what):
+        yield
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """Print a plain table that stays readable without colours."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*headings, box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console().print(table)
+
+
+def describe_style(style: Style | None) -> str:
+    """``happy, high, fast, male``: what is not normal, the emotion always first."""
+    return "no voice" if style is None else ", ".join([style.emotion, *_beside_emotion(style)])
+
+
+def describe_perceived(perceived: PerceivedStyle | None) -> str:
+    """``sad (93%), low, female``: the emotion that was heard and how sure that is, then the rest."""
+    if perceived is None:
+        return "style not heard"
+    score = perceived.scores.get("emotion")
+    emotion = perceived.style.emotion + (f" ({score:.0%})" if score is not None else "")
+    return ", ".join([emotion, *_beside_emotion(perceived.style)])
+
+
+def _beside_emotion(style: Style) -> list[str]:
+    return [*(value for value in (style.pitch, style.speed) if value != "normal"), style.speaker]
+
+
+def describe_timings(timings: Timings) -> str:
+    """``first audio 0.12 s, total 0.50 s, 0.21 x real time``."""
+    parts = [
+        f"{name} {value:.2f} s"
+        for name, value in (("first audio", timings.first_audio_s), ("total", timings.total_s))
+        if value is not None
+    ]
+    factor = timings.real_time_factor
+    return ", ".join([*parts, *([f"{factor:.2f} x real time"] if factor is not None else [])])
