@@ -199,7 +199,9 @@ def _read_picture(source: str | Path | bytes, *, max_pixels: int, min_side: int)
             return np.asarray(upright.convert("RGB"), dtype=np.uint8)
     except UnidentifiedImageError as error:
         raise InputError(f"{name} is not a picture that can be read", "use PNG, JPEG, WebP, GIF or BMP") from error
-    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+    except Pillow.DecompressionBombError as error:
+        raise InputError(f"{name} is far larger than the limit of {max_pixels} pixels", "shrink it") from error
+    except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{name} cannot be read as a picture: {error}", "the file may be truncated: copy it again") from error
