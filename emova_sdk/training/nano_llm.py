@@ -125,6 +125,8 @@ class Examples:
         """A picture and a few typed questions about it."""
         scene = random_scene(self.rng)
         example = self._picture(scene)
+        if self.rng.random() < 0.7:
+            example.add([self.language.id("<tools>")], False)
         kinds = sorted(PICTURE_INTENTS)
         weights = np.array([3.0 if "relation" in kind else 1.5 if "count" in kind else 1.0 for kind in kinds])
         for kind in self.rng.choice(kinds, size=3, p=weights / weights.sum()):

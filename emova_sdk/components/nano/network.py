@@ -1,12 +1,13 @@
 """The network behind emova-nano's language model: EMOVA's own transformers class at small size, and a projector.
 
-`NanoModel` is what is trained and saved. `Writer` is the loop that writes tokens one at a time with cached keys and values.
+`NanoModel` is what is trained and saved; tokens are written by `emova_sdk.models.qwen2_steps.Qwen2Steps`, which computes the
+same with less overhead for each token.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,8 @@ def save_model(folder: Path, model: NanoModel, language: Language) -> None:
     part.replace(folder / "config.json")
 
 
-def read_config(folder: Path) -> tuple[Language, dict[str, int]]:
-    """Read tokens and sizes.
+def read_config(folder: Path) -> tuple[Language, dict[str, int], dict[str, Any]]:
+    """Read tokens, sizes and other facts.
 
     Raises:
         LoadError: If the file is missing or broken.
@@ -94,7 +95,8 @@ def read_config(folder: Path) -> tuple[Language, dict[str, int]]:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text())
-        return Language(tuple(config["words"]), int(config["units"])), dict(config["sizes"])
+        language = Language(tuple(config.pop("words")), int(config.pop("units")))
+        return language, dict(config.pop("sizes")), config
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LoadError(f"`{path}` is not the config of a nano language model: {error}", "train or install it again") from error
 
@@ -115,49 +117,3 @@ def load_model(folder: Path, language: Language, sizes: Mapping[str, int], model
     if unexpected or set(missing) != {"core.lm_head.weight"}:
         raise LoadError(f"`{path}` does not fit its config", "train or install it again")
     return model
-
-
-class Writer:
-    """Writes tokens one at a time, keys and values cached. One sequence; used by one caller.
-
-    Args:
-        model: The network, in evaluation mode.
-        features: Of the pictures (rows, 128) whose ``<image>`` tokens will be read.
-    """
-
-    def __init__(self, model: NanoModel, features: Tensor | None = None) -> None:
-        from transformers import DynamicCache
-
-        self._model = model
-        self._features = features
-        self._cache = DynamicCache(config=model.core.config.get_text_config())
-
-    def read(self, ids: Sequence[int]) -> Tensor:
-        """Read tokens; return the logits (vocabulary,) of what comes after."""
-        tokens = torch.tensor([list(ids)])
-        core = self._model.core
-        pictures = None
-        if self._features is not None and bool((tokens == core.config.image_token_index).any()):
-            pictures = self._model.projector(self._features)
-        embeds = core.model.embed(tokens, pictures)
-        states = core.model(inputs_embeds=embeds, past_key_values=self._cache, use_cache=True).last_hidden_state
-        return core.lm_head(states[0, -1])
-
-
-def greedy(logits: Tensor, allowed: Tensor | None = None) -> tuple[int, float]:
-    """Likeliest token (among ``allowed`` ids, when given) and its log-probability among all."""
-    scores = logits if allowed is None else logits[allowed]
-    place = int(scores.argmax())
-    number = place if allowed is None else int(allowed[place])
-    return number, float(logits[number] - logits.logsumexp(0))
-
-
-def write(writer: Writer, prompt: Sequence[int], *, stop: frozenset[int], longest: int) -> Iterator[tuple[int, float]]:
-    """Read a prompt and yield tokens with log-probabilities until one of ``stop`` (which is yielded) or ``longest``."""
-    logits = writer.read(prompt)
-    for _ in range(longest):
-        number, score = greedy(logits)
-        yield number, score
-        if number in stop:
-            return
-        logits = writer.read([number])

@@ -1,0 +1,423 @@
+"""The language model of emova-nano: hears, sees, answers with fitting emotion, calls three tools, and writes speech units.
+
+It is EMOVA's transformers class at small size with a closed domain, and it is honest about that: what it cannot make out it
+does not answer. Each request is answered by itself: of the history it reads the latest picture and no words.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emova_sdk.components.base import GenerationOptions, LLMCore, Space, Task
+from emova_sdk.components.nano.language import ANSWER, IMAGE_TOKENS, QUESTION, RESULT, Language
+from emova_sdk.components.nano.network import FEATURES, LONGEST, NanoModel, load_model, read_config
+from emova_sdk.components.nano.tools import ARGUMENT_OF, spoken
+from emova_sdk.components.nano.vision_encoder import PRESET
+from emova_sdk.errors import InputError, LoadError
+from emova_sdk.types import (
+    Audio,
+    Image,
+    LLMEvent,
+    Message,
+    Metadata,
+    PerceivedStyle,
+    SpeechUnits,
+    Style,
+    StyleChosen,
+    TextDelta,
+    ToolCall,
+    ToolResult,
+    ToolSpec,
+    Transcript,
+    UnitsDelta,
+    UserStyle,
+    VisionFeatures,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from emova_sdk.models.qwen2_steps import Qwen2Steps
+
+DECLINE = "I did not catch that."
+UNITS_SPACE = "emova-nano-units"
+_FIRST_PIECE, _PIECE = 6, 12
+"""Units in the first piece of a stream and in later ones."""
+_PHRASE = 9
+"""Words said in one go; longer texts are cut at punctuation or between words."""
+
+
+@dataclass
+class _Request:
+    """What is asked, taken from the messages."""
+
+    text: str = ""
+    units: SpeechUnits | None = None
+    style: Style | PerceivedStyle | None = None
+    picture: Any = None
+    call: ToolCall | None = None
+    result: ToolResult | None = None
+    tools: dict[str, ToolSpec] = field(default_factory=dict[str, ToolSpec])
+
+
+class _Loaded:
+    """Weights in memory: the stepping decoder, the projector and the sets of tokens that may stand in each place."""
+
+    def __init__(self, model: NanoModel, language: Language) -> None:
+        import torch
+
+        from emova_sdk.models.qwen2_steps import Qwen2Steps
+
+        text: Any = model.core.config.get_text_config()
+        weights = model.core.model.language_model.state_dict()
+        self.steps: Qwen2Steps = Qwen2Steps(
+            weights, heads=text.num_attention_heads, shared=text.num_key_value_heads, eps=text.rms_norm_eps, longest=LONGEST
+        )
+        self.model = model
+        blanks = [language.id(f"<word_{place}>") for place in range(1, 5)]
+        words = [*range(language.first_word, language.first_unit), *blanks]
+        styles = [number for number in range(len(language)) if language.style_of(number)]
+        user = [number for number in styles if "user question" in language.tokens[number]]
+        reply = [number for number in styles if number not in set(user)]
+        units = list(range(language.first_unit, len(language)))
+        sets = {
+            "question": [*words, language.id("<unknown>"), *user],
+            "user_style": user,
+            "argument": [*words, language.id(RESULT)],
+            "answer": [*words, *reply],
+            "units": [*units, language.id("<end>")],
+        }
+        self.allowed: dict[str, Tensor] = {name: torch.tensor(sorted(numbers)) for name, numbers in sets.items()}
+
+
+class _Pen:
+    """One sequence being read and written."""
+
+    def __init__(self, loaded: _Loaded, language: Language, picture: Any, options: GenerationOptions) -> None:
+        import torch
+
+        self._loaded, self._language, self._options = loaded, language, options
+        self._picture = picture
+        self._cache: list[tuple[Tensor, Tensor]] = []
+        self._logits: Tensor | None = None
+        self._random = torch.Generator().manual_seed(options.seed or 0) if options.temperature > 0 else None
+        self.length = 0
+
+    def read(self, ids: Sequence[int]) -> None:
+        """Read tokens, picture features in the places of ``<image>``."""
+        import torch
+
+        if self.length + len(ids) > LONGEST:
+            raise InputError(f"the request is longer than {LONGEST} tokens", "say less at once")
+        with torch.inference_mode():
+            tokens = torch.tensor(list(ids))
+            embeds = self._loaded.steps.embed[tokens]
+            places = tokens == self._language.id("<image>")
+            if bool(places.any()):
+                embeds = embeds.clone()
+                embeds[places] = self._loaded.model.projector(self._picture)
+            self._logits = self._loaded.steps(embeds, self._cache)
+        self.length += len(ids)
+
+    def write(self, kind: str, *, also: Sequence[int] = ()) -> tuple[int, float]:
+        """Choose the next token among those that may stand here, read it, and return it with its log-probability."""
+        import torch
+
+        if self._logits is None or self.length >= LONGEST:
+            raise InputError(f"the answer is longer than {LONGEST} tokens", "ask for less at once")
+        with torch.inference_mode():
+            allowed = self._loaded.allowed[kind] if kind in self._loaded.allowed else torch.tensor(list(also))
+            scores = self._logits[allowed]
+            place = self._choose(scores)
+            number = int(allowed[place])
+            chance = float(self._logits[number] - self._logits.logsumexp(0))
+        self.read([number])
+        return number, chance
+
+    def _choose(self, scores: Tensor) -> int:
+        import torch
+
+        if self._random is None:
+            return int(scores.argmax())
+        chances, order = (scores / self._options.temperature).softmax(0).sort(descending=True)
+        before = chances.cumsum(0) - chances
+        chances = torch.where(before < self._options.top_p, chances, torch.zeros_like(chances))
+        return int(order[int(torch.multinomial(chances, 1, generator=self._random))])
+
+
+class NanoLLM(LLMCore):
+    """A small EMOVA for a closed domain: drawn scenes, feelings, sums, the time.
+
+    Args:
+        path: Folder with ``config.json`` and ``model.safetensors``; the shipped one when not given.
+        min_confidence: Transcripts below this (0 to 1) are not answered but declined; 0 answers everything.
+    """
+
+    tools = True
+
+    def __init__(self, *, path: str | None = None, min_confidence: float | None = None) -> None:
+        self._folder = Path(path) if path else PRESET / "llm_core"
+        self._language, self._sizes, facts = read_config(self._folder)
+        self._threshold = float(facts.get("min_confidence", 0.5)) if min_confidence is None else min_confidence
+        if not 0 <= self._threshold <= 1:
+            raise InputError(f"`min_confidence` is {min_confidence}", "use a number from 0 to 1")
+        self.units: Space | None = Space(UNITS_SPACE, self._language.units)
+        self.vision: Space | None = Space("emova-nano-vision", FEATURES)
+        self._loaded: _Loaded | None = None
+        self._lock = threading.Lock()
+
+    def load(self) -> None:
+        """Bring the weights into memory."""
+        with self._lock:
+            if self._loaded is None:
+                model = load_model(self._folder, self._language, self._sizes).eval().requires_grad_(False)
+                self._loaded = _Loaded(model, self._language)
+
+    def close(self) -> None:
+        """Free the weights."""
+        with self._lock:
+            self._loaded = None
+
+    def generate(
+        self,
+        messages: Sequence[Message],
+        *,
+        task: Task = "chat",
+        style: Style | None = None,
+        tools: Sequence[ToolSpec] = (),
+        options: GenerationOptions = GenerationOptions(),  # noqa: B008 - frozen
+    ) -> Generator[LLMEvent, None, None]:
+        """Answer the last message; see `LLMCore.generate`.
+
+        A typed message is read by its words. Where a message holds speech, the speech is answered, and text beside it is
+        recorded as ``unread_text`` in the turn's metadata.
+        """
+        self.load()
+        loaded = self._loaded
+        if loaded is None:
+            raise LoadError("the language model was closed while it was used", "keep it open until the answer ends")
+        request = _request(messages, tools)
+        turn = _Turn(loaded, self._language, request, options, style)
+        if task == "speak":
+            if not request.text.strip():
+                raise InputError("there is no text to say", "pass a message with text")
+            yield from turn.speak(request.text)
+        elif task == "transcribe":
+            if request.units is None:
+                raise InputError("there is no speech to write down", "pass a message with `SpeechUnits`")
+            yield turn.transcribe()
+        else:
+            yield from turn.chat(self._threshold)
+
+
+def _request(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> _Request:
+    """Take the last user message, the latest picture, and a tool's result that came after."""
+    asked = [place for place, message in enumerate(messages) if message.role == "user"]
+    if not asked:
+        raise InputError("there is no user message to answer", "end the messages with one of role `user`")
+    for message in messages:
+        if any(isinstance(part, Audio | Image) for part in message.parts):
+            raise InputError("emova-nano reads units and features, not sound and pixels", "encode them first, or use a `Pipeline`")
+    last = messages[asked[-1]]
+    request = _Request(last.text, style=last.style, tools={tool.name: tool for tool in tools if tool.name in ARGUMENT_OF})
+    units = [part for part in last.parts if isinstance(part, SpeechUnits)]
+    if units:
+        request.units = SpeechUnits.of([unit for part in units for unit in part.ids.tolist()]).reduced()
+    pictures = [part for m in messages[: asked[-1] + 1] for part in m.parts if isinstance(part, VisionFeatures)]
+    request.picture = _picture(pictures[-1]) if pictures else None
+    for message in messages[asked[-1] + 1 :]:
+        for part in message.parts:
+            if isinstance(part, ToolCall):
+                request.call = part
+            elif isinstance(part, ToolResult):
+                request.result = part
+    return request
+
+
+def _picture(features: VisionFeatures) -> Any:
+    import torch
+
+    embeddings = torch.as_tensor(features.embeddings, dtype=torch.float32)
+    if embeddings.shape != (IMAGE_TOKENS, FEATURES):
+        raise InputError(
+            f"picture features have shape {tuple(embeddings.shape)}, not ({IMAGE_TOKENS}, {FEATURES})",
+            "use the nano vision encoder",
+        )
+    return embeddings
+
+
+@dataclass
+class _Turn:
+    """One request being answered."""
+
+    loaded: _Loaded
+    language: Language
+    request: _Request
+    options: GenerationOptions
+    style: Style | None
+    unknown: list[str] = field(default_factory=list[str])
+
+    def __post_init__(self) -> None:
+        self.pen = _Pen(self.loaded, self.language, self.request.picture, self.options)
+
+    def chat(self, threshold: float) -> Iterator[LLMEvent]:
+        """Hear or read, answer or call a tool, speak."""
+        request, heard_style = self.request, self.request.style
+        if request.units is None and not request.text.strip():
+            raise InputError("there is nothing to answer", "pass a message with text or `SpeechUnits`")
+        if request.units is not None:
+            transcript = self.transcribe()
+            yield transcript
+            if request.text.strip():
+                yield Metadata({"unread_text": request.text})
+            if (transcript.confidence or 0.0) < threshold:
+                yield from self._decline({"declined": "unclear speech"})
+                return
+        else:
+            ids, self.unknown = self.language.of_words(request.text)
+            self.pen.read([*self._prefix(), self.language.id(QUESTION), *ids])
+            user = self._user_style()
+            if heard_style is None:
+                yield UserStyle(PerceivedStyle(user, {"emotion": self._sure}, "llm_core"))
+        called = yield from self._maybe_call()
+        if not called:
+            yield from self._answer()
+
+    def transcribe(self) -> Transcript:
+        """Write the question down; confidence is the geometric mean of the words' probabilities."""
+        self.pen.read([*self._prefix(), self.language.id(QUESTION)])
+        words: list[int] = []
+        scores: list[float] = []
+        while True:
+            number, score = self.pen.write("question")
+            scores.append(score)
+            if self.language.style_of(number):
+                break
+            words.append(number)
+            if len(words) > 40:
+                return Transcript(self.language.decode(words), 0.0)
+        sure = math.exp(sum(scores) / len(scores))
+        worst = math.exp(min(scores))
+        lost = not words or self.language.id("<unknown>") in words
+        return Transcript(self.language.decode(words), 0.0 if lost else min(1.0, math.sqrt(sure * worst)))
+
+    def _prefix(self) -> list[int]:
+        token = self.language.id
+        ids: list[int] = []
+        if self.request.units is not None:
+            heard = self.request.style
+            heard = heard.style if isinstance(heard, PerceivedStyle) else heard or Style()
+            units = [unit for unit in self.request.units.ids.tolist() if unit < self.language.units]
+            ids += [token("<speech>"), *self.language.of_units(units[: LONGEST // 2]), self.language.heard(heard.emotion, heard.pitch)]
+        if self.request.picture is not None:
+            ids += [token("<image>")] * IMAGE_TOKENS
+        return [*ids, token("<tools>")] if self.request.tools else ids
+
+    def _user_style(self) -> Style:
+        number, score = self.pen.write("user_style")
+        self._sure = min(1.0, math.exp(score))
+        emotion, pitch = self.language.style_of(number) or ("neutral", "normal")
+        return Style(emotion=emotion, pitch=pitch)
+
+    def _maybe_call(self) -> Generator[LLMEvent, None, bool]:
+        """Begin the answer or the call of a tool; with a result at hand, put it in and go on to the answer."""
+        names = list(self.request.tools)
+        starts = {self._call_token(name): name for name in names}
+        given = self.request.call if self.request.result is not None else None
+        if given is not None and given.name in ARGUMENT_OF and self.request.result is not None:
+            argument, _ = self.language.of_words(str(given.arguments.get(ARGUMENT_OF[given.name], "")))
+            self.pen.read([self._call_token(given.name), *argument, self.language.id(RESULT)])
+            content = "failed" if self.request.result.failed else spoken(self.request.result.content)
+            result, self.unknown = self.language.of_words(content)
+            self.pen.read([*result, self.language.id(ANSWER)])
+            return False
+        number, _ = self.pen.write("start", also=[self.language.id(ANSWER), *starts])
+        if number not in starts:
+            return False
+        words: list[int] = []
+        while len(words) < 24:
+            word, _ = self.pen.write("argument")
+            if word == self.language.id(RESULT):
+                break
+            words.append(word)
+        name = starts[number]
+        argument_text = self.language.decode(words, self.unknown)
+        yield ToolCall(f"call_{name}_{self.pen.length}", name, {ARGUMENT_OF[name]: argument_text})
+        return True
+
+    def _call_token(self, name: str) -> int:
+        return next(number for number in range(len(self.language)) if self.language.tool_of(number) == name)
+
+    def _answer(self) -> Iterator[LLMEvent]:
+        words: list[str] = []
+        style: Style | None = None
+        for _ in range(min(60, self.options.max_tokens)):
+            number, _ = self.pen.write("answer")
+            found = self.language.style_of(number)
+            if found:
+                style = Style(emotion=found[0], pitch=found[1])
+                break
+            words.append(self.language.decode([number], self.unknown))
+            yield TextDelta(written(words[-1], first=len(words) == 1))
+        yield TextDelta(".")
+        yield StyleChosen(self.style or style or Style(), style)
+        yield from self.speak(" ".join(words))
+
+    def _decline(self, facts: dict[str, str]) -> Iterator[LLMEvent]:
+        yield Metadata(facts)
+        yield TextDelta(DECLINE)
+        yield StyleChosen(self.style or Style())
+        yield from self.speak(DECLINE)
+
+    def speak(self, text: str) -> Iterator[LLMEvent]:
+        """Say a text, phrase by phrase, as units while they are written."""
+        from emova_sdk.components.nano.lexicon import phones
+
+        last = -1
+        for phrase in phrases(text):
+            known = [phone for phone in phones(phrase) if f"/{phone}/" in self.language.ids]
+            if not known:
+                continue
+            pen = _Pen(self.loaded, self.language, None, self.options)
+            pen.read([self.language.id("<speak>"), *self.language.of_phones(known), self.language.id("<units>")])
+            piece: list[int] = []
+            size = _FIRST_PIECE
+            for _ in range(4 * len(known) + 12):
+                number, _ = pen.write("units")
+                if number < self.language.first_unit:
+                    break
+                unit = number - self.language.first_unit
+                if unit != last:
+                    piece.append(unit)
+                last = unit
+                if len(piece) >= size:
+                    yield UnitsDelta(SpeechUnits.of(piece))
+                    piece, size = [], _PIECE
+            if piece:
+                yield UnitsDelta(SpeechUnits.of(piece))
+
+
+def phrases(text: str) -> list[str]:
+    """Cut a text into phrases short enough to be said in one go: at punctuation, else evenly between words."""
+    found: list[str] = []
+    for clause in re.split(r"(?<=[.,;:!?])\s+|\n+", text.strip()):
+        words = clause.split()
+        pieces = max(1, math.ceil(len(words) / _PHRASE))
+        for place in range(pieces):
+            part = words[round(place * len(words) / pieces) : round((place + 1) * len(words) / pieces)]
+            if part:
+                found.append(" ".join(part))
+    return found
+
+
+def written(word: str, *, first: bool) -> str:
+    """A word as it is written in a sentence: a space before it, unless it is the first; ``I`` and the beginning in capitals."""
+    if word in ("i", "emova") or word.startswith("i'"):
+        word = "EMOVA" if word == "emova" else word.capitalize()
+    return word[:1].upper() + word[1:] if first else f" {word}"

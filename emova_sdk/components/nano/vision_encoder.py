@@ -1,0 +1,122 @@
+"""The eyes of emova-nano: any picture, shrunk to 64 x 64, as 4 x 4 features."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emova_sdk.components.base import Space, VisionEncoder
+from emova_sdk.components.graph import Axis, Graph
+from emova_sdk.components.nano.language import IMAGE_TOKENS
+from emova_sdk.errors import LoadError
+from emova_sdk.types import Image, VisionFeatures
+
+if TYPE_CHECKING:
+    from emova_sdk.models.nano_vision import NanoVisionTower
+
+SIDE = 64
+PRESET = Path(__file__).parents[2] / "presets" / "nano"
+"""Where the shipped weights are."""
+
+
+def shrink(image: Image, side: int = SIDE) -> NDArray[np.uint8]:
+    """Fit a picture into a square of ``side`` pixels, the rest filled with the colour of its border; uint8 (side, side, 3)."""
+    from PIL import Image as Pillow
+
+    width, height = image.size
+    scale = side / max(width, height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = np.asarray(Pillow.fromarray(image.pixels).resize(size, Pillow.Resampling.BOX if scale < 1 else Pillow.Resampling.BICUBIC))
+    border = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
+    canvas = np.empty((side, side, 3), np.uint8)
+    canvas[:] = np.median(border, axis=0).astype(np.uint8)
+    top, left = (side - size[1]) // 2, (side - size[0]) // 2
+    canvas[top : top + size[1], left : left + size[0]] = small
+    return canvas
+
+
+class NanoVisionEncoder(VisionEncoder):
+    """Sees drawn scenes: up to five circles, squares, triangles and stars in six colours.
+
+    Args:
+        path: Folder with ``config.json`` and ``model.safetensors``; the shipped one when not given.
+    """
+
+    def __init__(self, *, path: str | None = None) -> None:
+        self._folder = Path(path) if path else PRESET / "vision_encoder"
+        self._config = _read_config(self._folder)
+        self.features = Space(self._config["space"], int(self._config["width"]))
+        self._tower: NanoVisionTower | None = None
+        self._lock = threading.Lock()
+
+    def load(self) -> None:
+        """Bring the weights into memory."""
+        with self._lock:
+            if self._tower is None:
+                self._tower = _read_tower(self._folder, self._config)
+
+    def close(self) -> None:
+        """Free the weights."""
+        with self._lock:
+            self._tower = None
+
+    def encode(self, images: Sequence[Image]) -> list[VisionFeatures]:
+        """Encode each picture to 16 rows of 128, cell by cell in reading order."""
+        import torch
+
+        tower = self._loaded()
+        found: list[VisionFeatures] = []
+        with torch.inference_mode():
+            for image in images:  # one by one: a picture's features must not depend on its neighbours, to the last bit
+                pixels = torch.from_numpy(shrink(image)).permute(2, 0, 1)[None].float() / 255
+                found.append(VisionFeatures(tower(pixels)[0], (4, 4)))
+        return found
+
+    def graphs(self) -> list[Graph]:
+        """The tower: float pixels (pictures, 3, 64, 64) in [0, 1] to features (pictures, 16, 128)."""
+        import torch
+
+        pixels = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+        dynamic = {"pixels": {0: Axis("pictures", 1, 1, 16)}}
+        facts = {"space": self.features.name, "tokens": str(IMAGE_TOKENS)}
+        return [Graph("nano_vision_tower", self._loaded(), {"pixels": pixels}, ("features",), dynamic, metadata=facts)]
+
+    def _loaded(self) -> NanoVisionTower:
+        self.load()
+        tower = self._tower
+        if tower is None:
+            raise LoadError("the vision encoder was closed while it was used", "keep it open until the call returns")
+        return tower
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text())
+        return {"space": str(config["space"]), **{name: config[name] for name in ("width", "layers", "heads", "channels")}}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LoadError(f"`{path}` is not the config of a nano vision encoder: {error}", "train or install it again") from error
+
+
+def _read_tower(folder: Path, config: dict[str, Any]) -> NanoVisionTower:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from emova_sdk.models.nano_vision import NanoVisionTower
+
+    tower = NanoVisionTower(
+        width=config["width"], layers=config["layers"], heads=config["heads"], channels=tuple(config["channels"])
+    )
+    path = folder / "model.safetensors"
+    try:
+        weights = load_file(path)
+        tower.load_state_dict({k.removeprefix("tower."): v.float() for k, v in weights.items() if k.startswith("tower.")})
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise LoadError(f"`{path}` cannot be loaded: {error}", "train or install it again") from error
+    return tower.eval().requires_grad_(False)

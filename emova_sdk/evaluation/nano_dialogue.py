@@ -1,0 +1,191 @@
+"""How well emova-nano understands and answers: pictures, typed turns, spoken questions. Held-out combinations throughout.
+
+Each figure comes with its number of cases, the score of the best constant guess, and a bootstrap interval.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+
+import numpy as np
+
+from emova_sdk.components.base import LLMCore, VisionEncoder
+from emova_sdk.components.nano.tools import TOOLS
+from emova_sdk.training import dialogue
+from emova_sdk.training.dialogue import PICTURE_INTENTS, SLOTS, Sentence
+from emova_sdk.training.nano_llm import Utterance
+from emova_sdk.training.scenes import draw, random_scene
+from emova_sdk.training.turns import TALK_INTENTS, TOOL_INTENTS, random_question, reply_to
+from emova_sdk.types import (
+    LLMEvent,
+    Message,
+    Part,
+    PerceivedStyle,
+    SpeechUnits,
+    Style,
+    StyleChosen,
+    TextDelta,
+    ToolCall,
+    ToolResult,
+    Transcript,
+    UnitsDelta,
+)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A share of right answers.
+
+    Attributes:
+        share: Right among all.
+        low: Lower end of the 95 % bootstrap interval, as is ``high`` the upper.
+        n: Cases.
+        guess: Share that the best constant answer would get.
+    """
+
+    share: float
+    low: float
+    high: float
+    n: int
+    guess: float
+
+    @classmethod
+    def of(cls, right: Sequence[bool], truths: Sequence[str], *, seed: int = 0) -> Score:
+        """Score cases with the true answer of each."""
+        values = np.asarray(right, dtype=float)
+        if not len(values):
+            return cls(0.0, 0.0, 0.0, 0, 0.0)
+        draws = np.random.default_rng(seed).choice(values, size=(1000, len(values))).mean(1)
+        guess = max(Counter(truths).values()) / len(truths)
+        low, high = np.quantile(draws, [0.025, 0.975])
+        return cls(float(values.mean()), float(low), float(high), len(values), guess)
+
+    def to_dict(self) -> dict[str, float]:
+        """Return a JSON object."""
+        return {name: round(value, 4) for name, value in asdict(self).items()}
+
+
+def plain(text: str) -> str:
+    """A text without capitals and punctuation."""
+    return " ".join(re.findall(r"[a-z']+", text.lower()))
+
+
+@cache
+def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    found: list[tuple[str, re.Pattern[str]]] = []
+    for intent, templates in dialogue.QUESTIONS.items():
+        for template in templates:
+            parts = re.split(r"\{([a-z]+)\d?\}", template.replace(" a ", " an? "))
+            options = ["(?:" + "|".join(SLOTS[part]) + ")" if place % 2 else part for place, part in enumerate(parts)]
+            found.append((intent, re.compile("".join(options))))
+    return tuple(found)
+
+
+def intent_of(text: str) -> str | None:
+    """Intent of a question of the closed domain, None when no template fits."""
+    return next((intent for intent, pattern in _patterns() if pattern.fullmatch(text)), None)
+
+
+def answer(llm: LLMCore, parts: Sequence[Part], *, style: PerceivedStyle | None = None, result: str | None = None) -> list[LLMEvent]:
+    """Let a model answer; a tool that is called gets ``result``; the speech itself is not waited for."""
+    messages = [Message("user", tuple(parts), style)]
+    events: list[LLMEvent] = []
+    for _ in range(2):
+        call = None
+        stream = llm.generate(messages, tools=TOOLS)
+        for event in stream:
+            if isinstance(event, UnitsDelta):
+                stream.close()
+                break
+            events.append(event)
+            call = event if isinstance(event, ToolCall) else call
+        if call is None or result is None:
+            break
+        content, failed = ("it failed", True) if result == "failed" else (result, False)
+        messages += [Message("assistant", (call,)), Message("tool", (ToolResult(call.id, call.name, content, failed),))]
+    return events
+
+
+def said(events: Sequence[LLMEvent]) -> str:
+    """Text of an answer, plain."""
+    return plain("".join(event.text for event in events if isinstance(event, TextDelta)))
+
+
+def picture_questions(llm: LLMCore, eyes: VisionEncoder, *, n: int = 500, seed: int = 11_000_003) -> dict[str, Score]:
+    """Ask typed questions, of held-out combinations, about scenes never trained on; by intent and over ``all``."""
+    rng = np.random.default_rng(seed)
+    rows: list[tuple[str, bool, str]] = []
+    for place in range(n):
+        intent = sorted(PICTURE_INTENTS)[place % len(PICTURE_INTENTS)]
+        scene = random_scene(rng)
+        question = random_question(rng, "test", intent, scene)
+        truth = reply_to(rng, question, scene, heard=None, offered=True).answer
+        features = eyes.encode([draw(scene, rng=rng)])[0]
+        rows.append((intent, said(answer(llm, (features, question.text))) == truth, truth))
+    return _by_intent(rows)
+
+
+def typed_turns(llm: LLMCore, *, n: int = 300, seed: int = 11_000_007) -> dict[str, Score]:
+    """Small talk and requests for tools, typed: answer, and for tools the call too, exactly as expected."""
+    rng = np.random.default_rng(seed)
+    intents = (*TALK_INTENTS, *TOOL_INTENTS, *TOOL_INTENTS)
+    rows: list[tuple[str, bool, str]] = []
+    moods: list[tuple[str, bool, str]] = []
+    for place in range(n):
+        intent = intents[place % len(intents)]
+        question = random_question(rng, "test", intent)
+        turn = reply_to(rng, question, None, heard=None, offered=True)
+        events = answer(llm, (question.text,), result=turn.tool.result if turn.tool else None)
+        calls = [event for event in events if isinstance(event, ToolCall)]
+        right = said(events) == turn.answer
+        if turn.tool:
+            right &= [(c.name, *c.arguments.values()) for c in calls] == [(turn.tool.name, turn.tool.argument)]
+        kind = "tools" if turn.tool else "talk"
+        rows.append((kind, right, turn.answer))
+        chosen = [event.style.emotion for event in events if isinstance(event, StyleChosen)]
+        moods.append(("emotion", chosen[-1:] == [turn.reply_emotion], turn.reply_emotion))
+    return _by_intent(rows) | {"emotion": _by_intent(moods)["all"]}
+
+
+def spoken_turns(
+    llm: LLMCore, eyes: VisionEncoder, utterances: Sequence[Utterance], *, n: int = 300, seed: int = 11_000_009
+) -> dict[str, Score]:
+    """Ask by speech units: ``intent`` of the transcript, ``words`` all right, ``reply`` as expected, ``declined``."""
+    rng = np.random.default_rng(seed)
+    known = _questions()
+    asked = [(known[u.text], u) for u in utterances if u.text in known]
+    rows: list[tuple[str, bool, str]] = []
+    declined: list[bool] = []
+    for place in rng.permutation(len(asked))[:n]:
+        question, utterance = asked[int(place)]
+        scene = random_scene(rng) if question.intent in PICTURE_INTENTS else None
+        turn = reply_to(rng, question, scene, heard=(utterance.emotion, utterance.pitch), offered=True)
+        style = PerceivedStyle(Style(emotion=utterance.emotion, pitch=utterance.pitch))
+        units = SpeechUnits.of(utterance.units)
+        parts: tuple[Part, ...] = (units, eyes.encode([draw(scene, rng=rng)])[0]) if scene else (units,)
+        events = answer(llm, parts, style=style, result=turn.tool.result if turn.tool else None)
+        text = next((event.text for event in events if isinstance(event, Transcript)), "")
+        rows.append(("intent", intent_of(text) == question.intent, question.intent))
+        rows.append(("words", text == question.text, question.text))
+        rows.append(("reply", said(events) == turn.answer, turn.answer))
+        declined.append(said(events) == "i did not catch that")
+    scores = {kind: Score.of([r for k, r, _ in rows if k == kind], [t for k, _, t in rows if k == kind]) for kind in ("intent", "words", "reply")}
+    return scores | {"declined": Score.of(declined, ["yes"] * len(declined))}
+
+
+@cache
+def _questions() -> dict[str, Sentence]:
+    both = (*dialogue.sentences("test"), *dialogue.sentences("train"))
+    return {sentence.text: sentence for sentence in both if sentence.side == "user"}
+
+
+def _by_intent(rows: Sequence[tuple[str, bool, str]]) -> dict[str, Score]:
+    kinds = sorted({kind for kind, _, _ in rows})
+    scores = {kind: Score.of([r for k, r, _ in rows if k == kind], [t for k, _, t in rows if k == kind]) for kind in kinds}
+    return scores | {"all": Score.of([right for _, right, _ in rows], [truth for _, _, truth in rows])}
+
+
