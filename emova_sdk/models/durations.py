@@ -32,9 +32,7 @@ class SeparableConvs(nn.Module):
         for layer in range(layers):
             dilation = kernel**layer
             padding = (kernel * dilation - dilation) // 2
-            self.depthwise.append(
-                nn.Conv1d(channels, channels, kernel, groups=channels, dilation=dilation, padding=padding)
-            )
+            self.depthwise.append(nn.Conv1d(channels, channels, kernel, groups=channels, dilation=dilation, padding=padding))
             self.pointwise.append(nn.Conv1d(channels, channels, 1))
             self.norms1.append(ChannelNorm(channels))
             self.norms2.append(ChannelNorm(channels))

@@ -18,9 +18,7 @@ class WaveNet(nn.Module):
         super().__init__()
         self.channels = channels
         self.cond_layer = nn.Conv1d(style_channels, 2 * channels * layers, 1)
-        self.in_layers = nn.ModuleList(
-            [nn.Conv1d(channels, 2 * channels, kernel, padding=kernel // 2) for _ in range(layers)]
-        )
+        self.in_layers = nn.ModuleList([nn.Conv1d(channels, 2 * channels, kernel, padding=kernel // 2) for _ in range(layers)])
         widths = [2 * channels] * (layers - 1) + [channels]
         self.res_skip_layers = nn.ModuleList([nn.Conv1d(channels, width, 1) for width in widths])
 
@@ -111,9 +109,7 @@ class PosteriorEncoder(nn.Module):
         self.enc = WaveNet(hidden, 5, 16, style_channels)
         self.proj = nn.Conv1d(hidden, 2 * channels, 1)
 
-    def forward(
-        self, spectrogram: Tensor, mask: Tensor, noise: Tensor, style: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, spectrogram: Tensor, mask: Tensor, noise: Tensor, style: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Sample latents.
 
         Args:

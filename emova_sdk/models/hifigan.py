@@ -21,9 +21,7 @@ class ResidualBlock(nn.Module):
                 for dilation in dilations
             ]
         )
-        self.convs2 = nn.ModuleList(
-            [nn.Conv1d(channels, channels, kernel, padding=(kernel - 1) // 2) for _ in dilations]
-        )
+        self.convs2 = nn.ModuleList([nn.Conv1d(channels, channels, kernel, padding=(kernel - 1) // 2) for _ in dilations])
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(batch, channels, time) to the same."""
@@ -64,9 +62,7 @@ class Generator(nn.Module):
             width = initial // 2
             self.ups.append(nn.ConvTranspose1d(initial, width, kernel, rate, padding=(kernel - rate) // 2))
             self.stages.append(
-                nn.ModuleList(
-                    [ResidualBlock(width, k, d) for k, d in zip(block_kernels, block_dilations, strict=True)]
-                )
+                nn.ModuleList([ResidualBlock(width, k, d) for k, d in zip(block_kernels, block_dilations, strict=True)])
             )
             initial = width
         self.conv_post = nn.Conv1d(initial, 1, 7, padding=3, bias=False)
@@ -99,8 +95,4 @@ class Generator(nn.Module):
 
 def _reach(block: ResidualBlock) -> int:
     """Samples on each side that a residual block's output depends on."""
-    return sum(
-        (conv.kernel_size[0] - 1) * conv.dilation[0] // 2
-        for convs in (block.convs1, block.convs2)
-        for conv in convs
-    )
+    return sum((conv.kernel_size[0] - 1) * conv.dilation[0] // 2 for convs in (block.convs1, block.convs2) for conv in convs)

@@ -6,6 +6,7 @@ Not causal: features are normalised over the whole utterance and attention is fu
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -51,9 +52,7 @@ class PhoneShape:
 
 
 _RELEASED_STAGES = (
-    StageShape(
-        (ConvShape(384, 5, 2, True), ConvShape(512, 5, 2, True), ConvShape(512, 1, 1, False)), 512, 8, 2048, 2
-    ),
+    StageShape((ConvShape(384, 5, 2, True), ConvShape(512, 5, 2, True), ConvShape(512, 1, 1, False)), 512, 8, 2048, 2),
     StageShape((ConvShape(1536, 5, 1, True), ConvShape(768, 1, 1, False)), 768, 12, 3072, 10),
 )
 
@@ -84,7 +83,7 @@ class SpiralConfig:
         known = dict(values)
         unknown = set(known) - {field.name for field in fields(cls)}
         if unknown:
-            raise TypeError(f"unknown setting `{sorted(unknown)[0]}`")
+            raise TypeError(f"unknown setting `{min(unknown)}`")
         if "stages" in known:
             known["stages"] = tuple(_stage(stage) for stage in known["stages"])
         if "fsq_levels" in known:
@@ -149,8 +148,7 @@ class Attention(nn.Module):
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """(batch, time, dim) and key mask (batch, 1, 1, time), true to attend, to (batch, time, dim)."""
         query, key, value = (
-            proj(hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for proj in (self.q_proj, self.k_proj, self.v_proj)
+            proj(hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
@@ -178,9 +176,7 @@ class Transformer(nn.Module):
         super().__init__()
         kernel = shape.pos_conv_kernel
         self.pos_conv = nn.Conv1d(shape.dim, shape.dim, kernel, padding=kernel // 2, groups=shape.pos_conv_groups)
-        self.layers = nn.ModuleList(
-            [TransformerLayer(shape.dim, shape.heads, shape.ffn) for _ in range(shape.layers)]
-        )
+        self.layers = nn.ModuleList([TransformerLayer(shape.dim, shape.heads, shape.ffn) for _ in range(shape.layers)])
         self.layer_norm = nn.LayerNorm(shape.dim)
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,9 +219,7 @@ class PhoneHead(nn.Module):
     def __init__(self, channels_in: int, shape: PhoneShape) -> None:
         super().__init__()
         widths = [channels_in] + [shape.channels] * shape.layers
-        self.convs = nn.ModuleList(
-            [nn.Conv1d(a, b, shape.kernel, padding=shape.kernel // 2) for a, b in zip(widths, widths[1:], strict=False)]
-        )
+        self.convs = nn.ModuleList([nn.Conv1d(a, b, shape.kernel, padding=shape.kernel // 2) for a, b in pairwise(widths)])
         self.classifier = nn.Conv1d(shape.channels, shape.n_phones + 1, 1)
         self.blank = shape.blank_index
 
@@ -269,7 +263,7 @@ class SpiralTokenizer(nn.Module):
     def latents(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features to the numbers before quantisation (batch, units, dims), float32, and valid units (batch,)."""
         hidden, lengths = self.encoder(features, lengths)
-        return self.pre_quant(hidden).float(), lengths
+        return self.pre_quant(hidden.to(self.pre_quant.weight.dtype)).float(), lengths
 
     def tokenize(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Zero-padded samples (batch, samples) and lengths to ids (batch, units) and valid units (batch,)."""

@@ -59,7 +59,7 @@ class VitsConfig:
         """
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
-            raise TypeError(f"unknown setting `{sorted(unknown)[0]}`")
+            raise TypeError(f"unknown setting `{min(unknown)}`")
         return cls(**{name: _frozen(value) for name, value in values.items()})
 
     @property

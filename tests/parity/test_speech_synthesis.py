@@ -2,10 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from emova_sdk import SpeechUnits
+from emova_sdk.components.emova.vocoder import EmovaVocoder
 from emova_sdk.components.emova.weights import load_vits
 from emova_sdk.models.vits import Vits, VitsConfig, frames_of
 
@@ -31,8 +34,9 @@ TOLERANCE = {
 
 class Recording:
     def __init__(self, golden, seeded_tensor):
+        self.folder = golden
         self.meta = json.loads((golden / "meta.json").read_text())
-        self.inputs = {name: value for name, value in load_file(golden / "inputs.safetensors").items()}
+        self.inputs = load_file(golden / "inputs.safetensors")
         self.outputs = load_file(golden / "outputs.safetensors")
         checks = json.loads((golden / "weights_check.json").read_text())
         seed = self.meta["weights"]["seed"]
@@ -136,3 +140,22 @@ def test_the_waveform_in_pieces_equals_the_whole(recording):
         expected = whole[..., start * step : stop * step]
         found = piece[..., (start - begin) * step :][..., : expected.shape[-1]]
         assert (found - expected).abs().max() <= 1e-6
+
+
+def test_the_component_loads_the_recorded_folder(recording):
+    vocoder = EmovaVocoder(str(recording.folder), device="cpu")
+    assert vocoder.units.size == recording.net.config.n_units
+    if not (recording.folder / "weights.safetensors").exists():
+        vocoder._net = recording.net
+    else:
+        loaded, made = vocoder.net.state_dict(), recording.net.state_dict()
+        assert all(torch.equal(value, made[name]) for name, value in loaded.items())
+    case = next(iter(recording.meta["cases"]))
+    length = min(8, int(recording.inputs[f"{case}/unit_len"][0]))
+    units = SpeechUnits.of(recording.inputs[f"{case}/units"][0, :length].tolist())
+    style = recording.inputs.get(f"{case}/style_embedding")
+    row = None if style is None else style[0, :, 0].numpy()
+    whole = vocoder.synthesize([units], None if row is None else row[None])[0].samples
+    stream = vocoder.stream(row)
+    pieces = [chunk.audio.samples for chunk in [*stream.push(units), *stream.finish()]]
+    assert np.abs(np.concatenate(pieces) - whole).max() <= 1e-6

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import pickle
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -105,22 +105,21 @@ def _is_hub_id(model: str) -> bool:
     return len(parts) == 2 and all(part and not part.startswith((".", "~")) for part in parts)
 
 
-def read_tensors(path: Path, *, prefixes: Collection[str] = ("",)) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint whose names start with one of the prefixes.
+def read_tensors(path: Path, *, part: str = "") -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint.
 
     Reads safetensors; a Lightning ``.ckpt`` (dict with ``state_dict``); a ``G_*.pth`` (dict with ``model``); a bare dict
     of tensors.
 
     Args:
         path: The file.
-        prefixes: Only names that start with one of these; everything by default.
+        part: Of a file that holds speech tokenizer, vocoder and styles together, only the names that start with this.
 
     Raises:
         LoadError: If the file is missing, truncated, a Git LFS pointer, or holds something else.
     """
     _require_weights(path)
-    tensors = _read_safetensors(path, prefixes) if path.suffix == ".safetensors" else _read_pickle(path)
-    return {name: tensor for name, tensor in tensors.items() if name.startswith(tuple(prefixes))}
+    return _read_safetensors(path, part) if path.suffix == ".safetensors" else _read_pickle(path)
 
 
 def _require_weights(path: Path) -> None:
@@ -135,17 +134,19 @@ def _require_weights(path: Path) -> None:
         raise LoadError(f"`{path}` is empty", "download it again", path=str(path))
 
 
-def _read_safetensors(path: Path, prefixes: Collection[str]) -> dict[str, Tensor]:
+def _read_safetensors(path: Path, part: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(tuple(prefixes))}  # noqa: SIM118
+            names = list(file.keys())
+            joint = any(name.startswith("decoder.enc_p.") for name in names)
+            return {name: file.get_tensor(name) for name in names if not joint or name.startswith(part)}
     except (SafetensorError, OSError, ValueError) as error:
         raise _broken(path, error) from error
 
 
-def _read_pickle(path: Path) -> Mapping[str, Tensor]:
+def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         # A Lightning checkpoint also pickles its hyper-parameters, of classes that are not installed here.
         foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)

@@ -135,11 +135,10 @@ class EmovaSpeechTokenizer(SpeechTokenizer):
         with self._lock:
             if self._net is None:
                 path = self._checkpoint.weights(["model.safetensors", "weights.safetensors", "*.ckpt"])
-                tensors = read_tensors(path)
                 net = SpiralTokenizer(self.config)
                 if not self._phones:
                     net.phones = None
-                load_spiral(net, tensors, path=path)
+                load_spiral(net, read_tensors(path, part="encoder."), path=path)
                 net.encoder.to(self._dtype)
                 self._net = net.requires_grad_(requires_grad=False).eval().to(pick_device(self._device))
 
@@ -238,14 +237,9 @@ class EmovaSpeechTokenizer(SpeechTokenizer):
         features, frames = self._features(net, windows, device)
         ids, _ = net(features, frames)
         rows = ids.cpu().numpy()
-        return [
-            row[window.first :][: window.count]
-            for row, window in zip(rows, windows, strict=True)
-        ]
+        return [row[window.first :][: window.count] for row, window in zip(rows, windows, strict=True)]
 
-    def _features(
-        self, net: SpiralTokenizer, windows: Sequence[_Window], device: torch.device
-    ) -> tuple[Tensor, Tensor]:
+    def _features(self, net: SpiralTokenizer, windows: Sequence[_Window], device: torch.device) -> tuple[Tensor, Tensor]:
         """Features (batch, mels, frames) and valid frames; each window by itself, unless the original's way is asked for."""
         sounds = [_padded(window.samples, net.log_mel.shortest) for window in windows]
         lengths = [window.length for window in windows]

@@ -152,7 +152,7 @@ class EmovaStyle(StyleModule):
 
     def _read_table(self) -> dict[str, Vectors]:
         path = self._checkpoint.weights(["model.safetensors", "weights.safetensors"])
-        table = read_tensors(path, prefixes=("style_embedding.",)).get("style_embedding.weight")
+        table = read_tensors(path, part="style_embedding.").get("style_embedding.weight")
         if table is None:
             raise LoadError(
                 f"`{path}` lacks the tensor `style_embedding.weight`",
@@ -176,7 +176,7 @@ class EmovaStyle(StyleModule):
             if self._encoder is None:
                 path = self._checkpoint.weights(["model.safetensors", "weights.safetensors", "G_*.pth"])
                 ear = _Ear(self.config)
-                tensors, _ = strip_prefix(read_tensors(path), "decoder.", "decoder.enc_p.emb.weight")
+                tensors, _ = strip_prefix(read_tensors(path, part="decoder."), "decoder.", "decoder.enc_p.")
                 load_style_encoder(ear, tensors, path=path)
                 self._encoder = ear.requires_grad_(requires_grad=False).eval().to(pick_device(self._device))
             return self._encoder

@@ -138,7 +138,7 @@ class EmovaVocoder(Vocoder):
             if self._net is None:
                 path = self._checkpoint.weights(["model.safetensors", "weights.safetensors", "G_*.pth"])
                 net = Vits(self.config)
-                load_vits(net, read_tensors(path), path=path)
+                load_vits(net, read_tensors(path, part="decoder."), path=path)
                 net.generator.to(self._dtype)
                 self._net = net.requires_grad_(requires_grad=False).eval().to(pick_device(self._device))
 

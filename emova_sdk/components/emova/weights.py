@@ -73,13 +73,14 @@ def load_spiral(model: SpiralTokenizer, tensors: Mapping[str, Tensor], *, path: 
     Raises:
         LoadError: Naming the tensor that is missing, not expected or of another shape.
     """
-    tensors, prefix = strip_prefix(tensors, "encoder.", "encoder.pre_quant.weight")
+    tensors, prefix = strip_prefix(tensors, "encoder.", "encoder.encoder.")
     unused = _SPIRAL_UNUSED if model.phones is not None else _SPIRAL_UNUSED + r"|decoder\."
     load_strictly(model, tensors, rules=_SPIRAL, unused=unused, path=path, prefix=prefix)
     levels = tensors.get("quantizer._levels_np")
     if levels is not None and levels.long().tolist() != list(model.config.fsq_levels):
         raise LoadError(
-            f"`{path}` was trained with the levels `{levels.long().tolist()}`, the config says `{model.config.fsq_levels}`",
+            f"`{path}` has the levels {levels.long().tolist()} in `{prefix}quantizer._levels_np`, "
+            f"and its config has {list(model.config.fsq_levels)}",
             "use the config that belongs to the weights",
             path=str(path),
             tensor=f"{prefix}quantizer._levels_np",
@@ -92,7 +93,7 @@ def load_vits(model: Vits, tensors: Mapping[str, Tensor], *, path: Path) -> None
     Raises:
         LoadError: Naming the tensor that is missing, not expected or of another shape.
     """
-    tensors, prefix = strip_prefix(tensors, "decoder.", "decoder.enc_p.emb.weight")
+    tensors, prefix = strip_prefix(tensors, "decoder.", "decoder.enc_p.")
     unused = _VITS_UNUSED if model.posterior_encoder is not None else _VITS_UNUSED + r"|enc_q\."
     load_strictly(model, tensors, rules=_vits_rules(model), unused=unused, path=path, prefix=prefix)
 
@@ -119,12 +120,12 @@ def _released(name: str, rules: Sequence[Rule]) -> str:
 
 
 def strip_prefix(tensors: Mapping[str, Tensor], prefix: str, sign: str) -> tuple[dict[str, Tensor], str]:
-    """Take the part of a combined checkpoint that `prefix` marks, if the tensor `sign` shows that it is one.
+    """Take the part of a combined checkpoint that `prefix` marks, if names that start with `sign` show that it is one.
 
     Returns:
         The tensors under their own names, and the prefix that was taken away (empty for a checkpoint of one model).
     """
-    if sign not in tensors and sign.replace(".weight", ".parametrizations.weight.original0") not in tensors:
+    if not any(name.startswith(sign) for name in tensors):
         return dict(tensors), ""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}, prefix
 
