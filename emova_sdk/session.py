@@ -120,6 +120,20 @@ class Session:
         self._turns[-1], self._messages[-1] = turn, message
         return turn
 
+    def take_back(self) -> None:
+        """Forget the last exchange, as if the user had said nothing yet (an answer nobody heard is no part of a conversation).
+
+        Raises:
+            InputError: If there is nothing to take back, or an answer is being given.
+        """
+        if self._answer is None:
+            raise InputError("there is no exchange to take back", "only the newest one can be, and only once")
+        if self._busy.locked():
+            raise InputError("this session is still answering", "close the answer first")
+        self._turns = self._turns[:-2]
+        self._messages = self._messages[: -2 - len(self._answer.tool_messages)]
+        self._answer = None
+
     # --- one answer ---
 
     def _begin(self, parts: Sequence[Input], style: Style | None) -> Answer:

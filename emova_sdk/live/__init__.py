@@ -1,0 +1,37 @@
+"""Live conversations: sound in as it is recorded, sound out as it is played, interruptible at any moment."""
+
+from emova_sdk.live.activity import Activity, EnergyActivity, SileroActivity
+from emova_sdk.live.conversation import LiveSession
+from emova_sdk.live.events import (
+    AnswerBegan,
+    AnswerFailed,
+    AnswerFinished,
+    FalseInterruption,
+    Interrupted,
+    LiveEvent,
+    Playback,
+    Said,
+    UserPaused,
+    UserSpoke,
+    UserTurn,
+)
+from emova_sdk.live.settings import LiveSettings
+
+__all__ = [
+    "Activity",
+    "AnswerBegan",
+    "AnswerFailed",
+    "AnswerFinished",
+    "EnergyActivity",
+    "FalseInterruption",
+    "Interrupted",
+    "LiveEvent",
+    "LiveSession",
+    "LiveSettings",
+    "Playback",
+    "Said",
+    "SileroActivity",
+    "UserPaused",
+    "UserSpoke",
+    "UserTurn",
+]

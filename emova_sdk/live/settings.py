@@ -1,0 +1,54 @@
+"""When somebody's turn begins and ends, and what interrupts an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from emova_sdk.errors import InputError
+
+STOP_WORDS = ("stop", "wait", "no", "hold", "pause", "enough", "quiet")
+UNFINISHED = ("and", "or", "but", "because", "so", "the", "a", "an", "of", "to", "with", "um", "uh", "if", "when")
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """Times are in seconds of the recorded sound.
+
+    Attributes:
+        threshold: Probability from which a frame counts as speech.
+        start_s: Speech must last this long to count as begun; an answer being played pauses then.
+        interrupt_s: Speech this long interrupts an answer for good. Shorter speech does only if it holds a stop word;
+            otherwise (a cough, an "mhm") the answer goes on where it paused.
+        resume_s: Silence after such short speech before the answer goes on.
+        end_s: Silence that ends a turn.
+        unfinished_end_s: Silence that ends a turn whose last word (see ``unfinished``) calls for more.
+        prefix_s: Sound kept from before speech was noticed.
+        shortest_s: Speech shorter than this is no turn.
+        longest_s: A turn is taken after this long, whether it ended or not.
+        stop_words: Words that interrupt however short they are; none switches transcribing of short speech off.
+        unfinished: Last words after which a speaker is given more time; none switches transcribing at a pause off.
+        ahead_s: How far an answer is made ahead of its playback.
+    """
+
+    threshold: float = 0.5
+    start_s: float = 0.064
+    interrupt_s: float = 0.6
+    resume_s: float = 0.3
+    end_s: float = 0.7
+    unfinished_end_s: float = 1.5
+    prefix_s: float = 0.3
+    shortest_s: float = 0.15
+    longest_s: float = 60.0
+    stop_words: tuple[str, ...] = STOP_WORDS
+    unfinished: tuple[str, ...] = UNFINISHED
+    ahead_s: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.threshold < 1.0:
+            raise InputError(f"threshold `{self.threshold}` is not between 0 and 1", "0.5 is usual")
+        times = (self.start_s, self.interrupt_s, self.resume_s, self.end_s, self.prefix_s, self.longest_s, self.ahead_s)
+        if min(times) < 0 or self.unfinished_end_s < self.end_s or self.start_s > self.interrupt_s:
+            raise InputError(
+                "the times of a live session contradict each other",
+                "none is negative, start_s <= interrupt_s, end_s <= unfinished_end_s",
+            )
