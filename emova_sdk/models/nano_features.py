@@ -40,3 +40,40 @@ class LogMel(nn.Module):
         spectrum = torch.stft(padded, _FFT, HOP, _WINDOW, self.window, center=False, return_complex=True)
         power = spectrum.real.square() + spectrum.imag.square()
         return torch.log(power.transpose(1, 2) @ self.bank + 1e-5)
+
+
+LOWEST, HIGHEST = 60.0, 450.0
+"""Range of the pitch tracker, Hz."""
+_PITCH_WINDOW = 960
+
+
+def pitch_track(samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Track the pitch by normalised autocorrelation (Boersma, IFA Proceedings 1993), every 10 ms.
+
+    Args:
+        samples: (samples,) at 16 kHz.
+
+    Returns:
+        Pitch in Hz, median-smoothed, meaningful where voiced, and the strength of periodicity in [0, 1], each of shape
+        (samples // 160 + 1,), the frames of `LogMel`.
+    """
+    window = torch.hann_window(_PITCH_WINDOW)
+    padded = nn.functional.pad(samples, (_PITCH_WINDOW // 2, _PITCH_WINDOW // 2))
+    frames = padded.unfold(0, _PITCH_WINDOW, HOP)
+    frames = (frames - frames.mean(1, keepdim=True)) * window
+    correlation = torch.fft.irfft(torch.fft.rfft(frames, 2048).abs().square(), 2048)
+    ideal = torch.fft.irfft(torch.fft.rfft(window, 2048).abs().square(), 2048)
+    first, last = int(SAMPLE_RATE / HIGHEST), int(SAMPLE_RATE / LOWEST)
+    normal = correlation / correlation[:, :1].clamp(min=1e-7) * (ideal[0] / ideal[: correlation.shape[1]].clamp(min=1e-3))
+    lags = normal[:, first - 1 : last + 1]
+    middle = lags[:, 1:-1]
+    peaks = torch.where((middle >= lags[:, :-2]) & (middle >= lags[:, 2:]), middle, torch.zeros(()))
+    # The shortest period that is nearly as good as the best one: a multiple of the period correlates as well.
+    good = peaks >= 0.88 * peaks.amax(1, keepdim=True)
+    place = good.to(torch.uint8).argmax(1, keepdim=True)
+    left, peak, right = (lags.gather(1, place + shift)[:, 0] for shift in (0, 1, 2))
+    offset = 0.5 * (left - right) / (left - 2 * peak + right).clamp(max=-1e-6)
+    pitch = SAMPLE_RATE / (place[:, 0] + first + offset.clamp(-0.5, 0.5))
+    loud = correlation[:, 0] > 1e-4 * correlation[:, 0].max().clamp(min=1e-4)
+    smooth = nn.functional.pad(pitch[None, None], (2, 2), mode="replicate")[0, 0].unfold(0, 5, 1).median(1).values
+    return smooth, (peak * loud).clamp(0, 1)

@@ -1,11 +1,13 @@
 """Training within a budget: CPU seconds, checkpoints, and going on where one stopped."""
 
+import json
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Budget:
@@ -80,8 +82,14 @@ class Checkpoint:
 
 def scheduled(share: float, peak: float, *, warm: float = 0.03, floor: float = 0.02) -> float:
     """Learning rate at a share of the budget: a linear rise, then half a cosine down to `floor * peak`."""
-    import math
-
     if share < warm:
         return peak * (0.05 + 0.95 * share / warm)
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (share - warm) / (1 - warm))))
+
+
+def note(path: Path, step: int, epoch: int, budget: Budget, parts: dict[str, Tensor]) -> None:
+    """Append the parts of a loss to a log, one JSON object a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = {name: round(part.item(), 4) for name, part in parts.items()}
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step, "epoch": epoch, "used_s": round(budget.used, 1), **values}) + "\n")

@@ -6,7 +6,7 @@ A shard is written under a temporary name and renamed; a shard that exists is sk
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from zlib import crc32
 
@@ -40,7 +40,6 @@ class Plan:
         formant: Vocal tract factor that makes another speaker, as is `f0` for the pitch.
         strength: Of the emotion; 1 is as defined.
         engine: espeak pitch and words per minute.
-        noise: Decibels of signal over added noise, or None.
     """
 
     id: str
@@ -108,6 +107,32 @@ def make_plan(*, target: int = 1500, styled: int = 4200, plain: int = 1500, test
     # Some training data first, then the tests, so that an early stop leaves both.
     count = -(-len(tests) // SHARD)
     return [*shards[count : count + 6], *shards[:count], *shards[count + 6 :]]
+
+
+def make_dialogue_plan(*, train: int = 1500, test: int = 300) -> list[list[Plan]]:
+    """Shards of the closed domain's own sentences: the user's in any voice and style, the assistant's in the target voices.
+
+    Test sentences are said by seen and unseen voices in turn. A remark with a feeling is mostly said with that feeling.
+    """
+    from emova_sdk.training.dialogue import sentences
+
+    plans: list[Plan] = []
+    for split, count in (("train", train), ("test", test)):
+        novel = (s for s in sentences(split) if split == "train" or s.novel)
+        for index, said in zip(range(count), novel, strict=False):
+            plans.append(_dialogue_line(split, index, said.text, said.side, said.emotion))
+    return _shuffled(plans)
+
+
+def _dialogue_line(split: corpus.Split, index: int, text: str, side: str, emotion: str | None) -> Plan:
+    rng = _rng("dialogue", split, index)
+    if side == "assistant":
+        gender = ("female", "male")[index % 2]
+        return Plan(f"{split}-answer-{index}", split, "target", text, voices.TARGETS[gender], gender)
+    unseen = split == "test" and rng.random() < 0.6
+    drawn = _styled(split, 3 * 10**7 + index, tuple(voices.TEST_VOICES if unseen else voices.TRAIN_VOICES), ())
+    felt = emotion if emotion in EMOTIONS and rng.random() < 0.8 else drawn.emotion
+    return replace(drawn, id=f"{split}-question-{index}", text=text, emotion=felt)
 
 
 def _shuffled(plans: list[Plan]) -> list[list[Plan]]:
@@ -190,18 +215,33 @@ def shard_path(out: Path, index: int) -> Path:
     return out / "speech" / f"shard-{index:04d}.npz"
 
 
-def render_all(out: Path, *, budget: Budget, worker: int = 0, workers: int = 1, **sizes: int) -> int:
-    """Render this worker's share of the shards that do not exist yet; return how many were written."""
+def shard_count(out: Path) -> int:
+    """How many shards have been rendered."""
+    return len(list((out / "speech").glob("shard-????.npz")))
+
+
+def render_all(
+    out: Path, plans: list[list[Plan]], *, budget: Budget, first: int = 0, worker: int = 0, workers: int = 1
+) -> int:
+    """Render this worker's share of the planned shards that do not exist yet; return how many were written.
+
+    Args:
+        out: Work folder.
+        plans: Shards, see `make_plan`.
+        budget: Stop when it is spent.
+        first: Number of the first shard.
+        worker: Which of `workers` equal shares this process renders.
+        workers: How many processes share the work.
+    """
     voices.require_programs()
-    plan = make_plan(**sizes)
     (out / "speech").mkdir(parents=True, exist_ok=True)
     written = 0
-    for index, plans in enumerate(plan):
+    for index, shard in enumerate(plans, first):
         if index % workers != worker or shard_path(out, index).exists():
             continue
         if budget.spent:
             break
-        save_shard(shard_path(out, index), render(plans))
+        save_shard(shard_path(out, index), render(shard))
         written += 1
     return written
 

@@ -1,0 +1,110 @@
+"""Training style perception on styled speech of many voices."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from emova_sdk.models.nano_features import pitch_track
+from emova_sdk.models.nano_style import AXES, NanoStyle, style_input
+from emova_sdk.training.budget import Budget, Checkpoint, note, scheduled
+from emova_sdk.training.speech_data import Utterance, load_all
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One styled utterance: log-mel, pitch, strength, class of each axis; where it comes from."""
+
+    mel: Tensor
+    pitch: Tensor
+    strength: Tensor
+    classes: tuple[int, ...]
+    voice: str
+
+
+def heard(utterance: Utterance) -> Heard:
+    """Analyse one utterance."""
+    plan = utterance.plan
+    values = {"emotion": plan.emotion, "pitch": plan.pitch, "speed": plan.speed, "speaker": plan.gender}
+    pitch, strength = pitch_track(torch.from_numpy(utterance.samples.astype(np.float32) / 32767))
+    classes = tuple(AXES[axis].index(values[axis]) for axis in AXES)
+    return Heard(torch.from_numpy(utterance.mel.astype(np.float32)), pitch, strength, classes, plan.voice)
+
+
+def styled_speech(out: Path, split: str) -> list[Heard]:
+    """The styled utterances of a split. Plain ones of random engine settings have no true pitch or speed and stay out."""
+    return [heard(u) for u in load_all(out) if u.plan.split == split and u.plan.kind != "plain" and len(u.mel) > 60]
+
+
+def collated(group: list[Heard], rng: np.random.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pad a batch; with a generator, add channel, noise and cuts."""
+    pairs = [style_input(*(_augmented(h, rng) if rng is not None else (h.mel, h.pitch, h.strength))) for h in group]
+    lengths = torch.tensor([len(frames) for frames, _ in pairs])
+    frames = pad_sequence([frames for frames, _ in pairs], batch_first=True)
+    return frames, torch.stack([whole for _, whole in pairs]), lengths, torch.tensor([h.classes for h in group])
+
+
+def _augmented(item: Heard, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    bands = torch.linspace(-1, 1, item.mel.shape[1])
+    mel = item.mel + float(rng.normal(0, 0.25)) * bands + float(rng.normal(0, 0.25)) * bands.square()
+    # Smooth random colour: another microphone.
+    bumps = torch.from_numpy(rng.normal(0, 0.2, 10).astype(np.float32))
+    mel = mel + F.interpolate(bumps[None, None], mel.shape[1], mode="linear", align_corners=True)[0, 0]
+    if rng.random() < 0.5:
+        level = float(mel.mean(1).max()) - float(rng.uniform(3.0, 8.0))
+        grain = torch.from_numpy(rng.standard_normal(tuple(mel.shape), np.float32))
+        mel = torch.logaddexp(mel, level + 0.5 * float(rng.normal()) * bands + 0.6 * grain)
+    shift = float(np.exp(rng.normal(0, 0.03)))
+    return mel, item.pitch * shift, item.strength * float(rng.uniform(0.9, 1.0))
+
+
+def train_style(out: Path, *, budget_s: float, size: int = 32, data: list[Heard] | None = None) -> Path:
+    """Train from scratch or from the checkpoint under `out`; return the checkpoint.
+
+    Args:
+        out: Work folder with rendered speech.
+        budget_s: CPU seconds over all runs, without the analysis.
+        size: Utterances per batch.
+        data: Training utterances, read from `out` by default.
+    """
+    data = styled_speech(out, "train") if data is None else data
+    torch.manual_seed(3)
+    model = NanoStyle().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
+    checkpoint = Checkpoint(out / "style" / "last.pt")
+    counters = checkpoint.load(model, optimizer)
+    budget = Budget(budget_s, used=counters.get("used", 0.0))
+    epoch, step = int(counters.get("epoch", 0)), int(counters.get("step", 0))
+    while not budget.spent:
+        rng = np.random.default_rng([17, epoch])
+        order = sorted(range(len(data)), key=lambda i: len(data[i].mel) + rng.uniform(0, 60))
+        for start in rng.permutation(range(0, len(order), size)):
+            for setting in optimizer.param_groups:
+                setting["lr"] = scheduled(budget.share, 2e-3)
+            parts = losses(model, collated([data[i] for i in order[start : start + size]], rng))
+            optimizer.zero_grad(set_to_none=True)
+            torch.stack(list(parts.values())).sum().backward()
+            optimizer.step()
+            step += 1
+            if step % 50 == 0:
+                note(out / "style" / "log.jsonl", step, epoch, budget, parts)
+            checkpoint.save_if_due(model, optimizer, used=budget.used, epoch=epoch, step=step)
+            if budget.spent:
+                break
+        epoch += 1
+    checkpoint.save(model, optimizer, used=budget.used, epoch=epoch, step=step)
+    return checkpoint.path
+
+
+def losses(model: NanoStyle, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+    """Cross entropy of each axis."""
+    frames, whole, lengths, classes = batch
+    logits = model(frames, whole, lengths)
+    return {
+        axis: F.cross_entropy(logit, classes[:, index], label_smoothing=0.03)
+        for index, (axis, logit) in enumerate(zip(AXES, logits, strict=True))
+    }

@@ -1,0 +1,173 @@
+"""Training the neutral voices: features of the two target speakers, from units."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from emova_sdk.models.nano_features import mel_edges
+from emova_sdk.models.nano_vocoder import APERIODICITY, ENVELOPE, NanoVocoder
+from emova_sdk.training import styled_speech
+from emova_sdk.training.budget import Budget, Checkpoint, note, scheduled
+from emova_sdk.training.nano_tokenizer import held_out_texts
+from emova_sdk.training.speech_data import load_shard
+from emova_sdk.training.speech_units import runs, tokenizer_from, unit_ids
+
+SPEAKERS = ("female", "male")
+_NOISE_EDGES = (0, 64, 128, 256, 384, 513)
+"""Bins of 513 between which aperiodicity is averaged: 0, 1, 2, 4, 6, 8 kHz."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One utterance of a target speaker: reduced units, durations in frames, features (frames, 2 + bands), speaker."""
+
+    ids: NDArray[np.int64]
+    durations: NDArray[np.int64]
+    features: NDArray[np.float16]
+    speaker: int
+    split: str
+
+
+def envelope_points() -> NDArray[np.float32]:
+    """Bins (of 513, fractional) at which the envelope is described."""
+    return (mel_edges(ENVELOPE - 2, 8000.0) / 8000 * 512).numpy()
+
+
+def describe(samples: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Pitch in Hz, then envelope, then aperiodicity, per 10 ms: (frames, 1 + 60 + 5)."""
+    analysis = styled_speech.analyse(samples)
+    points = envelope_points()
+    low = np.minimum(points.astype(np.int64), 511)
+    share = points - low
+    envelope = analysis.log_power[:, low] * (1 - share) + analysis.log_power[:, low + 1] * share
+    noise = [analysis.aperiodicity[:, a:b].mean(1) for a, b in zip(_NOISE_EDGES, _NOISE_EDGES[1:], strict=False)]
+    return np.concatenate([analysis.f0[:, None], envelope, np.stack(noise, 1)], 1).astype(np.float16)
+
+
+def describe_targets(out: Path) -> None:
+    """Analyse the target speakers' utterances, one file for each shard, skipping those that exist."""
+    (out / "features").mkdir(parents=True, exist_ok=True)
+    for shard in sorted((out / "speech").glob("shard-????.npz")):
+        path = out / "features" / shard.name
+        if path.exists():
+            continue
+        found = {u.plan.id: describe(u.samples.astype(np.float32) / 32767) for u in load_shard(shard) if u.plan.kind == "target"}
+        part = path.with_suffix(".tmp.npz")
+        np.savez(part, **found)
+        part.replace(path)
+
+
+def load_voices(out: Path, checkpoint: Path) -> list[Voice]:
+    """The target speakers' utterances in units of a tokenizer checkpoint, with their features."""
+    model = tokenizer_from(checkpoint)
+    tested = held_out_texts(out)
+    found: list[Voice] = []
+    for path in sorted((out / "features").glob("shard-????.npz")):
+        with np.load(path) as features:
+            for u in load_shard(out / "speech" / path.name):
+                if u.plan.kind != "target" or (u.plan.split == "train" and u.plan.text in tested):
+                    continue
+                ids, durations = runs(unit_ids(model, u.mel))
+                values = features[u.plan.id]
+                values = np.pad(values, ((0, 4 * int(durations.sum()) - len(values)), (0, 0)), mode="edge")
+                found.append(Voice(ids, durations * 4, values, SPEAKERS.index(u.plan.gender), u.plan.split))
+    return found
+
+
+def medians(data: list[Voice]) -> tuple[float, ...]:
+    """Median pitch of each speaker, Hz."""
+    pitches = [np.concatenate([v.features[:, 0] for v in data if v.speaker == s]) for s in range(len(SPEAKERS))]
+    return tuple(float(np.median(p[p > 0].astype(np.float32))) for p in pitches)
+
+
+def collated(group: list[Voice], median: tuple[float, ...]) -> tuple[Tensor, ...]:
+    """Pad a batch: ids, speakers, durations, pitch target, voiced, envelope, aperiodicity."""
+    ids = pad_sequence([torch.from_numpy(v.ids) for v in group], batch_first=True)
+    durations = pad_sequence([torch.from_numpy(v.durations) for v in group], batch_first=True)
+    features = pad_sequence([torch.from_numpy(v.features).float() for v in group], batch_first=True)
+    speakers = torch.tensor([v.speaker for v in group])
+    f0, envelope, noise = features.split((1, ENVELOPE, APERIODICITY), -1)
+    voiced = (f0[..., 0] > 0).float()
+    pitch = torch.log(f0[..., 0].clamp(min=50) / torch.tensor(median)[speakers, None])
+    return ids, speakers, durations, pitch, voiced, envelope, noise
+
+
+def losses(model: NanoVocoder, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """Distances to the analysis, averaged over real frames and units."""
+    ids, speakers, durations, pitch, voiced, envelope, noise = batch
+    real = (durations > 0).float()
+    states, log_durations = model.states(ids, speakers, real[..., None])
+    heard, mask = model.frames(states, durations)
+    inside, count = mask[..., 0], mask.sum()
+    target = torch.log(durations.clamp(min=1).float())
+    bands = ((heard.envelope - envelope) / model.envelope_scale).abs().mean(-1)
+    # The first difference keeps movement (formant transitions) from being averaged away.
+    change = ((heard.envelope - envelope) / model.envelope_scale).diff(dim=1).abs().mean(-1)
+    melody = (heard.pitch - pitch).abs() * voiced
+    return {
+        "envelope": (bands * inside).sum() / count,
+        "change": 0.5 * (change * inside[:, 1:]).sum() / count,
+        "pitch": 4.0 * (melody * inside).sum() / (voiced * inside).sum().clamp(min=1),
+        "voicing": 0.5 * (F.binary_cross_entropy_with_logits(heard.voicing, voiced, reduction="none") * inside).sum() / count,
+        "noise": ((heard.aperiodicity - noise).abs().mean(-1) * inside).sum() / count,
+        "duration": 0.5 * ((log_durations - target).abs() * real).sum() / real.sum(),
+    }
+
+
+def batches(data: list[Voice], *, size: int, epoch: int) -> Iterator[list[Voice]]:
+    """Utterances of like length together, `size` in each batch."""
+    rng = np.random.default_rng([13, epoch])
+    order = sorted(range(len(data)), key=lambda i: len(data[i].features) + rng.uniform(0, 60))
+    starts = list(range(0, len(order), size))
+    for start in rng.permutation(starts):
+        yield [data[i] for i in order[start : start + size]]
+
+
+def train_vocoder(out: Path, *, budget_s: float, size: int = 16, tokenizer: Path | None = None) -> Path:
+    """Train from scratch or from the checkpoint under `out`; return the checkpoint.
+
+    Args:
+        out: Work folder with rendered speech.
+        budget_s: CPU seconds over all runs, without the analysis.
+        size: Utterances per batch.
+        tokenizer: Checkpoint of the tokenizer; `tokenizer/last.pt` by default.
+    """
+    describe_targets(out)
+    data = [v for v in load_voices(out, tokenizer or out / "tokenizer" / "last.pt") if v.split == "train"]
+    median = medians(data)
+    torch.manual_seed(2)
+    model = NanoVocoder().train()
+    frames = np.concatenate([v.features[:, 1 : 1 + ENVELOPE] for v in data[:400]]).astype(np.float32)
+    model.envelope_mean.copy_(torch.from_numpy(frames.mean(0)))
+    model.envelope_scale.copy_(torch.from_numpy(frames.std(0)))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    checkpoint = Checkpoint(out / "vocoder" / "last.pt")
+    counters = checkpoint.load(model, optimizer)
+    budget = Budget(budget_s, used=counters.get("used", 0.0))
+    epoch, step = int(counters.get("epoch", 0)), int(counters.get("step", 0))
+    facts = {f"median_{name}": value for name, value in zip(SPEAKERS, median, strict=True)}
+    while not budget.spent:
+        for group in batches(data, size=size, epoch=epoch):
+            for setting in optimizer.param_groups:
+                setting["lr"] = scheduled(budget.share, 2e-3)
+            parts = losses(model, collated(group, median))
+            optimizer.zero_grad(set_to_none=True)
+            torch.stack(list(parts.values())).sum().backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
+            optimizer.step()
+            step += 1
+            if step % 50 == 0:
+                note(out / "vocoder" / "log.jsonl", step, epoch, budget, parts)
+            checkpoint.save_if_due(model, optimizer, used=budget.used, epoch=epoch, step=step, **facts)
+            if budget.spent:
+                break
+        epoch += 1
+    checkpoint.save(model, optimizer, used=budget.used, epoch=epoch, step=step, **facts)
+    return checkpoint.path

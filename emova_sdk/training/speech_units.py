@@ -1,0 +1,69 @@
+"""Rendered speech written down in units of a trained tokenizer: what the vocoder, text-to-units and the language model learn from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emova_sdk.models.nano_tokenizer import NanoTokenizer
+from emova_sdk.training.speech_data import Utterance, load_all
+
+
+def tokenizer_from(checkpoint: Path) -> NanoTokenizer:
+    """The tokenizer of a training checkpoint, ready to encode."""
+    state: dict[str, Any] = torch.load(checkpoint, weights_only=True)["model"]
+    blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))
+    model = NanoTokenizer(width=state["norm.weight"].shape[0], blocks=blocks)
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def unit_ids(model: NanoTokenizer, mel: NDArray[np.float16]) -> NDArray[np.int64]:
+    """Units of one utterance, float16 mel of shape (frames, 80), 25 a second."""
+    with torch.inference_mode():
+        return model(torch.from_numpy(mel.astype(np.float32))[None])[0].numpy()
+
+
+def runs(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Reduced units and the length of each run."""
+    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
+    return ids[starts], np.diff(np.r_[starts, len(ids)])
+
+
+def write_units(out: Path, *, checkpoint: Path | None = None) -> dict[str, Any]:
+    """Write `units/train.jsonl` and `units/test.jsonl` for all rendered utterances; return the statistics.
+
+    Args:
+        out: Work folder.
+        checkpoint: Of the tokenizer; `tokenizer/last.pt` by default.
+    """
+    model = tokenizer_from(checkpoint or out / "tokenizer" / "last.pt")
+    folder = out / "units"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {split: (folder / f"{split}.jsonl.tmp").open("w", encoding="utf-8") for split in ("train", "test")}
+    counts: dict[str, float] = {"utterances": 0, "units": 0, "reduced": 0, "seconds": 0.0}
+    for utterance in load_all(out):
+        row = unit_row(model, utterance)
+        files[utterance.plan.split].write(json.dumps(row) + "\n")
+        counts["utterances"] += 1
+        counts["reduced"] += len(row["units"])
+        counts["units"] += sum(row["durations"])
+        counts["seconds"] += row["seconds"]
+    for split, file in files.items():
+        file.close()
+        (folder / f"{split}.jsonl.tmp").replace(folder / f"{split}.jsonl")
+    return counts
+
+
+def unit_row(model: NanoTokenizer, utterance: Utterance) -> dict[str, Any]:
+    """One utterance as a JSON object."""
+    plan = utterance.plan
+    ids, durations = runs(unit_ids(model, utterance.mel))
+    return {
+        "id": plan.id, "text": plan.text, "phones": list(utterance.phones), "units": ids.tolist(), "durations": durations.tolist(),
+        "kind": plan.kind, "voice": plan.voice, "speaker_gender": plan.gender, "emotion": plan.emotion, "pitch": plan.pitch,
+        "speed": plan.speed, "split": plan.split, "seconds": len(utterance.samples) / 16000,
+    }  # fmt: skip
