@@ -16,14 +16,18 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from transformers import AddedToken, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
 from emova_sdk.components.emova.configuration import EmovaConfig
 from emova_sdk.components.emova.image_processing import EmovaImageProcessor
-from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
+from emova_sdk.components.emova.modeling import (
+    EmovaForConditionalGeneration,
+    EmovaLanguageModel,
+    EmovaVisionModel,
+)
 from emova_sdk.components.emova.processing import EmovaProcessor
 from emova_sdk.components.emova.prompts import IMAGE_MARK
 from emova_sdk.errors import ConfigError, LoadError
@@ -50,7 +54,7 @@ _PREFIXES = tuple(
 _COMPUTED = re.compile(r"rotary_emb\.inv_freq$|embeddings\.position_ids$")
 
 _EMBEDDINGS = ("model.language_model.embed_tokens.weight", "lm_head.weight")
-_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "tokenizer/*"]
+_SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "tokenizer/*"]
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,13 @@ def _prefix(name: str) -> tuple[str, str]:
     return "", ""
 
 
-def find_checkpoint(model: str | Path, *, revision: str | None = None) -> Path:
+def find_checkpoint(model: str | Path, *, revision: str | None = None, weights: bool = True) -> Path:
     """The folder of a checkpoint: a local one, or a repository of the Hugging Face hub, fetched once and kept.
 
     Args:
         model: a folder, or `owner/name`.
         revision: commit, tag or branch of the repository.
+        weights: whether the weights are needed; without, configuration and tokenizer are fetched.
 
     Raises:
         LoadError: there is no such folder or repository, or it is not here and the network is not either.
@@ -95,13 +100,21 @@ def find_checkpoint(model: str | Path, *, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    patterns = [*_SMALL_FILES, "*.safetensors"] if weights else _SMALL_FILES
     try:
-        return Path(snapshot_download(text, revision=revision, allow_patterns=_PATTERNS))
+        return Path(snapshot_download(text, revision=revision, allow_patterns=patterns))
     except LocalEntryNotFoundError as error:
         hint = "check the network, unset `HF_HUB_OFFLINE`, or give the folder of a copy"
         raise LoadError(f"`{model}` is not on this machine and cannot be fetched", hint, path=text) from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise LoadError(f"`{model}` cannot be fetched: {error}", "check the id, the revision and your access", path=text) from error
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
+    """Type of the weights for an option such as `bfloat16`; None, for `auto`, is that of the files."""
+    if dtype == "float16" and device.type == "cpu":
+        raise ConfigError("`dtype = float16` is for a GPU", "use bfloat16 or float32 on a CPU")
+    return None if dtype == "auto" else getattr(torch, dtype)
 
 
 @dataclass(frozen=True)
@@ -182,14 +195,20 @@ def _load_tokenizer(folder: Path) -> Any:
 
 
 def load_model(
-    checkpoint: Checkpoint, *, dtype: torch.dtype | str | None = None, **options: Any
-) -> EmovaForConditionalGeneration:
+    checkpoint: Checkpoint,
+    *,
+    part: Literal["all", "language", "vision"] = "all",
+    dtype: torch.dtype | str | None = None,
+    **options: Any,
+) -> Any:
     """Load the weights of a checkpoint of either layout.
 
     Embedding and head rows beyond the tokenizer are dropped (the training code rounded their number up to 128).
 
     Args:
         checkpoint: what to load.
+        part: `all` is an `EmovaForConditionalGeneration`, `language` the same without a tower, `vision` tower and projector
+            alone (`EmovaVisionModel`).
         dtype: type of the weights; that of the files when not given.
         **options: passed to transformers' `from_pretrained` (`device_map`, `quantization_config`, ...).
 
@@ -204,7 +223,10 @@ def load_model(
         raise LoadError(message, "the tokenizer and the weights are of different checkpoints", tensor=_EMBEDDINGS[0])
     cast("Any", config.text_config).vocab_size = rows
     check_tensors(stored, config)
-    model, report = EmovaForConditionalGeneration.from_pretrained(
+    if part == "language":
+        config.vision_config = None
+    parts: dict[str, Any] = {"all": EmovaForConditionalGeneration, "language": EmovaLanguageModel, "vision": EmovaVisionModel}
+    model, report = parts[part].from_pretrained(
         checkpoint.folder,
         output_loading_info=True,
         config=config,
@@ -218,7 +240,7 @@ def load_model(
         raise LoadError(f"tensor `{astray[0]}` was not loaded", hint, path=str(checkpoint.folder), tensor=astray[0])
     # Saving writes this package's names, whatever the checkpoint's were.
     vars(model).pop("_weight_conversions", None)
-    if checkpoint.rows < rows:
+    if checkpoint.rows < rows and part != "vision":
         model.resize_token_embeddings(checkpoint.rows, mean_resizing=False)
     return model.eval()
 

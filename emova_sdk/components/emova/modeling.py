@@ -137,7 +137,7 @@ class EmovaPreTrainedModel(PreTrainedModel):
         if isinstance(module, ChannelNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
-        elif isinstance(module, EmovaModel) and module.image_newline is not None:
+        elif isinstance(module, EmovaVisionModel) and module.image_newline is not None:
             init.normal_(module.image_newline, std=module.image_newline.shape[0] ** -0.5)
         elif isinstance(module, GridProjector) and module.pos_emb is not None:
             init.normal_(module.pos_emb, std=std)
@@ -156,12 +156,13 @@ class EmovaPreTrainedModel(PreTrainedModel):
             init.copy_(module.norm_std, module.constant(module.std))
 
 
-class EmovaModel(EmovaPreTrainedModel):
-    """Tower, projector and language model, without the head."""
+class EmovaVisionModel(EmovaPreTrainedModel):
+    """Tower and projector: pictures to rows of embeddings. Loads from a whole checkpoint, leaving the language model."""
+
+    _keys_to_ignore_on_load_unexpected = [r"language_model", r"lm_head"]
 
     def __init__(self, config: EmovaConfig) -> None:
         super().__init__(config)
-        self.language_model = AutoModel.from_config(config.text_config)
         self.vision_tower: VisionTower | None = None
         self.mm_projector: nn.Module | None = None
         if config.vision_config is not None:
@@ -171,15 +172,8 @@ class EmovaModel(EmovaPreTrainedModel):
         newline = "unpad" in config.mm_patch_merge_type and config.vision_config is not None
         width = cast("Any", config.text_config).hidden_size
         self.image_newline = nn.Parameter(torch.empty(width)) if newline else None
-        self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The table of token embeddings."""
-        return self.language_model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the table of token embeddings."""
-        self.language_model.set_input_embeddings(value)
+        if type(self) is EmovaVisionModel:
+            self.post_init()
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """(..., tokens, mm_hidden_size) -> (..., fewer tokens, hidden_size)."""
@@ -244,6 +238,25 @@ class EmovaModel(EmovaPreTrainedModel):
             )
             start += tiles
         return merged
+
+
+class EmovaModel(EmovaVisionModel):
+    """Tower, projector and language model, without the head."""
+
+    _keys_to_ignore_on_load_unexpected = None
+
+    def __init__(self, config: EmovaConfig) -> None:
+        super().__init__(config)
+        self.language_model = AutoModel.from_config(config.text_config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The table of token embeddings."""
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the table of token embeddings."""
+        self.language_model.set_input_embeddings(value)
 
     def embed(self, input_ids: torch.Tensor, image_embeds: ImageEmbeds | None = None) -> torch.Tensor:
         """Token embeddings with picture features in place of the image tokens.
@@ -413,6 +426,12 @@ class EmovaForConditionalGeneration(EmovaPreTrainedModel, GenerationMixin):
         if not kwargs.get("is_first_iteration", False) and kwargs.get("use_cache", True):
             kwargs.pop("image_embeds", None)
         return super().prepare_inputs_for_generation(input_ids, **kwargs)
+
+
+class EmovaLanguageModel(EmovaForConditionalGeneration):
+    """EMOVA that is given picture features: loads from a whole checkpoint, leaving tower and projector."""
+
+    _keys_to_ignore_on_load_unexpected = [r"vision_tower", r"mm_projector", r"image_newline"]
 
 
 AutoModel.register(DeepseekMoeConfig, DeepseekMoeModel, exist_ok=True)

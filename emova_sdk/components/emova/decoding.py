@@ -1,0 +1,199 @@
+"""Writing tokens for one conversation: the engine that runs the layers, sampling, text from tokens, kept caches."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from transformers import DynamicCache
+
+from emova_sdk.components.base import GenerationOptions
+from emova_sdk.models.fast_decoder import FastDecoder
+
+__all__ = ["Decoder", "KeptCaches", "Sampler", "TextOfTokens", "TransformersDecoder", "decoder_for"]
+
+
+class Decoder(Protocol):
+    """Runs a language model for one conversation at a time."""
+
+    def new_cache(self) -> Any:
+        """An empty cache."""
+        ...
+
+    def run(self, embeds: torch.Tensor, cache: Any) -> torch.Tensor:
+        """Read embeddings (positions, hidden_size); return the last state (hidden_size,)."""
+        ...
+
+    def logits(self, state: torch.Tensor) -> torch.Tensor:
+        """(hidden_size,) -> (vocabulary,)."""
+        ...
+
+
+class TransformersDecoder:
+    """The model as it is, for what `FastDecoder` does not know: mixtures of experts, quantised or distributed weights.
+
+    Args:
+        language_model: a decoder of transformers without its head.
+        head: the head.
+    """
+
+    def __init__(self, language_model: nn.Module, head: nn.Module) -> None:
+        self._model, self._head = language_model, head
+
+    def new_cache(self) -> _CroppedCache:
+        """An empty cache."""
+        return _CroppedCache(DynamicCache())
+
+    def run(self, embeds: torch.Tensor, cache: _CroppedCache) -> torch.Tensor:
+        """Read embeddings (positions, hidden_size); return the last state (hidden_size,)."""
+        outputs = self._model(inputs_embeds=embeds[None], past_key_values=cache.kept, use_cache=True)
+        cache.length += len(embeds)
+        return outputs.last_hidden_state[0, -1]
+
+    def logits(self, state: torch.Tensor) -> torch.Tensor:
+        """(hidden_size,) -> (vocabulary,)."""
+        return self._head(state)
+
+
+class _CroppedCache:
+    def __init__(self, kept: DynamicCache) -> None:
+        self.kept, self.length = kept, 0
+
+    def copy(self, length: int) -> _CroppedCache:
+        twin = _CroppedCache(copy.deepcopy(self.kept))
+        twin.kept.crop(length)
+        twin.length = length
+        return twin
+
+
+def decoder_for(model: Any) -> Decoder:
+    """The fastest decoder that computes what the model does."""
+    language_model, head = model.model.language_model, model.lm_head
+    if type(head) is nn.Linear and FastDecoder.supports(language_model) and head.weight.dtype == language_model.norm.weight.dtype:
+        return FastDecoder(language_model, head)
+    return TransformersDecoder(language_model, head)
+
+
+class Sampler:
+    """Chooses tokens.
+
+    Args:
+        options: temperature, top-p and seed.
+        device: where the logits are.
+    """
+
+    def __init__(self, options: GenerationOptions, device: torch.device) -> None:
+        self._temperature, self._top_p = options.temperature, options.top_p
+        self._generator = torch.Generator(device)
+        if options.seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(options.seed)
+
+    def choose(self, logits: torch.Tensor) -> int:
+        """Index of the chosen token; logits (tokens,) of -inf are never chosen."""
+        if self._temperature == 0:
+            return int(logits.argmax())
+        probabilities = (logits.float() / self._temperature).softmax(-1)
+        if self._top_p < 1:
+            ordered, order = probabilities.sort(descending=True)
+            beyond = ordered.cumsum(-1) - ordered >= self._top_p
+            probabilities = probabilities.index_fill(0, order[beyond], 0.0)
+        return int(torch.multinomial(probabilities, 1, generator=self._generator))
+
+
+class TextOfTokens:
+    """Text of tokens as they come; a character is held back until its last byte is there.
+
+    Args:
+        tokenizer: of transformers.
+        fixed: text of tokens that need no decoding, such as speech units.
+    """
+
+    def __init__(self, tokenizer: Any, fixed: dict[int, str]) -> None:
+        self._tokenizer, self._fixed = tokenizer, fixed
+        self._ids: list[int] = []
+        self._told = 0
+
+    def push(self, token: int) -> str:
+        """The text that is certain with one more token."""
+        if token in self._fixed:
+            return self.finish() + self._fixed[token]
+        self._ids.append(token)
+        # Some tokenizers write a space before a token only when one precedes it, so the tokens told last are decoded again.
+        before, now = self._decode(self._ids[: self._told]), self._decode(self._ids)
+        if now.endswith("\ufffd") and len(self._ids) - self._told < 8:
+            return ""
+        self._ids = self._ids[self._told :]
+        self._told = len(self._ids)
+        return now[len(before) :]
+
+    def finish(self) -> str:
+        """What was held back."""
+        before, now = self._decode(self._ids[: self._told]), self._decode(self._ids)
+        self._ids, self._told = [], 0
+        return now[len(before) :]
+
+    def _decode(self, ids: list[int]) -> str:
+        if not ids:
+            return ""
+        return self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+class KeptCaches:
+    """Caches of the last conversations, so that a turn reads only what is new.
+
+    Args:
+        most: conversations that are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: list[tuple[list[Hashable], Any]] = []
+        self._lock = threading.Lock()
+
+    def take(self, keys: Sequence[Hashable], fresh: Callable[[], Any]) -> tuple[Any, int]:
+        """The cache that shares the longest beginning with `keys`, and the length of that beginning.
+
+        A cache that `keys` continue is handed over; of one that goes on differently, the shared beginning is copied, so that
+        the other conversation keeps its own. The last key is never part of the beginning: something has to be read for a
+        first token to follow from.
+
+        Args:
+            keys: what each position of the conversation is.
+            fresh: called for an empty cache when none shares anything.
+        """
+        with self._lock:
+            lengths = [_shared(keys[:-1], kept) for kept, _ in self._kept]
+            best = max(range(len(lengths)), key=lengths.__getitem__, default=None)
+            if best is None or lengths[best] == 0:
+                return fresh(), 0
+            kept, cache = self._kept[best]
+            if lengths[best] == len(kept):
+                del self._kept[best]
+                return cache, lengths[best]
+            return cache.copy(lengths[best]), lengths[best]
+
+    def give(self, keys: Sequence[Hashable], cache: Any) -> None:
+        """Keep a cache for later turns; the one unused longest is dropped."""
+        if cache.length == 0 or self._most == 0:
+            return
+        with self._lock:
+            self._kept.append((list(keys[: cache.length]), cache))
+            del self._kept[: -self._most]
+
+    def clear(self) -> None:
+        """Drop all."""
+        with self._lock:
+            self._kept.clear()
+
+
+def _shared(left: Sequence[Hashable], right: Sequence[Hashable]) -> int:
+    for index, (one, other) in enumerate(zip(left, right, strict=False)):
+        if one != other:
+            return index
+    return min(len(left), len(right))
