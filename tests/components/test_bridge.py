@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from endpoint import Endpoint, breaks_off, calls, refuses, says, sends, stalls
+
+from emova_sdk.components.base import GenerationOptions
+from emova_sdk.components.bridge import Bridge
+from emova_sdk.components.bridge_reply import BrainReply
+from emova_sdk.components.openai import OpenAICore
+from emova_sdk.errors import BackendError, ConfigError, EmovaError, InputError
+from emova_sdk.pipeline import Pipeline
+from emova_sdk.testing.fakes import (
+    FakeLLMCore,
+    FakeSpeechTokenizer,
+    FakeStyleModule,
+    FakeVisionEncoder,
+    FakeVocoder,
+)
+from emova_sdk.types import (
+    Audio,
+    AudioDelta,
+    Image,
+    LLMEvent,
+    Message,
+    Metadata,
+    Style,
+    StyleChosen,
+    TextDelta,
+    ToolCall,
+    Transcript,
+    UnitsDelta,
+)
+
+SAD = '{"emotion": "sad", "pitch": "low", "text": "Oh no. I am so sorry to hear that. Come in."}'
+
+
+def bridged(endpoint: Endpoint, *, voice: FakeLLMCore | None = None, sees_images: bool = False, **options: Any) -> Pipeline:
+    brain = OpenAICore("m", base_url=endpoint.url, sees_images=sees_images, **{"retries": 0, "timeout_s": 1.0, **options})
+    return Pipeline(
+        vision_encoder=FakeVisionEncoder(),
+        speech_tokenizer=FakeSpeechTokenizer(),
+        llm_core=Bridge(voice or FakeLLMCore(transcript="my dog ran away"), brain),
+        style_module=FakeStyleModule(),
+        vocoder=FakeVocoder(),
+    )
+
+
+@pytest.fixture
+def question() -> Audio:
+    pipeline = Pipeline(llm_core=FakeLLMCore(), style_module=FakeStyleModule(), vocoder=FakeVocoder())
+    return pipeline.speak("my dog ran away from home", style=Style(emotion="sad", pitch="low"))
+
+
+def test_a_spoken_question_gets_a_spoken_answer_in_the_emotion_the_brain_chose(endpoint: Endpoint, question: Audio) -> None:
+    endpoint.script = [says(SAD)]
+    reply = bridged(endpoint).session(system="You are a vet.").ask(question)
+    assert reply.transcript == Transcript("my dog ran away", 1.0)
+    assert reply.user_style is not None
+    assert reply.user_style.style.emotion == "sad"
+    assert reply.text == "Oh no. I am so sorry to hear that. Come in."
+    assert reply.style == Style(emotion="sad", pitch="low")
+    assert reply.audio is not None
+    heard = FakeStyleModule().perceive([reply.audio])[0].style
+    assert (heard.emotion, heard.pitch) == ("sad", "low")
+    system, user = endpoint.requests[0]["messages"]
+    assert system["content"].endswith("You are a vet.")
+    assert user["content"] == "[the user sounds sad, low pitch] my dog ran away"
+    assert endpoint.requests[0]["response_format"]["json_schema"]["strict"] is True
+
+
+def test_it_speaks_while_the_brain_still_writes(endpoint: Endpoint, question: Audio) -> None:
+    endpoint.script = [says(SAD, delay_s=0.01)]
+    order = [event.kind for event in bridged(endpoint).session().respond(question)]
+    assert order.index("style_chosen") < order.index("text_delta") < order.index("audio_delta")
+    last_text = len(order) - 1 - order[::-1].index("text_delta")
+    assert order.index("audio_delta") < last_text
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "emotion"),
+    [
+        (SAD, "Oh no. I am so sorry to hear that. Come in.", "sad"),
+        ("Just plain words, and {braces} too.", "Just plain words, and {braces} too.", None),
+        ('```json\n{"emotion": "happy", "pitch": "high", "text": "Yes!"}\n```', "Yes!", "happy"),
+        ('{"emotion": "joyful", "pitch": "HIGH", "text": "Yes!"}', "Yes!", "happy"),
+        ('{"emotion": "grumpy", "pitch": "odd", "text": "Hm."}', "Hm.", "neutral"),
+        ('{"text": "Text first.", "emotion": "angry", "pitch": "normal"}', "Text first.", "angry"),
+        ('{"emotion": "sad", "response": "Another key."}', "Another key.", "sad"),
+        ('{"text": "No style."}', "No style.", None),
+        ('{"emotion": "sad", "pitch": "low", "text": "Cut off in the mid', "Cut off in the mid", "sad"),
+        ('{"emotion": "sad", "pitch": "low", "text": "He said "hi" to me."}', 'He said "hi" to me.', "sad"),
+        ("{'emotion': 'sad', 'pitch': 'low', 'text': 'Single quotes.'}", "Single quotes.", "sad"),
+        ('{"emotion": "sad", "pitch": "low", "text": "Line\\nbreak \\u00e9."} I hope that helps!', "Line\nbreak é.", "sad"),
+        ('{"emotion": null, "pitch": null, "text": "Null."}', "Null.", "neutral"),
+        ('{"emotion": "sad"}', "", "sad"),
+        ("{}", "{}", None),
+        ("", "", None),
+    ],
+)
+def test_brains_that_do_not_comply(answer: str, text: str, emotion: str | None) -> None:
+    whole: list[LLMEvent] = []
+    for size in (1, 3, 1000):
+        reply = BrainReply()
+        events = [event for at in range(0, len(answer), size) for event in reply.push(answer[at : at + size])] + reply.finish()
+        assert "".join(event.text for event in events if isinstance(event, TextDelta)) == text
+        chosen = [event.style.emotion for event in events if isinstance(event, StyleChosen)]
+        assert chosen == ([emotion] if emotion else [])
+        facts = [event for event in events if isinstance(event, Metadata)]
+        whole = whole or facts
+        assert facts == whole
+
+
+def test_an_answer_in_plain_text_is_spoken_in_the_sessions_style(endpoint: Endpoint, question: Audio) -> None:
+    endpoint.script = [says("Sure. Come in.")]
+    reply = bridged(endpoint).session(style=Style("male", "happy")).ask(question)
+    assert reply.text == "Sure. Come in."
+    assert reply.style == Style("male", "happy")
+    assert "brain" in reply.turn.metadata
+
+
+def test_the_callers_style_holds(endpoint: Endpoint, question: Audio) -> None:
+    endpoint.script = [says(SAD)]
+    reply = bridged(endpoint).session().ask(question, style=Style("male", "angry"))
+    assert reply.style == Style("male", "angry")
+
+
+def test_an_endpoint_without_schemas_is_asked_without_one(endpoint: Endpoint, question: Audio) -> None:
+    endpoint.script = [refuses(400, "response_format is not supported"), says(SAD)]
+    assert bridged(endpoint).session().ask(question).style == Style(emotion="sad", pitch="low")
+    assert "response_format" not in endpoint.requests[1]
+
+
+def test_tools_pass_through(endpoint: Endpoint, question: Audio) -> None:
+    transcribed: list[str] = []
+
+    class Voice(FakeLLMCore):
+        def generate(self, messages: Any, **options: Any) -> Any:
+            transcribed.append(options["task"]) if options.get("task") == "transcribe" else None
+            return super().generate(messages, **options)
+
+    def find_dog(name: str) -> str:
+        """Find a dog."""
+        return f"{name} is in the park"
+
+    endpoint.script = [calls(("find_dog", '{"name": "Rex"}')), says(SAD)]
+    pipeline = bridged(endpoint, voice=Voice(transcript="where is Rex"))
+    reply = pipeline.session(tools=[find_dog]).ask(question)
+    assert [call.name for call in reply.tool_calls] == ["find_dog"]
+    assert reply.turn.tool_results[0].content == "Rex is in the park"
+    assert endpoint.requests[1]["messages"][-1] == {"role": "tool", "tool_call_id": "call-0", "content": "Rex is in the park"}
+    assert reply.transcript is not None
+    assert transcribed == ["transcribe"]
+
+
+def test_a_brain_that_sees_is_shown_the_picture(endpoint: Endpoint) -> None:
+    red = Image(np.full((4, 4, 3), (250, 0, 0), np.uint8))
+    endpoint.script = [says(SAD)]
+    bridged(endpoint, sees_images=True).session().ask("what is it?", red)
+    kinds = [part["type"] for part in endpoint.requests[0]["messages"][1]["content"]]
+    assert kinds == ["text", "image_url"]
+
+
+def test_a_brain_that_does_not_see_is_told_what_the_voice_sees(endpoint: Endpoint) -> None:
+    red = Image(np.full((4, 4, 3), (250, 0, 0), np.uint8))
+    endpoint.script = [says(SAD)]
+    bridged(endpoint).session().ask("what is it?", red)
+    told = endpoint.requests[0]["messages"][1]["content"]
+    assert told == "[the user shows a picture: I see something red. You said: Describe the picture..]\nwhat is it?"
+
+
+def test_earlier_turns_and_interruptions_are_told(endpoint: Endpoint, question: Audio) -> None:
+    endpoint.script = [says(SAD), says(SAD)]
+    session = bridged(endpoint).session()
+    session.ask(question)
+    session.cut(0.8)
+    session.ask("and now?")
+    messages = endpoint.requests[1]["messages"]
+    assert messages[1]["content"] == "[the user sounds sad, low pitch] my dog ran away"
+    assert messages[2]["content"].endswith("[the user interrupted here]")
+    assert messages[2]["content"].startswith("Oh no.")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "error"),
+    [
+        (refuses(401), ConfigError),
+        (refuses(429, headers={"retry-after": "900"}), BackendError),
+        (refuses(500), BackendError),
+        (stalls(2.0), BackendError),
+        (breaks_off(after='{"emotion": "sad", "pitch": "low", "text": "Well, I'), BackendError),
+        (sends("}}}"), BackendError),
+    ],
+    ids=["401", "429", "500", "stalls", "dies", "garbage"],
+)
+def test_a_failing_brain_is_one_typed_error_and_the_session_goes_on(
+    endpoint: Endpoint, question: Audio, behaviour: Any, error: type[EmovaError]
+) -> None:
+    endpoint.script = [behaviour, says(SAD)]
+    session = bridged(endpoint, timeout_s=0.3).session()
+    with pytest.raises(error):
+        session.ask(question)
+    reply = session.ask(question)
+    assert reply.style == Style(emotion="sad", pitch="low")
+    assert session.history[-1].text == reply.text
+
+
+def test_closing_stops_the_brain(endpoint: Endpoint, question: Audio) -> None:
+    endpoint.otherwise = says("One sentence. " * 500, delay_s=0.001)
+    events = bridged(endpoint).session().respond(question)
+    for event in events:
+        if isinstance(event, AudioDelta):
+            break
+    began = time.monotonic()
+    events.close()
+    assert time.monotonic() - began < 0.1
+    assert endpoint.hung_up.wait(2.0)
+
+
+def test_a_schema_of_the_caller_is_not_spoken(endpoint: Endpoint) -> None:
+    schema = {"type": "object", "properties": {}, "title": "mine"}
+    endpoint.script = [says('{"a": 1}')]
+    bridge = bridged(endpoint).llm_core
+    assert bridge is not None
+    events = list(bridge.generate([Message("user", ("go",))], options=GenerationOptions(json_schema=schema)))
+    assert not any(isinstance(event, UnitsDelta) for event in events)
+    assert endpoint.requests[0]["response_format"]["json_schema"]["name"] == "mine"
+
+
+def test_any_core_can_be_the_brain(question: Audio) -> None:
+    brain = FakeLLMCore(hears=False, sees=False, replies={"the user sounds sad, low pitch my dog ran away": "Poor dog."})
+    voice = FakeLLMCore(transcript="my dog ran away")
+    pipeline = Pipeline(
+        speech_tokenizer=FakeSpeechTokenizer(),
+        llm_core=Bridge(voice, brain),
+        style_module=FakeStyleModule(),
+        vocoder=FakeVocoder(),
+    )
+    reply = pipeline.session().ask(question)
+    assert reply.text == "Poor dog."
+    assert reply.audio is not None
+
+
+def test_what_cannot_be_bridged_is_refused() -> None:
+    with pytest.raises(ConfigError, match="text alone"):
+        Bridge(FakeLLMCore(hears=False), FakeLLMCore())
+    with pytest.raises(InputError, match="no message"):
+        Bridge(FakeLLMCore(), FakeLLMCore()).generate([])
+
+
+def test_from_toml_alone(endpoint: Endpoint, question: Audio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRAIN_KEY", "from-the-environment")
+    config = tmp_path / "assistant.toml"
+    config.write_text(
+        f"""
+        extends = "fake"
+        [llm_core]
+        type = "bridge"
+        [llm_core.voice]
+        type = "fake"
+        transcript = "my dog ran away"
+        [llm_core.brain]
+        type = "openai"
+        model = "loopback-1"
+        base_url = "{endpoint.url}"
+        api_key = "${{env:BRAIN_KEY|none}}"
+        """
+    )
+    endpoint.script = [says(SAD)]
+    with Pipeline.from_config(config) as pipeline:
+        reply = pipeline.session().ask(question)
+        assert (reply.text[:6], reply.style) == ("Oh no.", Style(emotion="sad", pitch="low"))
+        assert endpoint.keys == ["Bearer from-the-environment"]
+        assert not any(isinstance(call, ToolCall) for call in reply.tool_calls)
