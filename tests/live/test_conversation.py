@@ -56,8 +56,7 @@ def chunks(sound: Audio, size: int) -> list[Audio]:
 
 
 def kinds(events: list[LiveEvent]) -> list[str]:
-    shown = [event.kind for event in events if event.kind not in {"said", "playback"}]
-    return shown
+    return [event.kind for event in events if event.kind not in {"said", "playback"}]
 
 
 def remembered(history: list[Turn]) -> list[tuple[Any, ...]]:
