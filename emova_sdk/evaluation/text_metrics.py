@@ -159,12 +159,12 @@ class StyleScore(NamedTuple):
     Attributes:
         accuracy: Share of values equal to the wanted ones, in [0, 1].
         majority: Share of the most frequent wanted value: what a constant guess would reach.
-        count: Values compared.
+        compared: Values compared.
     """
 
     accuracy: float
     majority: float
-    count: int
+    compared: int
 
 
 def style_accuracy(wanted: Sequence[str], got: Iterable[str], *, fold: bool = True) -> StyleScore:

@@ -1,8 +1,8 @@
-"""Training data in the published format: read, checked, tokenised with the assistant's words as labels, put in batches.
+r"""Training data in the published format: read, checked, tokenised with the assistant's words as labels, put in batches.
 
 A file is a JSON list or has one JSON object per line::
 
-    {"id": "1", "image": "cat.jpg", "conversations": [{"from": "human", "value": "<image>\\nWhat is it?"},
+    {"id": "1", "image": "cat.jpg", "conversations": [{"from": "human", "value": "<image>\nWhat is it?"},
                                                       {"from": "gpt", "value": "A cat."}]}
 """
 
@@ -229,7 +229,8 @@ class ConversationDataset(Dataset[dict[str, Any]]):
             raise InputError("the data have pictures, and the model sees none", "use a model with a vision tower")
         self.samples = list(samples)
         self.form, self.tokenizer, self.image_id = form, tokenizer, image_id
-        self.image_processor, self.image_folder, self.max_length = image_processor, Path(image_folder), max_length
+        self.image_processor: Any = image_processor
+        self.image_folder, self.max_length = Path(image_folder), max_length
 
     @property
     def lengths(self) -> list[int]:

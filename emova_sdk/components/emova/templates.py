@@ -113,13 +113,12 @@ def _marked(form: Template, texts: list[str]) -> list[Span]:
 
 
 def _colon(form: Template, texts: list[str]) -> list[Span]:
-    """``role: text<sep>``: Vicuna, DeepSeek."""
+    """``role: text<sep>``: Vicuna, DeepSeek. The space is learned with the text: tokens begin with it."""
     spans = [Span(form.system + form.sep, False)]
     for index, text in enumerate(texts):
-        role = form.assistant if index % 2 else form.user
-        spans.append(Span(role + (": " if text else ":"), False))
+        spans.append(Span(f"{form.assistant if index % 2 else form.user}:", False))
         if text:
-            spans.append(Span(text + _closing(form, index), bool(index % 2)))
+            spans.append(Span(f" {text}{_closing(form, index)}", bool(index % 2)))
     return spans
 
 
@@ -138,7 +137,7 @@ def _llama_2(form: Template, texts: list[str]) -> list[Span]:
     spans: list[Span] = []
     for index, text in enumerate(texts):
         if text and index % 2:
-            spans += [Span(" ", False), Span(f"{text} {form.sep2}", True)]
+            spans.append(Span(f" {text} {form.sep2}", True))
         elif text:
             spans.append(Span(f"{form.sep if index else ''}[INST] {'' if index else system}{text} [/INST]", False))
     return spans
