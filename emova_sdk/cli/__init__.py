@@ -16,6 +16,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     0 is success, 1 an error (said on stderr as ``error:`` and ``hint:``), 2 bad usage, 130 an interruption by Ctrl-C.
     """
-    from emova_sdk.cli.app import run
+    try:
+        from emova_sdk.cli.app import run
 
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+        code = run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # before `run` could begin, or after it was done
+        code = 130
+    sys.exit(code)

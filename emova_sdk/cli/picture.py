@@ -160,8 +160,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def _envelope(samples: NDArray[np.float32], columns: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Lowest and highest sample of each column, the loudest of all at 1."""
     edges = np.linspace(0, len(samples), columns, endpoint=False).astype(np.intp)
-    peak = np.float32(max(float(np.abs(samples).max()), 1e-4))
-    return np.minimum.reduceat(samples, edges) / peak, np.maximum.reduceat(samples, edges) / peak
+    scaled = (samples / max(float(np.abs(samples).max()), 1e-4)).astype(np.float32)
+    return np.minimum.reduceat(scaled, edges), np.maximum.reduceat(scaled, edges)
 
 
 def _pitch_y(hertz: float, top: int) -> float:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from emova_sdk.types import Audio
 
+RATE = 24_000
+"""Everything is brought to this rate: at a low one, the period of a high voice falls between two samples."""
 FRAME_S = 0.01
 WINDOW_S = 0.04
 LOWEST_HZ, HIGHEST_HZ = 65.0, 450.0
@@ -25,14 +27,14 @@ def pitch_track(audio: Audio) -> NDArray[np.float32]:
     The lag of the highest normalised autocorrelation (Boersma, IFA Proceedings 17, 1993), refined by a parabola and
     smoothed by a median over 50 ms.
     """
-    rate = audio.sample_rate
+    audio, rate = audio.resample(RATE), RATE
     window, hop = round(WINDOW_S * rate), round(FRAME_S * rate)
     if len(audio.samples) < window:
         return np.zeros(0, np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(audio.samples, window)[::hop].astype(np.float64)
     frames = frames - frames.mean(axis=1, keepdims=True)
     shape = np.hanning(window)
-    correlation = _autocorrelation(frames * shape) / _autocorrelation(shape[None])
+    correlation = _autocorrelation(frames * shape) / np.maximum(_autocorrelation(shape[None]), 1e-9)
     energy = np.mean(np.square(frames), axis=1)
     shortest, longest = int(rate / HIGHEST_HZ), min(int(rate / LOWEST_HZ), round(0.75 * window))
     strength = correlation[:, shortest:longest] / np.maximum(correlation[:, :1], 1e-12)
