@@ -15,11 +15,12 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from transformers import AddedToken, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
+from transformers import AddedToken, AutoTokenizer, BitsAndBytesConfig, GenerationConfig, PreTrainedTokenizerFast
 
 from emova_sdk.components.emova.configuration import EmovaConfig
 from emova_sdk.components.emova.image_processing import EmovaImageProcessor
@@ -30,7 +31,7 @@ from emova_sdk.components.emova.modeling import (
 )
 from emova_sdk.components.emova.processing import EmovaProcessor
 from emova_sdk.components.emova.prompts import IMAGE_MARK
-from emova_sdk.errors import ConfigError, LoadError
+from emova_sdk.errors import ConfigError, LoadError, MissingDependencyError
 
 # Published prefixes and this package's; the first that matches wins. The middle parts differ between publications.
 _PREFIXES = tuple(
@@ -117,6 +118,21 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
     return None if dtype == "auto" else getattr(torch, dtype)
 
 
+def quantisation(kind: Literal["int8", "int4"]) -> Any:
+    """Settings of transformers for 8-bit or 4-bit weights.
+
+    Raises:
+        MissingDependencyError: `bitsandbytes` is not installed.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise MissingDependencyError(
+            f"`quantization = {kind}` needs bitsandbytes", "pip install bitsandbytes", package="bitsandbytes"
+        )
+    if kind == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint's folder with its small files read.
@@ -199,6 +215,7 @@ def load_model(
     *,
     part: Literal["all", "language", "vision"] = "all",
     dtype: torch.dtype | str | None = None,
+    device: torch.device | None = None,
     **options: Any,
 ) -> Any:
     """Load the weights of a checkpoint of either layout.
@@ -210,6 +227,7 @@ def load_model(
         part: `all` is an `EmovaForConditionalGeneration`, `language` the same without a tower, `vision` tower and projector
             alone (`EmovaVisionModel`).
         dtype: type of the weights; that of the files when not given.
+        device: where they go; ignored with a `device_map`.
         **options: passed to transformers' `from_pretrained` (`device_map`, `quantization_config`, ...).
 
     Raises:
@@ -225,6 +243,9 @@ def load_model(
     check_tensors(stored, config)
     if part == "language":
         config.vision_config = None
+    straight = device is not None and device.type != "cpu" and find_spec("accelerate") is not None
+    if straight:  # without a stop in host memory
+        options.setdefault("device_map", {"": device})
     parts: dict[str, Any] = {"all": EmovaForConditionalGeneration, "language": EmovaLanguageModel, "vision": EmovaVisionModel}
     model, report = parts[part].from_pretrained(
         checkpoint.folder,
@@ -242,6 +263,8 @@ def load_model(
     vars(model).pop("_weight_conversions", None)
     if checkpoint.rows < rows and part != "vision":
         model.resize_token_embeddings(checkpoint.rows, mean_resizing=False)
+    if device is not None and "device_map" not in options:
+        model = model.to(device)
     return model.eval()
 
 

@@ -65,7 +65,8 @@ class _CroppedCache:
 
     def copy(self, length: int) -> _CroppedCache:
         twin = _CroppedCache(copy.deepcopy(self.kept))
-        twin.kept.crop(length)
+        if length < self.length:  # a negative number removes that many positions
+            twin.kept.crop(length - self.length)
         twin.length = length
         return twin
 

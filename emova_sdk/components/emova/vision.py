@@ -80,9 +80,8 @@ class EmovaVision(VisionEncoder):
             if self._network is None:
                 folder = find_checkpoint(self._model, revision=self._revision)
                 device = pick_device(self._device)
-                network = load_model(
-                    Checkpoint.open(folder), part="vision", dtype=pick_dtype(self._dtype, device), device_map={"": device}
-                )
+                dtype = pick_dtype(self._dtype, device)
+                network = load_model(Checkpoint.open(folder), part="vision", dtype=dtype, device=device)
                 self._network = cast("EmovaVisionModel", network)
 
     def close(self) -> None:
