@@ -24,7 +24,7 @@ MAX_CONSTRUCTED_BYTES = 8_000_000
 _FACTS: dict[str, dict[str, Any]] = {
     "vision_encoder": {"features": Space},
     "speech_tokenizer": {"units": Space, "sample_rate": int, "unit_rate": (int, float)},
-    "llm_core": {"units": (Space, type(None)), "vision": (Space, type(None)), "tools": bool},
+    "llm_core": {"units": (Space, type(None)), "vision": (Space, type(None)), "tools": bool, "sees_images": bool},
     "style_module": {"style": Space, "choices": Mapping, "perceives": bool},
     "vocoder": {"units": Space, "style": Space, "sample_rate": int},
 }

@@ -115,16 +115,17 @@ def stream_of_sound_equals_batch(subject: Subject) -> None:
     tokenizer: SpeechTokenizer = subject.component
     for number, clip in enumerate(subject.clips(tokenizer.sample_rate)[:2]):
         whole = tokenizer.encode([clip])[0]
-        for sizes in cuts(len(clip.samples), seed=number):
-            stream = tokenizer.stream()
+        for turn, sizes in enumerate(cuts(len(clip.samples), seed=number)):
             chunks = [Audio(part, clip.sample_rate) for part in _cut(clip.samples, sizes)]
-            found = [unit for part in _drive(stream, chunks) for unit in part.ids.tolist()]
+            outputs = _drive(tokenizer.stream(), chunks, drain=bool(turn % 2))
+            found = [unit for part in outputs for unit in part.ids.tolist()]
             many = f"{len(found)} units that are not the {len(whole)} of the whole"
             require(found == whole.ids.tolist(), f"a stream cut into pieces of {_shown(sizes)} samples gave {many}")
 
 
-def _drive(stream: Stream[Any, Any], chunks: Sequence[Any]) -> list[Any]:
-    return [*(out for chunk in chunks for out in stream.push(chunk)), *stream.finish()]
+def _drive(stream: Stream[Any, Any], chunks: Sequence[Any], *, drain: bool = False) -> list[Any]:
+    pushed = [out for chunk in chunks for out in stream.push(chunk)]
+    return [*pushed, *(stream.drain() if drain else stream.finish())]
 
 
 def _cut(values: NDArray[Any], sizes: list[int]) -> list[NDArray[Any]]:
@@ -436,8 +437,9 @@ def stream_of_units_equals_batch(subject: Subject) -> None:
     rows = subject.style_rows(vocoder.style.size)
     for number, units in enumerate(subject.units(vocoder.units.size)[:2]):
         whole = vocoder.synthesize([units], rows[number][None])[0]
-        for sizes in cuts(len(units), seed=number):
-            chunks = _drive(vocoder.stream(rows[number]), [SpeechUnits(part) for part in _cut(units.ids, sizes)])
+        for turn, sizes in enumerate(cuts(len(units), seed=number)):
+            pieces = [SpeechUnits(part) for part in _cut(units.ids, sizes)]
+            chunks = _drive(vocoder.stream(rows[number]), pieces, drain=bool(turn % 2))
             require(all(isinstance(chunk, SpeechChunk) for chunk in chunks), "a vocoder's stream must give SpeechChunk")
             joined = Audio.concat([chunk.audio for chunk in chunks], sample_rate=vocoder.sample_rate)
             many = sum(chunk.units for chunk in chunks)

@@ -563,6 +563,14 @@ class CountsNoUnits(FakeVocoder):
         return stream
 
 
+@breaks("stream_of_units_equals_batch")
+class DrainsLess(FakeVocoder):
+    def stream(self, style):
+        stream = super().stream(style)
+        stream.drain = lambda: iter(())
+        return stream
+
+
 @breaks("an_unused_stream_ends_quietly")
 class EndsWithAClick(FakeVocoder):
     def stream(self, style):
@@ -649,7 +657,10 @@ def test_known_failures_are_expected(check):
 
 
 def test_results_are_reported_and_skipped_with_reasons():
-    results = {result.name: result for result in run_checks(CannotBeReopened, skip={"style_is_heard": "", "graphs_can_be_exported": "none"})}
+    results = {
+        result.name: result
+        for result in run_checks(CannotBeReopened, skip={"style_is_heard": "", "graphs_can_be_exported": "none"})
+    }
     assert not results["close_can_be_undone"].passed
     assert "raised RuntimeError: closed" in results["close_can_be_undone"].message
     assert results["graphs_can_be_exported"].to_dict() == {
