@@ -42,6 +42,12 @@ class LogMel(nn.Module):
         return torch.log(power.transpose(1, 2) @ self.bank + 1e-5)
 
 
+def at_level(samples: Tensor) -> Tensor:
+    """Scale sound so that it peaks between 0.3 and 0.7, the level of the training data; sound in between is left as it is."""
+    peak = samples.abs().max().clamp(min=1e-6)
+    return samples * (peak.clamp(0.3, 0.7) / peak)
+
+
 LOWEST, HIGHEST = 60.0, 450.0
 """Range of the pitch tracker, Hz."""
 _PITCH_WINDOW = 960

@@ -38,26 +38,29 @@ class Example:
     voice: str
 
 
-def unit_labels(phones: tuple[str, ...], ends: tuple[float, ...], units: int) -> NDArray[np.int64]:
-    """Phone class of each 40 ms unit; a phone shorter than a unit still gets the one nearest its middle.
+def phone_owners(ends: tuple[float, ...], units: int) -> NDArray[np.int64]:
+    """Which phone each 40 ms unit belongs to; a phone shorter than a unit still gets the one nearest its middle if it can.
 
     Args:
-        phones: ARPAbet with `sil`.
-        ends: End of each phone, seconds; empty when not known.
-        units: How many labels.
+        ends: End of each phone, seconds.
+        units: How many units.
     """
-    if not ends:
-        return np.full(units, UNKNOWN, np.int64)
     bounds = np.array((0.0, *ends)) * 25
-    owner = np.minimum(np.searchsorted(bounds[1:], np.arange(units)), len(phones) - 1)
-    counts = np.bincount(owner, minlength=len(phones))
+    owner = np.minimum(np.searchsorted(bounds[1:], np.arange(units)), len(ends) - 1)
+    counts = np.bincount(owner, minlength=len(ends))
     for index in np.flatnonzero(counts == 0):
-        place = min(units - 1, int(round((bounds[index] + bounds[index + 1]) / 2)))
+        place = min(units - 1, round((bounds[index] + bounds[index + 1]) / 2))
         if counts[owner[place]] > 1:
             counts[owner[place]] -= 1
             owner[place], counts[index] = index, 1
-    classes = np.array([PHONE_IDS[phone] for phone in phones])
-    return classes[np.sort(owner)]
+    return np.sort(owner)
+
+
+def unit_labels(phones: tuple[str, ...], ends: tuple[float, ...], units: int) -> NDArray[np.int64]:
+    """Phone class of each of so many units, or `UNKNOWN` where no times are known."""
+    if not ends:
+        return np.full(units, UNKNOWN, np.int64)
+    return np.array([PHONE_IDS[phone] for phone in phones])[phone_owners(ends, units)]
 
 
 def examples(out: Path, split: str) -> list[Example]:

@@ -1,0 +1,176 @@
+"""The ear of emova-nano: 16 kHz speech to units that are close to phones, 25 a second, repeats collapsed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from emova_sdk.components.base import CollectingStream, Space, SpeechTokenizer, Stream
+from emova_sdk.components.graph import Axis, Graph
+from emova_sdk.components.nano.weights import PRESET, load_weights, read_config
+from emova_sdk.errors import InputError, LoadError
+from emova_sdk.types import Audio, SpeechUnits
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from emova_sdk.models.nano_tokenizer import NanoTokenizer
+
+_SHORTEST_S = 0.05
+"""Shorter sounds hold no phone and give no units."""
+_LOUDEST_FLOOR = 1e-4
+"""Sounds that never leave this level are silence and give no units."""
+_WINDOW_S = 30.0
+"""Longer sounds are heard in equal parts of at most this length."""
+
+
+class NanoSpeechTokenizer(SpeechTokenizer):
+    """Speech to discrete units with nano's small conformer and FSQ code book.
+
+    An utterance is normalised as a whole, so that a stream collects it and works in `finish`.
+
+    Args:
+        path: Folder with `config.json` and `model.safetensors`; the shipped one when not given.
+    """
+
+    def __init__(self, *, path: str | None = None) -> None:
+        self._folder = Path(path) if path else PRESET / "speech_tokenizer"
+        self._config = read_config(self._folder, kind="nano-speech-tokenizer")
+        try:
+            self.units = Space(str(self._config["units"]["name"]), int(self._config["units"]["size"]))
+            self.sample_rate = int(self._config["sample_rate"])
+            self.unit_rate = float(self._config["unit_rate"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise LoadError(f"`{self._folder}/config.json` lacks {error}", "train or install emova-nano again") from error
+        self._network: NanoTokenizer | None = None
+        self._lock = threading.Lock()
+
+    def load(self) -> None:
+        """Bring the weights into memory."""
+        from emova_sdk.models.nano_tokenizer import NanoTokenizer
+
+        with self._lock:
+            if self._network is None:
+                shape: dict[str, Any] = self._config["network"]
+                network = NanoTokenizer(width=shape["width"], blocks=shape["blocks"], levels=shape["levels"])
+                load_weights(network, self._folder)
+                self._network = network
+
+    def close(self) -> None:
+        """Free the weights."""
+        with self._lock:
+            self._network = None
+
+    def encode(self, clips: Sequence[Audio]) -> list[SpeechUnits]:
+        """Encode each clip; silence and sounds shorter than 50 ms give no units.
+
+        Raises:
+            InputError: If a clip has another rate than `sample_rate`.
+        """
+        found: list[SpeechUnits] = []
+        for clip in clips:
+            self._check(clip)
+            parts = [self._codes(part)[1] for part in self._parts(clip)]
+            found.append(SpeechUnits(np.concatenate([np.zeros(0, np.int64), *parts])).reduced())
+        return found
+
+    def confidence(self, clips: Sequence[Audio]) -> list[float]:
+        """How sure the phones of each clip are, 0 to 1: the mean probability of the likeliest phone where one is heard.
+
+        Low for noise, music, foreign speech and voices unlike those it learnt from; 0 where no phone is heard.
+        """
+        import torch
+
+        network = self._loaded()
+        found: list[float] = []
+        for clip in clips:
+            self._check(clip)
+            best: list[float] = []
+            for part in self._parts(clip):
+                with torch.inference_mode():
+                    odds = torch.softmax(network.read(self._codes(part)[0]), -1)[0]
+                top, phone = odds.max(-1)
+                best += top[phone > 0].tolist()
+            found.append(float(np.mean(best)) if best else 0.0)
+        return found
+
+    def phones(self, clips: Sequence[Audio]) -> list[list[str]]:
+        """The phones read from each clip's units (ARPAbet-39), greedily: what was understood, for people to see."""
+        import torch
+
+        from emova_sdk.components.nano.lexicon import PHONES
+
+        network = self._loaded()
+        found: list[list[str]] = []
+        for clip in clips:
+            self._check(clip)
+            best: list[int] = []
+            for part in self._parts(clip):
+                with torch.inference_mode():
+                    best += network.read(self._codes(part)[0])[0].argmax(-1).tolist()
+            found.append([PHONES[p - 1] for i, p in enumerate(best) if p and (i == 0 or p != best[i - 1])])
+        return found
+
+    def stream(self) -> Stream[Audio, SpeechUnits]:
+        """Collect the sound; encode it in `finish`."""
+
+        def work(clips: list[Audio]) -> list[SpeechUnits]:
+            return self.encode([Audio.concat(clips, sample_rate=self.sample_rate)]) if clips else []
+
+        return _CheckedStream(self, work)
+
+    def graphs(self) -> list[Graph]:
+        """The network: log-mel float32 (batch, frames, 80) to unit ids (batch, ceil(frames / 4))."""
+        import torch
+
+        mel = torch.randn(1, 200, 80, generator=torch.Generator().manual_seed(0))
+        dynamic = {"mel": {1: Axis("frames", 16, 400, 3000)}}
+        facts = {"space": self.units.name, "sample_rate": str(self.sample_rate), "unit_rate": str(self.unit_rate)}
+        return [Graph("nano_tokenizer", self._loaded(), {"mel": mel}, ("units",), dynamic, metadata=facts)]
+
+    def _check(self, clip: Audio) -> None:
+        if clip.sample_rate != self.sample_rate:
+            raise InputError(
+                f"the sound has {clip.sample_rate} Hz, and this tokenizer reads {self.sample_rate} Hz",
+                f"use `audio.resample({self.sample_rate})`",
+            )
+
+    def _parts(self, clip: Audio) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
+        samples = clip.samples
+        if clip.duration_s < _SHORTEST_S or float(np.abs(samples).max()) < _LOUDEST_FLOOR:
+            return []
+        return np.array_split(samples, int(np.ceil(clip.duration_s / _WINDOW_S)))
+
+    def _codes(self, samples: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[Tensor, np.ndarray[Any, np.dtype[np.int64]]]:
+        import torch
+
+        from emova_sdk.models.nano_features import LogMel, at_level
+
+        network = self._loaded()
+        with torch.inference_mode():
+            mel = LogMel()(at_level(torch.from_numpy(samples))[None])
+            codes = network.fsq(network.latents(mel, torch.tensor([mel.shape[1]])))
+            return codes, network.fsq.codes_to_ids(codes)[0].numpy()
+
+    def _loaded(self) -> NanoTokenizer:
+        self.load()
+        network = self._network
+        if network is None:
+            raise LoadError("the speech tokenizer was closed while it was used", "keep it open until the call returns")
+        return network
+
+
+class _CheckedStream(CollectingStream[Audio, SpeechUnits]):
+    """Collects, and refuses a wrong rate at once."""
+
+    def __init__(self, owner: NanoSpeechTokenizer, work: Any) -> None:
+        super().__init__(work)
+        self._owner = owner
+
+    def push(self, chunk: Audio) -> list[SpeechUnits]:
+        self._owner._check(chunk)  # noqa: SLF001 - one unit with its tokenizer
+        return super().push(chunk)

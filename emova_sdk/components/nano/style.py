@@ -1,0 +1,147 @@
+"""Style of emova-nano: styles to a dozen prosody numbers, and sound to the style that is heard in it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emova_sdk.components.base import Space, StyleModule
+from emova_sdk.components.graph import Axis, Graph
+from emova_sdk.components.nano.prosody import EMOTIONS, PITCHES, SPEEDS, Prosody, prosody_for
+from emova_sdk.components.nano.weights import PRESET, load_weights, read_config
+from emova_sdk.errors import InputError, LoadError
+from emova_sdk.types import Audio, PerceivedStyle, Style
+
+if TYPE_CHECKING:
+    from emova_sdk.models.nano_style import NanoStyle
+
+STYLE = Space("emova-nano-style", 13)
+"""First the speaker, -1 for female and 1 for male; then `Prosody` relative to neutral, scaled to about -1 to 1."""
+SPEAKERS = ("female", "male")
+_SCALES = np.array([4.0, 1.0, 1.5, 1.0, 3.0, 0.4, 5.0, 4.0, 0.5, 0.04, 2.0, 0.05], np.float32)
+"""What counts as 1 in each number of a `Prosody`."""
+_LOWEST = np.array([-12, 0.1, 0, -4, -8, 0.4, -20, -8, 0, 0, 0, 0.8], np.float32)
+_HIGHEST = np.array([12, 3.0, 4, 4, 8, 2.5, 10, 8, 0.9, 0.1, 6, 1.25], np.float32)
+_SHORTEST_S = 0.3
+
+
+def style_vector(speaker: str, prosody: Prosody) -> NDArray[np.float32]:
+    """One point of the style space, float32 of shape (13,)."""
+    change = (prosody.to_vector() - Prosody().to_vector()) / _SCALES
+    return np.concatenate([[1.0 if speaker == "male" else -1.0], change]).astype(np.float32)
+
+
+def read_style_vector(vector: NDArray[np.float32]) -> tuple[int, Prosody]:
+    """The speaker's number and the manner of a point of the style space, kept within what a voice can do."""
+    values = np.nan_to_num(np.asarray(vector, np.float32))
+    prosody = Prosody().to_vector() + values[1:13] * _SCALES
+    return int(values[0] > 0), Prosody.from_vector(np.clip(prosody, _LOWEST, _HIGHEST))
+
+
+class NanoStyleModule(StyleModule):
+    """Embeds styles by an analytic table and perceives them with a small network.
+
+    Args:
+        path: Folder with `config.json` and `model.safetensors`; the shipped one when not given.
+    """
+
+    style = STYLE
+    perceives = True
+
+    def __init__(self, *, path: str | None = None) -> None:
+        self._folder = Path(path) if path else PRESET / "style_module"
+        self._config = read_config(self._folder, kind="nano-style")
+        self.choices: Mapping[str, tuple[str, ...]] = {
+            "speaker": SPEAKERS, "emotion": tuple(EMOTIONS), "pitch": tuple(PITCHES), "speed": tuple(SPEEDS),
+        }  # fmt: skip
+        self._network: NanoStyle | None = None
+        self._lock = threading.Lock()
+
+    def load(self) -> None:
+        """Bring the weights into memory."""
+        from emova_sdk.models.nano_style import NanoStyle
+
+        with self._lock:
+            if self._network is None:
+                network = NanoStyle(width=int(self._config["network"]["width"]))
+                load_weights(network, self._folder)
+                self._network = network
+
+    def close(self) -> None:
+        """Free the weights."""
+        with self._lock:
+            self._network = None
+
+    def embed(self, styles: Sequence[Style]) -> NDArray[np.float32]:
+        """One vector for each style, float32 (styles, 13).
+
+        Raises:
+            InputError: If a value is not among `choices`.
+        """
+        rows = np.zeros((len(styles), STYLE.size), np.float32)
+        for row, style in zip(rows, styles, strict=True):
+            for axis, value in style.to_dict().items():
+                if value not in self.choices[axis]:
+                    known = ", ".join(self.choices[axis])
+                    raise InputError(f"emova-nano has no {axis} `{value}`", f"choose one of {known}")
+            row[:] = style_vector(style.speaker, prosody_for(style.emotion, style.pitch, style.speed))
+        return rows
+
+    def perceive(self, clips: Sequence[Audio]) -> list[PerceivedStyle]:
+        """Tell how each clip, of any rate, is spoken; what is too short or silent is neutral with scores of chance."""
+        return [self._perceive(clip) for clip in clips]
+
+    def _perceive(self, clip: Audio) -> PerceivedStyle:
+        import torch
+
+        from emova_sdk.models.nano_features import SAMPLE_RATE, LogMel, at_level, pitch_track
+        from emova_sdk.models.nano_style import AXES, style_input
+
+        network = self._loaded()
+        samples = clip.resample(SAMPLE_RATE).samples
+        loudest = float(np.abs(samples).max(initial=0.0))
+        if clip.duration_s < _SHORTEST_S or loudest < 1e-4:
+            return PerceivedStyle(Style(), {axis: 1 / len(values) for axis, values in AXES.items()})
+        sound = at_level(torch.from_numpy(samples))
+        with torch.inference_mode():
+            mel = LogMel()(sound[None])[0]
+            frames, whole = style_input(mel, *pitch_track(sound))
+            logits = network(frames[None], whole[None], torch.tensor([len(frames)]))
+        found: dict[str, str] = {}
+        scores: dict[str, float] = {}
+        for (axis, values), logit in zip(AXES.items(), logits, strict=True):
+            temperature = float(self._config.get("temperature", {}).get(axis, 1.0))
+            odds = torch.softmax(logit[0] / temperature, -1)
+            found[axis] = values[int(odds.argmax())]
+            scores[axis] = float(odds.max())
+        return PerceivedStyle(Style.from_dict(found), scores)
+
+    def graphs(self) -> list[Graph]:
+        """The network of `perceive`: frames (batch, frames, 82), statistics (batch, 8), lengths (batch,) to logits."""
+        import torch
+
+        from emova_sdk.models.nano_style import AXES
+
+        chance = torch.Generator().manual_seed(0)
+        inputs = {
+            "frames": torch.randn(2, 200, 82, generator=chance),
+            "whole": torch.randn(2, 8, generator=chance),
+            "lengths": torch.tensor([200, 160]),
+        }
+        batch = Axis("clips", 1, 1, 16)
+        dynamic = {
+            "frames": {0: batch, 1: Axis("frames", 16, 400, 3000)}, "whole": {0: batch}, "lengths": {0: batch},
+        }  # fmt: skip
+        return [Graph("nano_style", self._loaded(), inputs, tuple(AXES), dynamic)]
+
+    def _loaded(self) -> NanoStyle:
+        self.load()
+        network = self._network
+        if network is None:
+            raise LoadError("the style module was closed while it was used", "keep it open until the call returns")
+        return network

@@ -1,0 +1,105 @@
+"""Training text-to-units: what the tokenizer hears when the target voices say phones."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from emova_sdk.models.nano_text_to_units import NanoTextToUnits
+from emova_sdk.training.budget import Budget, Checkpoint, note, scheduled
+from emova_sdk.training.nano_tokenizer import PHONE_IDS, held_out_texts, phone_owners
+from emova_sdk.training.speech_data import load_all
+from emova_sdk.training.speech_units import tokenizer_from, unit_ids
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Phone classes (phones,), units each lasts (phones,), units at 25 Hz (their sum,)."""
+
+    phones: NDArray[np.int64]
+    durations: NDArray[np.int64]
+    ids: NDArray[np.int64]
+
+
+def readings(out: Path, tokenizer: Path, split: str) -> list[Reading]:
+    """The target voices' utterances of a split."""
+    model = tokenizer_from(tokenizer)
+    tested = held_out_texts(out)
+    found: list[Reading] = []
+    for u in load_all(out):
+        if u.plan.kind != "target" or u.plan.split != split or (split == "train" and u.plan.text in tested):
+            continue
+        ids = unit_ids(model, u.mel)
+        durations = np.bincount(phone_owners(u.ends, len(ids)), minlength=len(u.phones))
+        kept = durations > 0
+        phones = np.array([PHONE_IDS[p] for p in u.phones])
+        found.append(Reading(phones[kept], durations[kept], ids))
+    return found
+
+
+def batches(data: list[Reading], *, size: int, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Padded phones, durations (0 for padding) and units, utterances of like length together."""
+    rng = np.random.default_rng([19, epoch])
+    order = sorted(range(len(data)), key=lambda i: len(data[i].ids) + rng.uniform(0, 15))
+    for start in rng.permutation(range(0, len(order), size)):
+        group = [data[i] for i in order[start : start + size]]
+        yield (
+            pad_sequence([torch.from_numpy(r.phones) for r in group], batch_first=True),
+            pad_sequence([torch.from_numpy(r.durations) for r in group], batch_first=True),
+            pad_sequence([torch.from_numpy(r.ids) for r in group], batch_first=True),
+        )
+
+
+def losses(model: NanoTextToUnits, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+    """Cross entropy of the units, distance of the log durations."""
+    phones, durations, ids = batch
+    real = (durations > 0).float()
+    states, log_durations = model.states(phones, real[..., None])
+    logits, mask = model.logits(states, durations)
+    wrong = F.cross_entropy(logits.transpose(1, 2), ids, reduction="none") * mask[..., 0]
+    target = torch.log(durations.clamp(min=1).float())
+    off = (log_durations - target).abs() * real
+    return {"units": wrong.sum() / mask.sum(), "duration": off.sum() / real.sum()}
+
+
+def train_text_to_units(out: Path, *, budget_s: float, size: int = 24, tokenizer: Path | None = None) -> Path:
+    """Train from scratch or from the checkpoint under `out`; return the checkpoint.
+
+    Args:
+        out: Work folder with rendered speech.
+        budget_s: CPU seconds over all runs.
+        size: Utterances per batch.
+        tokenizer: Checkpoint of the tokenizer; `tokenizer/last.pt` by default.
+    """
+    data = readings(out, tokenizer or out / "tokenizer" / "last.pt", "train")
+    torch.manual_seed(4)
+    model = NanoTextToUnits().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
+    checkpoint = Checkpoint(out / "text_to_units" / "last.pt")
+    counters = checkpoint.load(model, optimizer)
+    budget = Budget(budget_s, used=counters.get("used", 0.0))
+    epoch, step = int(counters.get("epoch", 0)), int(counters.get("step", 0))
+    while not budget.spent:
+        for batch in batches(data, size=size, epoch=epoch):
+            for setting in optimizer.param_groups:
+                setting["lr"] = scheduled(budget.share, 2e-3)
+            parts = losses(model, batch)
+            optimizer.zero_grad(set_to_none=True)
+            torch.stack(list(parts.values())).sum().backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
+            optimizer.step()
+            step += 1
+            if step % 50 == 0:
+                note(out / "text_to_units" / "log.jsonl", step, epoch, budget, parts)
+            checkpoint.save_if_due(model, optimizer, used=budget.used, epoch=epoch, step=step)
+            if budget.spent:
+                break
+        epoch += 1
+    checkpoint.save(model, optimizer, used=budget.used, epoch=epoch, step=step)
+    return checkpoint.path

@@ -1,0 +1,137 @@
+"""The speech half of the nano recipe, stage by stage: data, tokenizer, style, vocoder, text_to_units, and the export."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from emova_sdk.components.nano.weights import save_weights
+from emova_sdk.errors import InputError
+from emova_sdk.models.nano_style import NanoStyle
+from emova_sdk.models.nano_text_to_units import NanoTextToUnits
+from emova_sdk.models.nano_vocoder import NanoVocoder
+from emova_sdk.training import speech_data
+from emova_sdk.training.budget import Budget
+from emova_sdk.training.nano_style import train_style
+from emova_sdk.training.nano_text_to_units import train_text_to_units
+from emova_sdk.training.nano_tokenizer import train_tokenizer
+from emova_sdk.training.nano_vocoder import SPEAKERS, train_vocoder
+from emova_sdk.training.speech_units import tokenizer_from, write_units
+
+SpeechStage = Literal["data", "tokenizer", "style", "vocoder", "text_to_units"]
+STAGES: tuple[SpeechStage, ...] = ("data", "tokenizer", "style", "vocoder", "text_to_units")
+
+DIALOGUE_SHARDS = 200
+"""Number of the first shard of dialogue lines."""
+EXPANSION, SHARPENING, GAIN = 1.25, 0.25, -0.6
+"""Chosen by ear of the judge: how much the predicted melody and envelope are sharpened, and the level in nepers of power."""
+
+
+def run_speech_stage(name: SpeechStage, out: Path, *, budget_s: float, worker: int = 0, workers: int = 1, **sizes: int) -> None:
+    """Run one stage from nothing or from where it stopped.
+
+    Args:
+        name: One of `STAGES`; each needs those before it, except that `style` needs only `data`.
+        out: Work folder: data, checkpoints, logs.
+        budget_s: CPU seconds for the stage.
+        worker: For `data`: which share of the shards to render.
+        workers: For `data`: how many shares there are.
+        **sizes: For `data`: see `make_plan`.
+
+    Raises:
+        InputError: If there is no such stage.
+    """
+    if name == "data":
+        budget = Budget(budget_s)
+        share = {"worker": worker, "workers": workers}
+        speech_data.render_all(out, speech_data.make_plan(**sizes), budget=budget, **share)
+        lines = {"train": sizes.get("target", 1500), "test": 3 * sizes.get("test", 100)}
+        speech_data.render_all(out, speech_data.make_dialogue_plan(**lines), budget=budget, first=DIALOGUE_SHARDS, **share)
+    elif name == "tokenizer":
+        train_tokenizer(out, budget_s=budget_s)
+        write_units(out)
+    elif name == "style":
+        train_style(out, budget_s=budget_s)
+    elif name == "vocoder":
+        train_vocoder(out, budget_s=budget_s)
+    elif name == "text_to_units":
+        train_text_to_units(out, budget_s=budget_s)
+    else:
+        raise InputError(f"there is no speech stage `{name}`", f"the stages are {', '.join(STAGES)}")
+
+
+def _checkpoint(out: Path, stage: str) -> tuple[dict[str, Any], dict[str, float]]:
+    state = torch.load(out / stage / "last.pt", weights_only=True)
+    return state["model"], state["counters"]
+
+
+def unit_space(levels: tuple[int, ...]) -> dict[str, Any]:
+    """Name and size of nano's unit space, as configs have it."""
+    size = 1
+    for level in levels:
+        size *= level
+    return {"name": "emova-nano-fsq-" + "".join(str(level) for level in levels), "size": size}
+
+
+def export_speech(out: Path, preset: Path) -> list[Path]:
+    """Write the trained parts as float16 safetensors with their configs; return the folders.
+
+    Args:
+        out: Work folder with checkpoints of all speech stages.
+        preset: Folder of the preset; one folder for each part is made in it.
+    """
+    return [
+        export_tokenizer(out, preset / "speech_tokenizer"),
+        export_style(out, preset / "style_module"),
+        export_vocoder(out, preset / "vocoder"),
+        export_text_to_units(out, preset / "text_to_units"),
+    ]
+
+
+def export_tokenizer(out: Path, folder: Path) -> Path:
+    """Write the speech tokenizer."""
+    model = tokenizer_from(out / "tokenizer" / "last.pt")
+    shape = {"width": model.norm.weight.shape[0], "blocks": len(model.blocks), "levels": list(model.fsq.levels)}
+    config = {
+        "kind": "nano-speech-tokenizer", "units": unit_space(model.fsq.levels), "sample_rate": 16000, "unit_rate": 25.0,
+        "network": shape,
+    }  # fmt: skip
+    save_weights(model, folder, config)
+    return folder
+
+
+def export_style(out: Path, folder: Path, *, temperature: dict[str, float] | None = None) -> Path:
+    """Write the style module."""
+    state, _ = _checkpoint(out, "style")
+    model = NanoStyle(width=state["conv_in.weight"].shape[0])
+    model.load_state_dict(state)
+    config = {"kind": "nano-style", "network": {"width": state["conv_in.weight"].shape[0]}, "temperature": temperature or {}}
+    save_weights(model, folder, config)
+    return folder
+
+
+def export_vocoder(out: Path, folder: Path) -> Path:
+    """Write the vocoder."""
+    state, counters = _checkpoint(out, "vocoder")
+    width, frame_width = state["unit.weight"].shape[1], state["to_frames.weight"].shape[0]
+    model = NanoVocoder(units=state["unit.weight"].shape[0], width=width, frame_width=frame_width)
+    model.load_state_dict(state)
+    levels = tokenizer_from(out / "tokenizer" / "last.pt").fsq.levels
+    config = {
+        "kind": "nano-vocoder", "units": unit_space(levels), "sample_rate": 16000,
+        "medians": [round(counters[f"median_{name}"], 2) for name in SPEAKERS],
+        "expansion": EXPANSION, "sharpening": SHARPENING, "gain": GAIN, "network": {"width": width, "frame_width": frame_width},
+    }  # fmt: skip
+    save_weights(model, folder, config)
+    return folder
+
+
+def export_text_to_units(out: Path, folder: Path) -> Path:
+    """Write text-to-units."""
+    state, _ = _checkpoint(out, "text_to_units")
+    width = state["phone.weight"].shape[1]
+    model = NanoTextToUnits(phones=state["phone.weight"].shape[0], units=state["unit.1.weight"].shape[0], width=width)
+    model.load_state_dict(state)
+    levels = tokenizer_from(out / "tokenizer" / "last.pt").fsq.levels
+    save_weights(model, folder, {"kind": "nano-text-to-units", "units": unit_space(levels), "network": {"width": width}})
+    return folder
