@@ -9,14 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 
 import numpy as np
 
 from emova_sdk.components.base import LLMCore, VisionEncoder
 from emova_sdk.components.nano.tools import TOOLS
 from emova_sdk.training import dialogue
-from emova_sdk.training.dialogue import PICTURE_INTENTS, SLOTS, Sentence
+from emova_sdk.training.dialogue import PICTURE_INTENTS
 from emova_sdk.training.nano_llm import Utterance
 from emova_sdk.training.scenes import draw, random_scene
 from emova_sdk.training.turns import TALK_INTENTS, TOOL_INTENTS, random_question, reply_to
@@ -74,20 +73,10 @@ def plain(text: str) -> str:
     return " ".join(re.findall(r"[a-z']+", text.lower()))
 
 
-@cache
-def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
-    found: list[tuple[str, re.Pattern[str]]] = []
-    for intent, templates in dialogue.QUESTIONS.items():
-        for template in templates:
-            parts = re.split(r"\{([a-z]+)\d?\}", template.replace(" a ", " an? "))
-            options = ["(?:" + "|".join(SLOTS[part]) + ")" if place % 2 else part for place, part in enumerate(parts)]
-            found.append((intent, re.compile("".join(options))))
-    return tuple(found)
-
-
 def intent_of(text: str) -> str | None:
     """Intent of a question of the closed domain, None when no template fits."""
-    return next((intent for intent, pattern in _patterns() if pattern.fullmatch(text)), None)
+    question = dialogue.parse_question(text)
+    return question.intent if question else None
 
 
 def answer(llm: LLMCore, parts: Sequence[Part], *, style: PerceivedStyle | None = None, result: str | None = None) -> list[LLMEvent]:
@@ -156,8 +145,8 @@ def spoken_turns(
 ) -> dict[str, Score]:
     """Ask by speech units: ``intent`` of the transcript, ``words`` all right, ``reply`` as expected, ``declined``."""
     rng = np.random.default_rng(seed)
-    known = _questions()
-    asked = [(known[u.text], u) for u in utterances if u.text in known]
+    parsed = ((dialogue.parse_question(utterance.text), utterance) for utterance in utterances)
+    asked = [(question, utterance) for question, utterance in parsed if question is not None]
     rows: list[tuple[str, bool, str]] = []
     declined: list[bool] = []
     for place in rng.permutation(len(asked))[:n]:
@@ -175,12 +164,6 @@ def spoken_turns(
         declined.append(said(events) == "i did not catch that")
     scores = {kind: Score.of([r for k, r, _ in rows if k == kind], [t for k, _, t in rows if k == kind]) for kind in ("intent", "words", "reply")}
     return scores | {"declined": Score.of(declined, ["yes"] * len(declined))}
-
-
-@cache
-def _questions() -> dict[str, Sentence]:
-    both = (*dialogue.sentences("test"), *dialogue.sentences("train"))
-    return {sentence.text: sentence for sentence in both if sentence.side == "user"}
 
 
 def _by_intent(rows: Sequence[tuple[str, bool, str]]) -> dict[str, Score]:

@@ -304,3 +304,26 @@ def vocabulary() -> tuple[str, ...]:
     words.update(f"{shape}s" for shape in SHAPES)
     words.update(("an", "hundred", "thousand", "point"))
     return tuple(sorted(words))
+
+
+@cache
+def _patterns() -> tuple[tuple[str, str, list[str], re.Pattern[str]], ...]:
+    found: list[tuple[str, str, list[str], re.Pattern[str]]] = []
+    for side, intent, key, template in templates():
+        if side == "user":
+            parts = _SLOT.sub("{}", template.replace(" a ", " an? ")).split("{}")
+            names = slot_names(template)
+            groups = ["(" + "|".join(sorted(SLOTS[name.rstrip("23")], key=len, reverse=True)) + ")" for name in names]
+            pieces = [piece for pair in itertools.zip_longest(parts, groups, fillvalue="") for piece in pair]
+            found.append((intent, key, names, re.compile("".join(pieces))))
+    return tuple(found)
+
+
+def parse_question(text: str) -> Sentence | None:
+    """The question of the closed domain that a text is, None when no template fits."""
+    for intent, key, names, pattern in _patterns():
+        match = pattern.fullmatch(text)
+        if match:
+            slots = dict(zip(names, match.groups(), strict=True))
+            return Sentence(text, intent, key, slots, emotion_of(intent), novel=bool(slots))
+    return None

@@ -102,9 +102,10 @@ class Examples:
         self.language, self.rng, self.split = language, rng, split
         self.speech = speech
         self.speakable = tuple(utterance for utterance in speech if utterance.speakable)
-        known = {sentence.text: sentence for sentence in dialogue.sentences(split) if sentence.side == "user"}
-        self.heard = tuple((known.get(utterance.text), utterance) for utterance in speech)
-        self.questions = tuple((sentence, said) for sentence, said in self.heard if sentence is not None)
+        parsed = ((dialogue.parse_question(said.text), said) for said in speech)
+        self.questions = tuple((question, said) for question, said in parsed if question is not None)
+        self.within = tuple(said for said in speech if not language.of_words(said.text)[1])
+        self.foreign = tuple(said for said in speech if language.of_words(said.text)[1])
 
     def draw(self, kind: str) -> Example:
         """Draw one example of a kind of `NEEDS`."""
@@ -155,7 +156,7 @@ class Examples:
 
     def transcribe(self) -> Example:
         """Speech and its text."""
-        _, said = self.heard[int(self.rng.integers(len(self.heard)))]
+        said = self._one(self.foreign if self.foreign and self.rng.random() < 0.08 else self.within)
         example = self._speech(said)
         example.add([self.language.id(QUESTION), *self._transcript(said.text)], True)
         example.add([self.language.id(user_style(said.emotion, said.pitch))], True)
@@ -163,8 +164,12 @@ class Examples:
 
     def hear(self) -> Example:
         """A spoken question, perhaps about a picture, and the whole reply."""
-        sentence, said = self.heard[int(self.rng.integers(len(self.heard)))]
-        if sentence is None and self.rng.random() < 0.5 and self.questions:
+        chosen, sentence = self.rng.random(), None
+        if chosen < 0.1 and self.foreign:
+            said = self._one(self.foreign)
+        elif chosen < 0.2 or not self.questions:
+            said = self._one(self.within)
+        else:
             sentence, said = self.questions[int(self.rng.integers(len(self.questions)))]
         about_picture = sentence is not None and sentence.intent in PICTURE_INTENTS
         scene = random_scene(self.rng) if self.rng.random() < (0.9 if about_picture else 0.2) else None
@@ -180,8 +185,10 @@ class Examples:
 
     def speak(self) -> Example:
         """Phones and the units that say them."""
-        said = self.speakable[int(self.rng.integers(len(self.speakable)))]
-        return speak_example(self.language, said)
+        return speak_example(self.language, self._one(self.speakable))
+
+    def _one(self, choices: tuple[Utterance, ...]) -> Utterance:
+        return choices[int(self.rng.integers(len(choices)))]
 
     def _worth(self, scene: Scene, sentence: Sentence) -> Scene:
         """Try a few scenes for one that shows what is asked about."""

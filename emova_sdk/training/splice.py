@@ -15,10 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.nano.lexicon import phones as phones_of
+from emova_sdk.training import dialogue
+from emova_sdk.training.nano_llm import Utterance
+from emova_sdk.training.scenes import random_scene
+from emova_sdk.training.turns import random_mood, random_question
 
-ROUNDS = 5
-_EVERY = 12
-"""Units that one phone may take at most."""
+ROUNDS = 3
+LEARN_FROM = 1500
+"""Clips that emissions are learnt from."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def learn_emissions(
 
 
 class Splicer:
-    """Makes unit sequences of sentences from words of one voice's utterances.
+    """Makes unit sequences of sentences from words of one voice's utterances; words it never said come from the others.
 
     Args:
         clips: Text, units and voice of utterances.
@@ -94,8 +98,9 @@ class Splicer:
         prepared = [(text.split(), tuple(said), voice) for text, said, voice in clips if len(said) > 1 and text.strip()]
         states = [self._states(words) for words, _, _ in prepared]
         pairs = [(said, [self._number[p] for p, _ in some]) for (_, said, _), some in zip(prepared, states, strict=True)]
-        self.emissions = learn_emissions(pairs, phones=len(names), units=units)
+        self.emissions = learn_emissions(pairs[:LEARN_FROM], phones=len(names), units=units)
         self.cuts: dict[str, dict[str, list[Cut]]] = defaultdict(lambda: defaultdict(list))
+        self.voices = sorted({voice for _, _, voice in prepared})
         for (words, said, voice), some, (_, numbers) in zip(prepared, states, pairs, strict=True):
             self._cut(words, said, voice, some, align(said, numbers, self.emissions))
 
@@ -114,23 +119,58 @@ class Splicer:
             before = states[inside[0] - 1][0] if inside[0] else "sil"
             after = states[inside[-1] + 1][0] if inside[-1] + 1 < len(states) else "sil"
             at_start, at_end = place == 0, place == len(words) - 1
-            self.cuts[voice][word].append(Cut(units, "^" if at_start else before, "$" if at_end else after))
+            cut = Cut(units, "^" if at_start else before, "$" if at_end else after)
+            self.cuts[voice][word].append(cut)
+            self.cuts[""][word].append(cut)
 
     def say(self, text: str, voice: str, rng: np.random.Generator) -> tuple[int, ...] | None:
-        """Put a sentence together in one voice; None when a word was never heard in it."""
+        """Put a sentence together in one voice; None when nobody ever said one of its words."""
         words = text.split()
-        known = self.cuts[voice]
-        if not words or any(word not in known for word in words):
+        known, anyone = self.cuts[voice], self.cuts[""]
+        if not words or any(word not in anyone for word in words):
             return None
         ends = [[phone for phone in phones_of(word) if phone != "sil"] or ["sil"] for word in words]
         said: list[int] = []
         for place, word in enumerate(words):
             before = "^" if place == 0 else ends[place - 1][-1]
             after = "$" if place == len(words) - 1 else ends[place + 1][0]
-            options = known[word]
+            options = known[word] if word in known else anyone[word]
             fits = np.array([(cut.before == before) + (cut.after == after) for cut in options])
             best = np.flatnonzero(fits == fits.max())
-            for unit in options[int(rng.choice(best))].units:
-                if not said or said[-1] != unit:
-                    said.append(unit)
-        return tuple(said)
+            said += options[int(rng.choice(best))].units
+        return tuple(unit for place, unit in enumerate(said) if place == 0 or said[place - 1] != unit)
+
+    def disturbed(self, said: Sequence[int], rng: np.random.Generator, *, share: float = 0.08) -> tuple[int, ...]:
+        """Replace a share of the units by others that stand for the same phone: what another voice would make of it."""
+        chance = np.exp(self.emissions)
+        found: list[int] = []
+        for unit in said:
+            if rng.random() < share:
+                phone = int(rng.choice(len(chance), p=chance[:, unit] / chance[:, unit].sum()))
+                unit = int(rng.choice(chance.shape[1], p=chance[phone]))  # noqa: PLW2901 - a unit that means the same
+            if not found or found[-1] != unit:
+                found.append(unit)
+        return tuple(found)
+
+
+def spliced(speech: Sequence[Utterance], *, units: int, count: int, seed: int = 0) -> list[Utterance]:
+    """Make spoken questions of the training split out of utterances.
+
+    Args:
+        speech: Utterances to cut up.
+        units: Number of unit ids.
+        count: How many questions; templates take turns, so that no intent prevails.
+        seed: Of every choice.
+    """
+    rng = np.random.default_rng(seed)
+    splicer = Splicer([(said.text, said.units, said.voice) for said in speech], units=units)
+    intents = sorted(dialogue.QUESTIONS)
+    found: list[Utterance] = []
+    for place in range(count):
+        question = random_question(rng, "train", intents[place % len(intents)], random_scene(rng))
+        voice = splicer.voices[int(rng.integers(len(splicer.voices)))]
+        said = splicer.say(question.text, voice, rng)
+        if said is not None:
+            emotion, pitch = random_mood(rng, question)
+            found.append(Utterance(question.text, splicer.disturbed(said, rng), emotion, pitch, voice, speakable=False))
+    return found
