@@ -1,0 +1,40 @@
+"""Hear the answer while it is still being written, and stop it half-way: closing the generator cancels the work."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+
+from emova_sdk import AudioDelta, Pipeline, StyleChosen, TextDelta
+
+
+def main(config: str = "fake") -> None:
+    with Pipeline.from_config(config) as emova:
+        session = emova.session()
+
+        print("the whole answer:")
+        for event in session.respond("tell me something long"):
+            match event:
+                case StyleChosen():
+                    print(f"  [{event.style.emotion}]", end="")
+                case TextDelta():
+                    print(event.text, end="", flush=True)
+                case AudioDelta():
+                    pass  # hand event.audio to a loudspeaker here
+                case _:
+                    pass
+
+        print("\nonly its beginning:")
+        heard_s = 0.0
+        with closing(session.respond("and now something even longer")) as events:
+            for event in events:
+                if isinstance(event, AudioDelta):
+                    heard_s += event.audio.duration_s
+                if heard_s > 0.3:
+                    break
+        turn = session.history[-1]
+        print(f"  interrupted: {turn.interrupted}, heard: {turn.heard_text!r}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

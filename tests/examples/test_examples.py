@@ -1,0 +1,28 @@
+"""Every example runs, in an empty folder, and says what it should."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SAYS = {
+    "hello_turn": ["you (", "emova (", "spoken: hello_turn.wav"],
+    "streaming": ["the whole answer:", "interrupted: True, heard: 'You"],
+    "style": ["happy      spoken as happy", "fearful    spoken as"],
+    "tools": ["-> Thursday", "weekday says: Thursday", "comfort says: a joke"],
+    "swap_a_component": ["16000 Hz", "8000 Hz", "peak 0.0"],
+    "async_turn": ["first: You said: good morning.", "second: You said: good night."],
+}
+
+
+@pytest.mark.parametrize("name", sorted({path.stem for path in EXAMPLES.glob("*.py")} | set(SAYS)))
+def test_example(name, tmp_path):
+    command = [sys.executable, "-W", "error", EXAMPLES / f"{name}.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    for words in SAYS.get(name, []):
+        assert words in done.stdout
