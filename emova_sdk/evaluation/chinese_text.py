@@ -96,4 +96,4 @@ def normalise_chinese(text: str) -> str:
     for pattern, spell in _RULES:
         text = re.sub(pattern, spell, text)
     text = text.translate(str.maketrans("", "", _PUNCTUATION))
-    return re.sub(r"(?<![A-Za-z])\s+|\s+(?![A-Za-z])", "", text).strip()
+    return re.sub(r"(?<![A-Za-z]) | (?![A-Za-z])", "", " ".join(text.split()))
