@@ -18,6 +18,8 @@ The message says what happened, with literals in backticks; the hint is one acti
 
 from __future__ import annotations
 
+import copyreg
+
 __all__ = [
     "BackendError",
     "ConfigError",
@@ -47,6 +49,10 @@ class EmovaError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # an error that crosses processes keeps its facts, also those its constructor insists on
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class ConfigError(EmovaError):

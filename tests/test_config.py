@@ -246,7 +246,7 @@ def test_environment_values_stay_out_of_a_written_config(monkeypatch):
 
 def test_a_missing_environment_variable_is_named(monkeypatch):
     monkeypatch.delenv("EMOVA_TEST_NONE", raising=False)
-    with pytest.raises(ConfigError, match="`limits.max_audio_s` needs the environment variable `EMOVA_TEST_NONE`"):
+    with pytest.raises(ConfigError, match=r"`limits.max_audio_s` needs the environment variable `EMOVA_TEST_NONE`"):
         load_config("fake", overrides=["limits.max_audio_s=${env:EMOVA_TEST_NONE}"])
     with pytest.raises(ConfigError, match=r"`llm_core.replies.hi` needs the environment variable") as error:
         Pipeline.from_config("fake", overrides=["llm_core.replies.hi=${env:EMOVA_TEST_NONE}"])

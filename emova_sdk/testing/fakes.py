@@ -237,7 +237,7 @@ class FakeLLMCore(LLMCore):
             yield UserStyle(PerceivedStyle(Style(emotion=emotion), {"emotion": 1.0}, "llm_core"))
         said = " ".join(filter(None, [heard, last.text]))
         results = [part for part in last.parts if isinstance(part, ToolResult)]
-        calls = [] if results else [tool for tool in tools if _mentions(said, tool.name)]
+        calls = [] if results else _called(said, tools, options.tool_choice)
         if calls:
             for i, tool in enumerate(calls):
                 yield ToolCall(f"call-{len(messages)}-{i}", tool.name, self._arguments(tool, said))
@@ -295,6 +295,13 @@ def _argument(schema: Mapping[str, Any], said: str) -> Any:
     value = float(number[0]) if number else 0.0
     values = {"integer": int(value), "number": value, "boolean": False, "array": [], "object": {}, "null": None}
     return values.get(str(schema.get("type")), said)
+
+
+def _called(said: str, tools: Sequence[ToolSpec], choice: str) -> list[ToolSpec]:
+    """Return the tools that are mentioned; if one must be called, the named one or the first."""
+    found = [tool for tool in tools if _mentions(said, tool.name)]
+    forced = [tool for tool in tools if choice in {"any", tool.name}]
+    return found or forced[:1] if choice in {"auto", "any"} else forced
 
 
 def _mentions(said: str, name: str) -> bool:
