@@ -79,7 +79,9 @@ def intent_of(text: str) -> str | None:
     return question.intent if question else None
 
 
-def answer(llm: LLMCore, parts: Sequence[Part], *, style: PerceivedStyle | None = None, result: str | None = None) -> list[LLMEvent]:
+def answer(
+    llm: LLMCore, parts: Sequence[Part], *, style: PerceivedStyle | None = None, result: str | None = None
+) -> list[LLMEvent]:
     """Let a model answer; a tool that is called gets ``result``; the speech itself is not waited for."""
     messages = [Message("user", tuple(parts), style)]
     events: list[LLMEvent] = []
@@ -162,13 +164,14 @@ def spoken_turns(
         rows.append(("words", text == question.text, question.text))
         rows.append(("reply", said(events) == turn.answer, turn.answer))
         declined.append(said(events) == "i did not catch that")
-    scores = {kind: Score.of([r for k, r, _ in rows if k == kind], [t for k, _, t in rows if k == kind]) for kind in ("intent", "words", "reply")}
-    return scores | {"declined": Score.of(declined, ["yes"] * len(declined))}
+    return _by_intent(rows, total=False) | {"declined": Score.of(declined, ["yes"] * len(declined))}
 
 
-def _by_intent(rows: Sequence[tuple[str, bool, str]]) -> dict[str, Score]:
-    kinds = sorted({kind for kind, _, _ in rows})
-    scores = {kind: Score.of([r for k, r, _ in rows if k == kind], [t for k, _, t in rows if k == kind]) for kind in kinds}
+def _by_intent(rows: Sequence[tuple[str, bool, str]], *, total: bool = True) -> dict[str, Score]:
+    scores: dict[str, Score] = {}
+    for kind in sorted({kind for kind, _, _ in rows}):
+        mine = [row for row in rows if row[0] == kind]
+        scores[kind] = Score.of([right for _, right, _ in mine], [truth for _, _, truth in mine])
+    if not total:
+        return scores
     return scores | {"all": Score.of([right for _, right, _ in rows], [truth for _, _, truth in rows])}
-
-

@@ -1,5 +1,7 @@
 """The eyes of emova-nano: a convolutional stem and a small transformer, 64 x 64 pixels to 4 x 4 tokens."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -42,7 +44,7 @@ class NanoVisionTower(nn.Module):
         super().__init__()
         sizes = (3, *channels, width)
         stem: list[nn.Module] = []
-        for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+        for before, after in pairwise(sizes):
             stem += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.GELU()]
         self.stem = nn.Sequential(*stem)
         self.place = nn.Parameter(torch.randn(16, width) * 0.02)

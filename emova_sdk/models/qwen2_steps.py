@@ -24,7 +24,14 @@ class Qwen2Steps(nn.Module):
     """
 
     def __init__(
-        self, weights: Mapping[str, Tensor], *, heads: int, shared: int, eps: float = 1e-6, theta: float = 1e4, longest: int = 1024
+        self,
+        weights: Mapping[str, Tensor],
+        *,
+        heads: int,
+        shared: int,
+        eps: float = 1e-6,
+        theta: float = 1e4,
+        longest: int = 1024,
     ) -> None:
         super().__init__()
         self.heads, self.shared, self.eps, self.longest = heads, shared, eps, longest

@@ -28,7 +28,7 @@ SHAPES = ("circle", "square", "triangle", "star")
 SIZES = ("small", "big")
 RELATIONS = ("left of", "right of", "above", "below")
 SMALL = ("no", "one", "two", "three", "four", "five")
-ONES = (
+ONES = (  # noqa: SIM905
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
 ).split()
@@ -204,7 +204,7 @@ class Sentence:
 
 def emotion_of(intent: str) -> Emotion | None:
     """The emotion that a remark carries by its words, None for those said in any mood."""
-    first = intent.split("_")[0]
+    first = intent.partition("_")[0]
     return {"sad": "sad", "happy": "happy", "angry": "angry"}.get(first)  # type: ignore[return-value]
 
 
@@ -214,7 +214,7 @@ def reply_emotion(intent: str, heard: Emotion = "neutral") -> Emotion:
         return {"happy": "happy", "sad": "sad", "angry": "sad"}.get(heard, "neutral")  # type: ignore[return-value]
     if intent in ("joke", "thanks", "name", "how_are_you"):
         return "happy"
-    return {"sad": "sad", "happy": "happy", "angry": "sad"}.get(intent.split("_")[0], "neutral")  # type: ignore[return-value]
+    return {"sad": "sad", "happy": "happy", "angry": "sad"}.get(intent.partition("_")[0], "neutral")  # type: ignore[return-value]
 
 
 def is_test(key: str) -> bool:

@@ -23,7 +23,16 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from emova_sdk.components.nano.language import ANSWER, IMAGE_TOKENS, QUESTION, RESULT, Language, reply_style, tool_call, user_style
+from emova_sdk.components.nano.language import (
+    ANSWER,
+    IMAGE_TOKENS,
+    QUESTION,
+    RESULT,
+    Language,
+    reply_style,
+    tool_call,
+    user_style,
+)
 from emova_sdk.components.nano.lexicon import phones as phones_of
 from emova_sdk.components.nano.network import NanoModel, load_model, save_model
 from emova_sdk.errors import InputError, LoadError
@@ -32,12 +41,18 @@ from emova_sdk.training import dialogue
 from emova_sdk.training.budget import Budget, Checkpoint
 from emova_sdk.training.dialogue import PICTURE_INTENTS, Sentence, Split
 from emova_sdk.training.scenes import Scene, draw, random_scene
-from emova_sdk.training.turns import TALK_INTENTS, TOOL_INTENTS, Dialogue, random_mood, random_question, reply_to
+from emova_sdk.training.turns import TALK_INTENTS, TOOL_INTENTS, Dialogue, random_question, reply_to
 from emova_sdk.types import Emotion, Pitch
 
 Stage = Literal["prealign", "align", "instruct"]
 Modalities = Literal["both", "image", "speech"]
-SIZES = {"hidden_size": 224, "intermediate_size": 576, "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 2}
+SIZES = {
+    "hidden_size": 224,
+    "intermediate_size": 576,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 TOKENS_A_STEP = 2_048
 POOL = 192
 """Examples sorted by length at a time, so that little is padded."""
@@ -98,7 +113,9 @@ class Examples:
         speech: Utterances; kinds that need them are left out without.
     """
 
-    def __init__(self, language: Language, rng: np.random.Generator, *, split: Split = "train", speech: tuple[Utterance, ...] = ()):
+    def __init__(
+        self, language: Language, rng: np.random.Generator, *, split: Split = "train", speech: tuple[Utterance, ...] = ()
+    ):
         self.language, self.rng, self.split = language, rng, split
         self.speech = speech
         self.speakable = tuple(utterance for utterance in speech if utterance.speakable)
@@ -285,7 +302,9 @@ def read_speech(path: Path | None, *, split: Split = "train") -> tuple[Utterance
         try:
             found.append(utterance_from(json.loads(line)))
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"line {number} of `{path.name}` ({split}) is not an utterance: {error!r}", "render it again") from error
+            raise InputError(
+                f"line {number} of `{path.name}` ({split}) is not an utterance: {error!r}", "render it again"
+            ) from error
     return tuple(found)
 
 
@@ -302,7 +321,9 @@ def utterance_from(data: Mapping[str, Any]) -> Utterance:
     )
 
 
-def batches(examples: Examples, mixture: Mapping[str, float], tower: NanoVisionTower) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+def batches(
+    examples: Examples, mixture: Mapping[str, float], tower: NanoVisionTower
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
     """Yield ids (rows, length), labels (-100 where nothing is learnt) and features (rows of all pictures, 128), without end."""
     rng = examples.rng
     kinds = list(mixture)
@@ -446,7 +467,9 @@ def read_tower(folder: Path) -> NanoVisionTower:
     path = folder / "model.safetensors"
     if not path.exists():
         raise LoadError(f"there is no vision encoder in `{folder}`", "train the vision stage first")
-    weights = {name.removeprefix("tower."): value.float() for name, value in load_file(path).items() if name.startswith("tower.")}
+    weights = {
+        name.removeprefix("tower."): value.float() for name, value in load_file(path).items() if name.startswith("tower.")
+    }
     tower = NanoVisionTower()
     tower.load_state_dict(weights)
     return tower.eval().requires_grad_(False)

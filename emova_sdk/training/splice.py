@@ -109,7 +109,9 @@ class Splicer:
         inner = [(phone, place) for place, word in enumerate(words) for phone in phones_of(word) if phone != "sil"]
         return [("sil", 0), *inner, ("sil", len(words) - 1)]
 
-    def _cut(self, words: Sequence[str], said: Sequence[int], voice: str, states: list[tuple[str, int]], path: list[int]) -> None:
+    def _cut(
+        self, words: Sequence[str], said: Sequence[int], voice: str, states: list[tuple[str, int]], path: list[int]
+    ) -> None:
         owners = [states[place][1] for place in path]
         for place, word in enumerate(words):
             units = tuple(unit for unit, owner in zip(said, owners, strict=True) if owner == place)

@@ -4,7 +4,8 @@ One token is a whole word of the closed domain, a phone, a speech unit, or a rec
 ``", "assistant response text": "``. Joined, the tokens of a reply are the JSON object that the big models write. Every
 sequence has one of two forms (square brackets: may be missing)::
 
-    [<speech> units <heard>] [16 x <image>] [<tools>] {question} {user style} [{tool} argument {result} words] {answer} {style} <end>
+    [<speech> units <heard>] [16 x <image>] [<tools>]
+        {question} {user style} [{tool} argument {result} words] {answer} {style} <end>
     <speak> phones <units> units <end>
 
 A typed question is the same as a heard one with the transcript already filled in, and a tool's result is filled in likewise:
@@ -132,14 +133,14 @@ class Language:
         """Spell tokens out, a space between words; unknown words are put back."""
         text, after_word = "", False
         for number in ids:
-            token = self.tokens[number]
-            blank = re.fullmatch(r"<word_(\d)>", token)
+            piece = self.tokens[number]
+            blank = re.fullmatch(r"<word_(\d)>", piece)
             if blank:
                 place = int(blank[1]) - 1
-                token = unknown[place] if place < len(unknown) else "..."
-            is_word = bool(blank) or token == "<unknown>" or self.first_word <= number < self.first_unit
-            token = "..." if token == "<unknown>" else token
-            text += (" " if is_word and after_word else "") + ("" if token == "<end>" else token)
+                piece = unknown[place] if place < len(unknown) else "..."
+            is_word = bool(blank) or piece == "<unknown>" or self.first_word <= number < self.first_unit
+            piece = {"<unknown>": "...", "<end>": ""}.get(piece, piece)
+            text += (" " if is_word and after_word else "") + piece
             after_word = is_word
         return text
 
@@ -152,5 +153,3 @@ class Language:
         """Tool whose call a token begins, None for other tokens."""
         found = re.match(r', "tool call": {"name": "(\w+)"', self.tokens[number])
         return found[1] if found else None
-
-

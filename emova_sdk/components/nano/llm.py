@@ -12,13 +12,14 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from emova_sdk.components.base import GenerationOptions, LLMCore, Space, Task
-from emova_sdk.components.nano.language import ANSWER, IMAGE_TOKENS, QUESTION, RESULT, Language
+from emova_sdk.components.nano.language import ANSWER, BLANKS, QUESTION, RESULT, Language
 from emova_sdk.components.nano.network import FEATURES, LONGEST, NanoModel, load_model, read_config
+from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.tools import ARGUMENT_OF, spoken
-from emova_sdk.components.nano.vision_encoder import PRESET
+from emova_sdk.components.nano.weights import PRESET
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import (
     Audio,
@@ -46,11 +47,13 @@ if TYPE_CHECKING:
     from emova_sdk.models.qwen2_steps import Qwen2Steps
 
 DECLINE = "I did not catch that."
-UNITS_SPACE = "emova-nano-units"
 _FIRST_PIECE, _PIECE = 6, 12
 """Units in the first piece of a stream and in later ones."""
 _PHRASE = 9
 """Words said in one go; longer texts are cut at punctuation or between words."""
+_MOST_FEATURES = 64
+SpeechPath = Literal["language_model", "text_to_units"]
+"""Who writes the units of an answer: the language model itself, or the small network that only reads text aloud."""
 
 
 @dataclass
@@ -69,7 +72,7 @@ class _Request:
 class _Loaded:
     """Weights in memory: the stepping decoder, the projector and the sets of tokens that may stand in each place."""
 
-    def __init__(self, model: NanoModel, language: Language) -> None:
+    def __init__(self, model: NanoModel, language: Language, reader: TextToUnits | None) -> None:
         import torch
 
         from emova_sdk.models.qwen2_steps import Qwen2Steps
@@ -80,7 +83,8 @@ class _Loaded:
             weights, heads=text.num_attention_heads, shared=text.num_key_value_heads, eps=text.rms_norm_eps, longest=LONGEST
         )
         self.model = model
-        blanks = [language.id(f"<word_{place}>") for place in range(1, 5)]
+        self.reader = reader
+        blanks = [language.id(f"<word_{place}>") for place in range(1, BLANKS + 1)]
         words = [*range(language.first_word, language.first_unit), *blanks]
         styles = [number for number in range(len(language)) if language.style_of(number)]
         user = [number for number in styles if "user question" in language.tokens[number]]
@@ -156,18 +160,33 @@ class NanoLLM(LLMCore):
 
     Args:
         path: Folder with ``config.json`` and ``model.safetensors``; the shipped one when not given.
-        min_confidence: Transcripts below this (0 to 1) are not answered but declined; 0 answers everything.
+        min_confidence: Transcripts below this (0 to 1) are not answered but declined; 0 answers everything. When not given,
+            what was found best on held-out speech.
+        speech_path: Who writes units; when not given, what was measured to be more intelligible. Answers whose units were
+            not written by the model itself say so: ``{"speech_path": "text_to_units"}`` in the turn's metadata.
+        text_to_units: Folder of the network for that path; the shipped one when not given.
     """
 
     tools = True
 
-    def __init__(self, *, path: str | None = None, min_confidence: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        min_confidence: float | None = None,
+        speech_path: SpeechPath | None = None,
+        text_to_units: str | None = None,
+    ) -> None:
         self._folder = Path(path) if path else PRESET / "llm_core"
         self._language, self._sizes, facts = read_config(self._folder)
         self._threshold = float(facts.get("min_confidence", 0.5)) if min_confidence is None else min_confidence
+        self.speech_path: str = speech_path or str(facts.get("speech_path", "language_model"))
         if not 0 <= self._threshold <= 1:
             raise InputError(f"`min_confidence` is {min_confidence}", "use a number from 0 to 1")
-        self.units: Space | None = Space(UNITS_SPACE, self._language.units)
+        if self.speech_path not in ("language_model", "text_to_units"):
+            raise InputError(f"`speech_path` is `{self.speech_path}`", "use language_model or text_to_units")
+        self._reader = TextToUnits(path=text_to_units) if self.speech_path == "text_to_units" else None
+        self.units: Space | None = Space(str(facts.get("space", "emova-nano-units")), self._language.units)
         self.vision: Space | None = Space("emova-nano-vision", FEATURES)
         self._loaded: _Loaded | None = None
         self._lock = threading.Lock()
@@ -177,12 +196,16 @@ class NanoLLM(LLMCore):
         with self._lock:
             if self._loaded is None:
                 model = load_model(self._folder, self._language, self._sizes).eval().requires_grad_(False)
-                self._loaded = _Loaded(model, self._language)
+                if self._reader is not None:
+                    self._reader.load()
+                self._loaded = _Loaded(model, self._language, self._reader)
 
     def close(self) -> None:
         """Free the weights."""
         with self._lock:
             self._loaded = None
+            if self._reader is not None:
+                self._reader.close()
 
     def generate(
         self,
@@ -191,7 +214,7 @@ class NanoLLM(LLMCore):
         task: Task = "chat",
         style: Style | None = None,
         tools: Sequence[ToolSpec] = (),
-        options: GenerationOptions = GenerationOptions(),  # noqa: B008 - frozen
+        options: GenerationOptions = GenerationOptions(),
     ) -> Generator[LLMEvent, None, None]:
         """Answer the last message; see `LLMCore.generate`.
 
@@ -202,7 +225,7 @@ class NanoLLM(LLMCore):
         loaded = self._loaded
         if loaded is None:
             raise LoadError("the language model was closed while it was used", "keep it open until the answer ends")
-        request = _request(messages, tools)
+        request = _request(messages, tools, units=self._language.units)
         turn = _Turn(loaded, self._language, request, options, style)
         if task == "speak":
             if not request.text.strip():
@@ -216,19 +239,21 @@ class NanoLLM(LLMCore):
             yield from turn.chat(self._threshold)
 
 
-def _request(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> _Request:
+def _request(messages: Sequence[Message], tools: Sequence[ToolSpec], *, units: int) -> _Request:
     """Take the last user message, the latest picture, and a tool's result that came after."""
     asked = [place for place, message in enumerate(messages) if message.role == "user"]
     if not asked:
         raise InputError("there is no user message to answer", "end the messages with one of role `user`")
     for message in messages:
         if any(isinstance(part, Audio | Image) for part in message.parts):
-            raise InputError("emova-nano reads units and features, not sound and pixels", "encode them first, or use a `Pipeline`")
+            raise InputError("nano reads units and features, not sound and pixels", "encode them, or use a `Pipeline`")
     last = messages[asked[-1]]
     request = _Request(last.text, style=last.style, tools={tool.name: tool for tool in tools if tool.name in ARGUMENT_OF})
-    units = [part for part in last.parts if isinstance(part, SpeechUnits)]
-    if units:
-        request.units = SpeechUnits.of([unit for part in units for unit in part.ids.tolist()]).reduced()
+    spoken_parts = [part for part in last.parts if isinstance(part, SpeechUnits)]
+    if spoken_parts:
+        request.units = SpeechUnits.of([unit for part in spoken_parts for unit in part.ids.tolist()]).reduced()
+        if max(request.units.ids.tolist(), default=0) >= units:
+            raise InputError(f"unit `{request.units.ids.max()}` is not below {units}", "use nano's own speech tokenizer")
     pictures = [part for m in messages[: asked[-1] + 1] for part in m.parts if isinstance(part, VisionFeatures)]
     request.picture = _picture(pictures[-1]) if pictures else None
     for message in messages[asked[-1] + 1 :]:
@@ -244,10 +269,9 @@ def _picture(features: VisionFeatures) -> Any:
     import torch
 
     embeddings = torch.as_tensor(features.embeddings, dtype=torch.float32)
-    if embeddings.shape != (IMAGE_TOKENS, FEATURES):
+    if embeddings.shape[1] != FEATURES or len(embeddings) > _MOST_FEATURES:
         raise InputError(
-            f"picture features have shape {tuple(embeddings.shape)}, not ({IMAGE_TOKENS}, {FEATURES})",
-            "use the nano vision encoder",
+            f"picture features have shape {tuple(embeddings.shape)}, not (16, {FEATURES})", "use the nano vision encoder"
         )
     return embeddings
 
@@ -313,10 +337,10 @@ class _Turn:
         if self.request.units is not None:
             heard = self.request.style
             heard = heard.style if isinstance(heard, PerceivedStyle) else heard or Style()
-            units = [unit for unit in self.request.units.ids.tolist() if unit < self.language.units]
-            ids += [token("<speech>"), *self.language.of_units(units[: LONGEST // 2]), self.language.heard(heard.emotion, heard.pitch)]
+            units = self.language.of_units(self.request.units.ids.tolist()[: LONGEST // 2])
+            ids += [token("<speech>"), *units, self.language.heard(heard.emotion, heard.pitch)]
         if self.request.picture is not None:
-            ids += [token("<image>")] * IMAGE_TOKENS
+            ids += [token("<image>")] * len(self.request.picture)
         return [*ids, token("<tools>")] if self.request.tools else ids
 
     def _user_style(self) -> Style:
@@ -377,30 +401,47 @@ class _Turn:
 
     def speak(self, text: str) -> Iterator[LLMEvent]:
         """Say a text, phrase by phrase, as units while they are written."""
-        from emova_sdk.components.nano.lexicon import phones
-
+        reader = self.loaded.reader
+        if reader is not None:
+            yield Metadata({"speech_path": "text_to_units"})
         last = -1
         for phrase in phrases(text):
-            known = [phone for phone in phones(phrase) if f"/{phone}/" in self.language.ids]
-            if not known:
-                continue
-            pen = _Pen(self.loaded, self.language, None, self.options)
-            pen.read([self.language.id("<speak>"), *self.language.of_phones(known), self.language.id("<units>")])
-            piece: list[int] = []
-            size = _FIRST_PIECE
-            for _ in range(4 * len(known) + 12):
-                number, _ = pen.write("units")
-                if number < self.language.first_unit:
-                    break
-                unit = number - self.language.first_unit
-                if unit != last:
-                    piece.append(unit)
-                last = unit
-                if len(piece) >= size:
-                    yield UnitsDelta(SpeechUnits.of(piece))
-                    piece, size = [], _PIECE
-            if piece:
-                yield UnitsDelta(SpeechUnits.of(piece))
+            pieces = self._written_units(phrase) if reader is None else _read_units(reader, phrase)
+            for piece in pieces:
+                fresh = piece[1:] if piece[0] == last else piece
+                last = piece[-1]
+                if fresh:
+                    yield UnitsDelta(SpeechUnits.of(fresh))
+
+    def _written_units(self, phrase: str) -> Iterator[list[int]]:
+        """Let the model write a phrase; phones are given to it as they stand in the dictionary."""
+        from emova_sdk.components.nano.lexicon import phones
+
+        known = [phone for phone in phones(phrase) if f"/{phone}/" in self.language.ids]
+        if not known:
+            return
+        pen = _Pen(self.loaded, self.language, None, self.options)
+        pen.read([self.language.id("<speak>"), *self.language.of_phones(known), self.language.id("<units>")])
+        piece: list[int] = []
+        size = _FIRST_PIECE
+        for _ in range(min(4 * len(known) + 12, self.options.max_tokens)):
+            number, _ = pen.write("units")
+            if number < self.language.first_unit:
+                break
+            unit = number - self.language.first_unit
+            if not piece or piece[-1] != unit:
+                piece.append(unit)
+            if len(piece) > size:  # the last one is kept back: the next may repeat it
+                yield piece[:-1]
+                piece, size = piece[-1:], _PIECE
+        if piece:
+            yield piece
+
+
+def _read_units(reader: TextToUnits, phrase: str) -> Iterator[list[int]]:
+    units = reader(phrase).ids.tolist()
+    if units:
+        yield units
 
 
 def phrases(text: str) -> list[str]:

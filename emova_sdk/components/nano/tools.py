@@ -17,6 +17,11 @@ from emova_sdk.errors import InputError
 from emova_sdk.types import ToolCall, ToolResult, ToolSpec
 
 
+_SIGNS = r"plus|minus|times|divided by|multiplied by|over|[-−+*/÷×x]"
+_OPERATION = re.compile(rf"(?<![a-z])(?:{_SIGNS})(?![a-z])")
+_SUM = re.compile(rf"((?:minus |negative |-)?[a-z0-9][a-z0-9. ]*?)\s*(?<![a-z])({_SIGNS})(?![a-z])\s*(.+)")
+
+
 def _one_string(name: str, description: str) -> Mapping[str, Any]:
     field = {"type": "string", "description": description}
     return {"type": "object", "properties": {name: field}, "required": [name], "additionalProperties": False}
@@ -36,13 +41,12 @@ TOOLS: tuple[ToolSpec, ...] = (
 )
 """What to offer a model; `emova_sdk.components.nano.tools.run_tool` answers the calls."""
 
-_VALUES = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-        "eighteen nineteen".split()  # noqa: SIM905
-    )
-} | {word: 10 * value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}  # noqa: SIM905
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()  # noqa: SIM905
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_VALUES = {word: value for value, word in enumerate(_ONES)} | {word: 10 * value for value, word in enumerate(_TENS, 2)}
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 
 
@@ -89,22 +93,18 @@ def calculator(expression: str) -> str:
     Raises:
         InputError: If it is not a sum of two numbers, or divides by zero.
     """
-    text = re.sub(r"(?<=[\d\s])[x×](?=[\d\s])", " times ", expression.lower())
-    text = re.sub(r"(?<=[\d\s])[-−](?=\s*\d)", " minus ", text)
-    parts = re.split(r"\s*(?:\b(plus|minus|times|divided by|multiplied by)\b|([+*/÷]))\s*", text)
-    parts = [part for part in parts if part]
-    if len(parts) != 3:
+    found = _SUM.fullmatch(expression.lower().strip())
+    if not found or _OPERATION.search(found[3].removeprefix("minus ").removeprefix("-")):
         raise InputError(f"`{expression}` is not two numbers and an operation", "ask e.g. `twelve plus thirty`")
-    left, right = value_of(parts[0]), value_of(parts[2])
-    operation = parts[1]
-    if operation in ("divided by", "/", "÷"):
+    left, operation, right = value_of(found[1]), found[2], value_of(found[3])
+    if operation in ("divided by", "over", "/", "÷"):
         if right == 0:
             raise InputError("nothing can be divided by zero", "divide by another number")
         result = left / right
     elif operation in ("plus", "+"):
         result = left + right
     else:
-        result = left - right if operation == "minus" else left * right
+        result = left - right if operation in ("minus", "-", "−") else left * right
     return f"{float(result):.2f}".rstrip("0").rstrip(".") if result.denominator != 1 else str(result)
 
 
@@ -145,12 +145,12 @@ _RUN: Mapping[str, Callable[[str], str]] = {"calculator": calculator, "clock": c
 
 def run_tool(call: ToolCall) -> ToolResult:
     """Answer a call; what goes wrong comes back as a failed result, for the model to speak about."""
+    argument = call.arguments.get(ARGUMENT_OF.get(call.name, ""))
+    if call.name not in _RUN:
+        return ToolResult(call.id, call.name, f"there is no tool `{call.name}`", failed=True)
+    if not isinstance(argument, str):
+        return ToolResult(call.id, call.name, f"`{ARGUMENT_OF[call.name]}` is missing", failed=True)
     try:
-        if call.name not in _RUN:
-            raise InputError(f"there is no tool `{call.name}`", f"the tools are {', '.join(_RUN)}")
-        argument = call.arguments.get(ARGUMENT_OF[call.name])
-        if not isinstance(argument, str):
-            raise InputError(f"`{call.name}` needs `{ARGUMENT_OF[call.name]}`", "pass it as a string")
         return ToolResult(call.id, call.name, _RUN[call.name](argument))
     except InputError as error:
         return ToolResult(call.id, call.name, str(error), failed=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from emova_sdk.components.base import Space, VisionEncoder
 from emova_sdk.components.graph import Axis, Graph
 from emova_sdk.components.nano.language import IMAGE_TOKENS
+from emova_sdk.components.nano.weights import PRESET
 from emova_sdk.errors import LoadError
 from emova_sdk.types import Image, VisionFeatures
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from emova_sdk.models.nano_vision import NanoVisionTower
 
 SIDE = 64
-PRESET = Path(__file__).parents[2] / "presets" / "nano"
-"""Where the shipped weights are."""
 
 
 def shrink(image: Image, side: int = SIDE) -> NDArray[np.uint8]:
@@ -32,7 +31,9 @@ def shrink(image: Image, side: int = SIDE) -> NDArray[np.uint8]:
     width, height = image.size
     scale = side / max(width, height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = np.asarray(Pillow.fromarray(image.pixels).resize(size, Pillow.Resampling.BOX if scale < 1 else Pillow.Resampling.BICUBIC))
+    small = np.asarray(
+        Pillow.fromarray(image.pixels).resize(size, Pillow.Resampling.BOX if scale < 1 else Pillow.Resampling.BICUBIC)
+    )
     border = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
     canvas = np.empty((side, side, 3), np.uint8)
     canvas[:] = np.median(border, axis=0).astype(np.uint8)
