@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, get_args
 from uuid import uuid4
 
 from emova_sdk.answer import UNITS_PER_CHARACTER, Answer, Input, Reply
@@ -43,6 +43,22 @@ MAX_TOOL_ROUNDS = 8
 Item = TypeVar("Item")
 
 
+class TurnMemory(Protocol):
+    """Keeps the turns of sessions, by the session's name."""
+
+    def append(self, session_id: str, turns: Sequence[Turn]) -> None:
+        """Add turns, all or none."""
+        ...
+
+    def replace(self, session_id: str, turn: Turn) -> None:
+        """Put a turn in the place of the one with its id."""
+        ...
+
+    def remove(self, session_id: str, turn_ids: Iterable[str]) -> None:
+        """Remove turns."""
+        ...
+
+
 class Session:
     """One conversation.
 
@@ -54,6 +70,8 @@ class Session:
         system: Instructions to the model.
         history: Turns to go on from.
         options: How the model writes.
+        memory: Keeps the turns beyond the process, e.g. `emova_sdk.memory.SessionStore`.
+        id: Name of the session; made up when left out.
     """
 
     def __init__(
@@ -66,8 +84,11 @@ class Session:
         system: str = "",
         history: Iterable[Turn] = (),
         options: GenerationOptions = GenerationOptions(),
+        memory: TurnMemory | None = None,
+        id: str = "",  # noqa: A002 - what it is
     ) -> None:
-        self.id = uuid4().hex
+        self.id = id or uuid4().hex
+        self._memory = memory
         self.pipeline = pipeline
         self.style = style or pipeline.style
         self.policy = policy or pipeline.policy
@@ -117,6 +138,8 @@ class Session:
         if self._answer is None or not self._turns or self._turns[-1].role != "assistant":
             raise InputError("there is no answer to cut", "call `cut` after an answer was given or interrupted")
         turn, message = self._answer.cut(heard_s, self._units_per_character)
+        if self._memory is not None:
+            self._memory.replace(self.id, turn)
         self._turns[-1], self._messages[-1] = turn, message
         return turn
 
@@ -130,6 +153,8 @@ class Session:
             raise InputError("there is no exchange to take back", "only the newest one can be, and only once")
         if self._busy.locked():
             raise InputError("this session is still answering", "close the answer first")
+        if self._memory is not None:
+            self._memory.remove(self.id, [turn.id for turn in self._turns[-2:]])
         self._turns = self._turns[:-2]
         self._messages = self._messages[: -2 - len(self._answer.tool_messages)]
         self._answer = None
@@ -237,7 +262,10 @@ class Session:
         message = answer.message(turn)
         if not whole and answer.audio:
             turn, message = answer.cut(answer.audio_s, self._units_per_character)
-        self._turns += [answer.user_turn(), turn]
+        turns = [answer.user_turn(), turn]
+        if self._memory is not None:
+            self._memory.append(self.id, turns)
+        self._turns += turns
         self._messages += [answer.question, *answer.tool_messages, message]
 
 

@@ -1,0 +1,281 @@
+"""Sessions that persist: turns in a database, sounds and pictures beside it, nothing half written.
+
+Turns go to any database SQLAlchemy knows, SQLite by default. Media are files named by their content; they are written
+(temporary name, then renamed) before the transaction that refers to them, so that a crash in the middle of a turn loses at
+most that turn and leaves at most a file nobody refers to, which the session's next opening removes. Every session has a
+folder of its own, so that forgetting it is deleting that folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+from uuid import uuid4
+
+import sqlalchemy as sql
+from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
+
+from emova_sdk.audio import write_atomically
+from emova_sdk.errors import BackendError, ConfigError, InputError
+from emova_sdk.pipeline import Pipeline
+from emova_sdk.session import Session
+from emova_sdk.types import Turn
+
+FORMAT = "emova-session/1"
+"""First line of an exported session."""
+
+_METADATA = sql.MetaData()
+_SESSIONS = sql.Table(
+    "emova_sessions",
+    _METADATA,
+    sql.Column("id", sql.String(64), primary_key=True),
+    sql.Column("created_at", sql.DateTime, nullable=False),
+    sql.Column("updated_at", sql.DateTime, nullable=False),
+)
+_TURNS = sql.Table(
+    "emova_turns",
+    _METADATA,
+    sql.Column("position", sql.Integer, primary_key=True, autoincrement=True),
+    sql.Column("session_id", sql.ForeignKey("emova_sessions.id", ondelete="CASCADE"), nullable=False, index=True),
+    sql.Column("turn_id", sql.String(64), nullable=False, index=True),
+    sql.Column("data", sql.Text, nullable=False),
+    sql.UniqueConstraint("session_id", "turn_id"),
+)
+
+
+@dataclass(frozen=True)
+class StoredSession:
+    """A session as a list shows it; times are UTC."""
+
+    id: str
+    created_at: datetime
+    updated_at: datetime
+    turns: int
+
+
+class SessionStore:
+    """Keeps sessions.
+
+    Args:
+        database: A path of an SQLite file, or any SQLAlchemy URL.
+        media: Folder for sounds and pictures; by default ``NAME.media`` beside an SQLite file. With ``keep_media=False``
+            only their digest and length are kept.
+        keep_media: Whether sounds and pictures are kept.
+        keep_user_style: Whether the user's perceived style, which is sensitive, is kept.
+
+    Raises:
+        ConfigError: If a database that is no SQLite file is given without a folder for media.
+        BackendError: If the database cannot be opened.
+    """
+
+    def __init__(
+        self, database: str | Path, *, media: str | Path | None = None, keep_media: bool = True, keep_user_style: bool = True
+    ) -> None:
+        url = str(database) if "://" in str(database) else f"sqlite:///{Path(database)}"
+        file = sql.make_url(url).database if url.startswith("sqlite") else None
+        if media is None and keep_media:
+            if not file or file == ":memory:":
+                raise ConfigError(
+                    "a database without a file of its own needs a folder for media", "pass `media=` or `keep_media=False`"
+                )
+            media = Path(file).with_name(f"{Path(file).name}.media")
+        self.media = Path(media) if media is not None and keep_media else None
+        self._keep_user_style = keep_user_style
+        self._engine = sql.create_engine(url)
+        if url.startswith("sqlite"):
+            event.listen(self._engine, "connect", _prepare_sqlite)
+        self._transact(_METADATA.create_all)
+
+    def close(self) -> None:
+        """Close the database's connections."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- sessions ---
+
+    def session(self, pipeline: Pipeline, session_id: str | None = None, **options: Any) -> Session:
+        """Begin a session that is kept, or go on with one.
+
+        Args:
+            pipeline: What it runs on.
+            session_id: Name of a session; a new name begins a session, None makes one up.
+            options: Further arguments of `Session`.
+        """
+        name = _safe(session_id or uuid4().hex)
+        self._sweep(name)
+        return Session(pipeline, id=name, memory=self, history=self.turns(name), **options)
+
+    def sessions(self) -> list[StoredSession]:
+        """List all sessions, the newest first."""
+        count = sql.select(sql.func.count()).where(_TURNS.c.session_id == _SESSIONS.c.id).scalar_subquery()
+        query = sql.select(_SESSIONS, count).order_by(_SESSIONS.c.updated_at.desc())
+        return [StoredSession(*row) for row in self._transact(lambda connection: connection.execute(query).all())]
+
+    def turns(self, session_id: str) -> list[Turn]:
+        """Return the turns of a session, oldest first; sounds and pictures as references into `media`."""
+        query = sql.select(_TURNS.c.data).where(_TURNS.c.session_id == session_id).order_by(_TURNS.c.position)
+        rows = self._transact(lambda connection: connection.execute(query).scalars().all())
+        return [Turn.from_dict(json.loads(row)) for row in rows]
+
+    # --- what a session calls ---
+
+    def append(self, session_id: str, turns: Sequence[Turn]) -> None:
+        """Add turns to a session, all or none."""
+        _safe(session_id)
+        rows = [{"session_id": session_id, "turn_id": turn.id, "data": self._record(session_id, turn)} for turn in turns]
+
+        def work(connection: sql.Connection) -> None:
+            _touch(connection, session_id)
+            if rows:
+                connection.execute(sql.insert(_TURNS), rows)
+
+        self._transact(work)
+
+    def replace(self, session_id: str, turn: Turn) -> None:
+        """Put a turn in the place of the one with its id (an answer that was cut)."""
+        mine = (_TURNS.c.session_id == session_id) & (_TURNS.c.turn_id == turn.id)
+        data = self._record(session_id, turn)
+        self._transact(lambda connection: connection.execute(sql.update(_TURNS).where(mine).values(data=data)))
+        self._sweep(session_id)
+
+    def remove(self, session_id: str, turn_ids: Iterable[str]) -> None:
+        """Remove turns (an exchange that was taken back), their media included."""
+        mine = (_TURNS.c.session_id == session_id) & _TURNS.c.turn_id.in_(list(turn_ids))
+        self._transact(lambda connection: connection.execute(sql.delete(_TURNS).where(mine)))
+        self._sweep(session_id)
+
+    # --- forgetting ---
+
+    def forget(self, session_id: str) -> None:
+        """Remove a session for good: turns, sounds and pictures.
+
+        Raises:
+            InputError: If there is no such session.
+        """
+
+        def work(connection: sql.Connection) -> int:
+            connection.execute(sql.delete(_TURNS).where(_TURNS.c.session_id == session_id))
+            return connection.execute(sql.delete(_SESSIONS).where(_SESSIONS.c.id == session_id)).rowcount
+
+        if not self._transact(work):
+            raise InputError(f"there is no session `{session_id}`", "list them with `SessionStore.sessions`")
+        if self.media is not None:
+            shutil.rmtree(self.media / _safe(session_id), ignore_errors=True)
+
+    def retain(self, *, days: float) -> list[str]:
+        """Forget every session that was not used for so many days; return their names."""
+        before = _now() - timedelta(days=days)
+        query = sql.select(_SESSIONS.c.id).where(_SESSIONS.c.updated_at < before)
+        old = list(self._transact(lambda connection: connection.execute(query).scalars().all()))
+        for session_id in old:
+            self.forget(session_id)
+        return old
+
+    # --- exchange ---
+
+    def export(self, session_id: str, path: str | Path) -> Path:
+        """Write a session as JSON lines: a head, then one turn a line. Media stay where they are.
+
+        Raises:
+            InputError: If there is no such session, or the folder of ``path`` cannot be written to.
+        """
+        found = [one for one in self.sessions() if one.id == session_id]
+        if not found:
+            raise InputError(f"there is no session `{session_id}`", "list them with `SessionStore.sessions`")
+        head = {"format": FORMAT, "id": session_id, "created_at": found[0].created_at.isoformat()}
+        lines = [json.dumps(line, ensure_ascii=False) for line in (head, *(turn.to_dict() for turn in self.turns(session_id)))]
+
+        def write_to(file: BinaryIO) -> None:
+            file.write(("\n".join(lines) + "\n").encode())
+
+        write_atomically(path, write_to)
+        return Path(path)
+
+    def load(self, path: str | Path, *, session_id: str | None = None) -> str:
+        """Read a session that `export` wrote; return its name.
+
+        Raises:
+            InputError: If the file is not such an export, or a session of that name exists.
+        """
+        try:
+            head, *turns = [json.loads(line) for line in Path(path).read_text("utf-8").splitlines() if line.strip()]
+            if head.get("format") != FORMAT:
+                raise InputError(f"`{path}` is not an exported session", f"its first line must say {FORMAT}")
+        except (OSError, ValueError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"`{path}` cannot be read as an exported session: {error}", "export it again") from error
+        name = session_id or str(head["id"])
+        if any(one.id == name for one in self.sessions()):
+            raise InputError(f"there is a session `{name}` already", "pass another `session_id`")
+        self.append(name, [Turn.from_dict(turn) for turn in turns])
+        return name
+
+    # --- pieces ---
+
+    def _record(self, session_id: str, turn: Turn) -> str:
+        kept = turn if self._keep_user_style else replace(turn, perceived=None)
+        record = kept.to_dict(self.media / _safe(session_id) if self.media is not None else None)
+        for ref in _refs(record):
+            if ref["uri"] and "/" not in ref["uri"]:
+                ref["uri"] = f"{session_id}/{ref['uri']}"  # relative to the folder of all sessions
+        return json.dumps(record, ensure_ascii=False)
+
+    def _sweep(self, session_id: str) -> None:
+        """Remove media of a session that none of its turns refers to (after a cut, or a crash)."""
+        folder = self.media / _safe(session_id) if self.media is not None else None
+        if folder is None or not folder.is_dir():
+            return
+        used = {ref["uri"] for turn in self.turns(session_id) for ref in _refs(turn.to_dict())}
+        for file in folder.iterdir():
+            if f"{session_id}/{file.name}" not in used:
+                file.unlink(missing_ok=True)
+
+    def _transact(self, work: Callable[[sql.Connection], Any]) -> Any:
+        try:
+            with self._engine.begin() as connection:
+                return work(connection)
+        except SQLAlchemyError as error:
+            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+            raise BackendError(
+                f"the database refused: {reason}", "check its path, its rights and its disk", retryable=True
+            ) from error
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    # a writer does not block readers, and a kill at any moment leaves the last whole transaction
+    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "busy_timeout=10000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _touch(connection: sql.Connection, session_id: str) -> None:
+    now = _now()
+    mine = _SESSIONS.c.id == session_id
+    if not connection.execute(sql.update(_SESSIONS).where(mine).values(updated_at=now)).rowcount:
+        connection.execute(sql.insert(_SESSIONS).values(id=session_id, created_at=now, updated_at=now))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)  # databases keep no zone: all times are UTC
+
+
+def _refs(turn: dict[str, Any]) -> list[dict[str, Any]]:
+    return [ref for ref in [turn["audio"], *turn["images"]] if ref]
+
+
+def _safe(session_id: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", session_id):
+        raise InputError(f"session name `{session_id}` is not usable as a folder", "use letters, digits, _, - and .")
+    return session_id
