@@ -19,7 +19,7 @@ def make_lexicon(out: Path, *, source: Path = SOURCE) -> int:
     words: dict[str, tuple[str, ...]] = {}
     for line in source.read_text(encoding="latin-1").splitlines():
         match = _ENTRY.match(line)
-        if match is None or len(match[1]) > 13:
+        if match is None or len(match[1]) > 16:
             continue
         sounds = tuple({"ax": "ah", "axr": "er"}.get(p, p) for p in _PHONE.findall(match[3]))
         if sounds and all(p in PHONES for p in sounds):

@@ -3,6 +3,7 @@
 WORLD: Morise et al., IEICE Trans. 2016; the `pyworld` package (MIT). Nothing of it is needed at run time.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,9 @@ class Analysis:
 
 def _world() -> Any:
     try:
-        import pyworld
+        with warnings.catch_warnings():  # it still asks setuptools for its version
+            warnings.simplefilter("ignore")
+            import pyworld
     except ImportError as error:
         raise MissingDependencyError(
             "training data needs `pyworld`", "install emova-sdk[train]", package="pyworld"

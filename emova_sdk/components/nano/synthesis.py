@@ -101,9 +101,9 @@ class Synthesizer:
         voiced = 1 - np.square(noise[frame] * (1 - share) + noise[frame + 1] * share)
         near = np.where(f0[frame] > 0, f0[frame], f0[frame + 1])
         spectrum = minimum_phase(power / 2 + 0.5 * np.log(np.clip(voiced, 1e-6, 1)))
-        starts = np.ceil(places).astype(np.int64)
+        starts = np.floor(places).astype(np.int64)
         turn = -2 * np.pi * np.arange(BINS) / _FFT
-        shifted = spectrum * np.exp(1j * turn * (starts - places)[:, None])
+        shifted = spectrum * np.exp(1j * turn * (places - starts)[:, None])
         grains = np.fft.irfft(shifted, _FFT) * np.sqrt(self._rate / near)[:, None]
         for start, grain in zip(starts + self._hop, grains, strict=True):
             sound[start : start + _FFT] += grain
@@ -120,7 +120,7 @@ class Synthesizer:
         phase = self._phase + np.cumsum(hertz / self._rate)
         turns = np.floor(phase)
         crossed = np.flatnonzero(np.diff(turns, prepend=np.floor(self._phase)) > 0)
-        self._phase = float(phase[-1] % 1.0) if hertz[-1] > 0 else 0.0
+        self._phase = float(phase[-1] % 1.0)
         over = (phase[crossed] - turns[crossed]) / (np.maximum(hertz[crossed], 1.0) / self._rate)
         return crossed + 1.0 - np.clip(over, 0, 1)
 
