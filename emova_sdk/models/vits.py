@@ -222,17 +222,93 @@ class Vits(nn.Module):
         Returns:
             Latents of the prior (batch, channels, frames) and mask (batch, 1, frames).
         """
-        ends = durations.cumsum(1)
-        frames = torch.arange(noise.shape[-1], device=noise.device)
-        owner = (frames[None, :, None] >= ends[:, None]).sum(-1).clamp(max=durations.shape[1] - 1)
-        inside = (frames < ends[:, -1:])[:, None]
-        index = owner[:, None].expand(-1, noise.shape[1], -1)
-        mask = inside.to(noise.dtype)
-        # Past a row's frames both are 0, as an alignment matrix would give.
-        mean, logstd = encoded.mean.gather(2, index) * mask, encoded.logstd.gather(2, index) * mask
-        return mean + noise * torch.exp(logstd) * noise_scale, mask
+        return spread(encoded.mean, encoded.logstd, durations, noise, noise_scale)
+
+
+def spread(
+    mean: Tensor, logstd: Tensor, durations: Tensor, noise: Tensor, noise_scale: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """See `Vits.spread`; mean and log-deviation (batch, channels, time)."""
+    ends = durations.cumsum(1)
+    frames = torch.arange(noise.shape[-1], device=noise.device)
+    owner = (frames[None, :, None] >= ends[:, None]).sum(-1).clamp(max=durations.shape[1] - 1)
+    mask = (frames < ends[:, -1:])[:, None].to(noise.dtype)
+    index = owner[:, None].expand(-1, noise.shape[1], -1)
+    # Past a row's frames both are 0, as an alignment matrix would give.
+    mean, logstd = mean.gather(2, index) * mask, logstd.gather(2, index) * mask
+    return mean + noise * torch.exp(logstd) * noise_scale, mask
 
 
 def frames_of(log_durations: Tensor, mask: Tensor, *, length_scale: float | Tensor = 1.0) -> Tensor:
     """Log-durations and mask (batch, 1, time) to frames of each unit (batch, time), int64; at least 1 for a real one."""
     return torch.ceil(torch.exp(log_durations) * mask * length_scale)[:, 0].long()
+
+
+class PriorGraph(nn.Module):
+    """The first half of synthesis as one function of tensors, for export: units to durations and prior.
+
+    Randomness and scales are inputs, nothing depends on values but `durations`, which the host sums to know the frames.
+    """
+
+    def __init__(self, vits: Vits) -> None:
+        super().__init__()
+        self.unit_encoder, self.durations = vits.unit_encoder, vits.durations
+
+    def forward(  # noqa: PLR0917 - exporters pass tensors by position
+        self, units: Tensor, lengths: Tensor, style: Tensor, noise: Tensor, noise_scale: Tensor, length_scale: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Predict durations.
+
+        Args:
+            units: (batch, time) int64; anything at or past a row's length.
+            lengths: (batch,) int64.
+            style: (batch, style_channels) float32.
+            noise: Standard normal (batch, 2, time).
+            noise_scale: (1,), 0.8 as released.
+            length_scale: (1,), 1 as released.
+
+        Returns:
+            Durations (batch, time) int64, mean and log-deviation (batch, channels, time).
+        """
+        encoded = self.unit_encoder(units, lengths)
+        logs = self.durations(encoded.hidden, encoded.mask, noise * noise_scale, style[..., None])
+        return frames_of(logs, encoded.mask, length_scale=length_scale), encoded.mean, encoded.logstd
+
+
+class LatentGraph(nn.Module):
+    """The second half of synthesis before the waveform, for export; its length is that of the noise."""
+
+    def __init__(self, vits: Vits) -> None:
+        super().__init__()
+        self.flow = vits.flow
+
+    def forward(  # noqa: PLR0917 - exporters pass tensors by position
+        self, durations: Tensor, mean: Tensor, logstd: Tensor, style: Tensor, noise: Tensor, noise_scale: Tensor
+    ) -> Tensor:
+        """Spread the prior over frames and turn it into latents.
+
+        Args:
+            durations: (batch, time) int64.
+            mean: (batch, channels, time).
+            logstd: (batch, channels, time).
+            style: (batch, style_channels) float32.
+            noise: Standard normal (batch, channels, frames), frames being the largest sum of durations.
+            noise_scale: (1,), 0.667 as released.
+
+        Returns:
+            Latents for the generator (batch, channels, frames), zero past a row's own frames.
+        """
+        prior, mask = spread(mean, logstd, durations, noise, noise_scale)
+        return self.flow.reverse(prior, mask, style[..., None]) * mask
+
+
+class WaveGraph(nn.Module):
+    """The waveform generator, for export."""
+
+    def __init__(self, vits: Vits) -> None:
+        super().__init__()
+        self.generator = vits.generator
+
+    def forward(self, latents: Tensor, style: Tensor) -> Tensor:
+        """Latents (batch, channels, frames) and style (batch, style_channels) to samples (batch, samples)."""
+        return self.generator(latents, style[..., None])[:, 0]

@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from emova_sdk.models.durations import inverse_spline
-from emova_sdk.models.vits import EncodedUnits, RelativeAttention, Vits, VitsConfig, frames_of
+from emova_sdk.models.vits import (
+    EncodedUnits,
+    LatentGraph,
+    PriorGraph,
+    RelativeAttention,
+    Vits,
+    VitsConfig,
+    WaveGraph,
+    frames_of,
+)
 
 
 def config(**changes):
@@ -194,3 +203,21 @@ def test_style_vectors_have_length_one_and_ignore_padding():
 def test_an_unknown_setting_is_refused():
     with pytest.raises(TypeError, match="hidden"):
         VitsConfig.from_dict({"hidden": 3})
+
+
+@torch.inference_mode()
+def test_the_graphs_for_export_say_what_the_network_says():
+    net = network(config())
+    units, style, noise = torch.randint(0, 64, (2, 9)), torch.randn(2, 10), torch.randn(2, 2, 9)
+    lengths = torch.tensor([9, 6])
+    encoded = net.encode(units, lengths)
+    durations = frames_of(net.log_durations(encoded, noise, style[..., None]), encoded.mask, length_scale=1.3)
+    found, mean, logstd = PriorGraph(net)(units, lengths, style, noise, torch.tensor([0.8]), torch.tensor([1.3]))
+    assert torch.equal(found, durations)
+    noise = torch.randn(2, 8, int(durations.sum(1).max()))
+    prior, mask = net.spread(encoded, durations, noise)
+    expected = net.flow.reverse(prior, mask, style[..., None]) * mask
+    latents = LatentGraph(net)(found, mean, logstd, style, noise, torch.tensor([0.667]))
+    assert torch.allclose(latents, expected, atol=1e-6)
+    wave = WaveGraph(net)(latents, style)
+    assert torch.allclose(wave, net.generator(expected, style[..., None])[:, 0], atol=1e-6)
