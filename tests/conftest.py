@@ -6,6 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 from endpoint import Endpoint
+from hypothesis import settings
+
+# the same examples on every run, however slow the machine is at the moment
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture

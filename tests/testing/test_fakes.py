@@ -215,6 +215,20 @@ def test_arguments_can_be_scripted():
     assert events == [ToolCall("call-1-0", "clock", {"zone": "UTC"})]
 
 
+def test_a_choice_of_tool_is_followed():
+    tools = [ToolSpec("clock", "Tells the time."), ToolSpec("timer", "Counts down.")]
+
+    def called(said, choice):
+        events = FakeLLMCore().generate(user(said), tools=tools, options=GenerationOptions(tool_choice=choice))
+        return [event.name for event in events if isinstance(event, ToolCall)]
+
+    assert called("hello", "auto") == []
+    assert called("hello", "any") == ["clock"]
+    assert called("hello", "timer") == ["timer"]
+    assert called("the timer", "any") == ["timer"]
+    assert called("the timer", "clock") == ["clock"]
+
+
 def test_results_of_tools_are_reported():
     tools = [ToolSpec("clock", "Tells the time.")]
     call = ToolCall("call-1-0", "clock", {})
