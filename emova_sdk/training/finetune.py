@@ -146,6 +146,10 @@ def finetune(recipe: Recipe, *, progress: bool = False, resume: bool = False) ->
         max_length=recipe.max_length,
     )
     model.train()
+    model.config.get_text_config().use_cache = False
+    if recipe.gradient_checkpointing:
+        enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
     if recipe.language_model == "lora":
         model = _with_adapters(model, recipe)
     choose_parameters(model, recipe)
@@ -209,13 +213,12 @@ def _arguments(recipe: Recipe, samples: int, *, progress: bool) -> TrainingArgum
         warmup_steps=recipe.warmup,
         weight_decay=recipe.weight_decay,
         bf16=recipe.precision == "bf16",
-        gradient_checkpointing=recipe.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if recipe.gradient_checkpointing else None,
         save_steps=recipe.save_steps,
         save_total_limit=recipe.keep,
         logging_steps=1 if updates <= 100 else 10,
         deepspeed=recipe.deepspeed,
         dataloader_num_workers=recipe.workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,
         report_to="none",
         disable_tqdm=not progress,
@@ -232,7 +235,7 @@ def _save(trainer: EmovaTrainer, processor: Any, recipe: Recipe) -> Path:
     if recipe.language_model == "lora":
         model.save_pretrained(written / "adapter")
         model = model.merge_and_unload()
-    model.config.use_cache = True
+    model.config.get_text_config().use_cache = True
     model.save_pretrained(written)
     processor.save_pretrained(written)
     record = {"recipe": recipe.model_dump(), "log": trainer.state.log_history, "steps": trainer.state.global_step}

@@ -31,9 +31,9 @@ class LoraOptions(_Strict):
         dropout: Share of its inputs that is dropped.
     """
 
-    rank: int = Field(128, ge=1)
-    alpha: float = Field(256, gt=0)
-    dropout: float = Field(0.05, ge=0, lt=1)
+    rank: int = Field(default=128, ge=1)
+    alpha: float = Field(default=256, gt=0)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
 
 
 class Recipe(_Strict):
@@ -81,26 +81,26 @@ class Recipe(_Strict):
     language_model: Literal["full", "lora", "frozen"] = "full"
     projector: bool = True
     vision: Literal["full", "frozen"] | int = "full"
-    learning_rate: float = Field(2e-5, gt=0)
-    projector_learning_rate: float | None = Field(None, gt=0)
-    vision_learning_rate: float | None = Field(None, gt=0)
+    learning_rate: float = Field(default=2e-5, gt=0)
+    projector_learning_rate: float | None = Field(default=None, gt=0)
+    vision_learning_rate: float | None = Field(default=None, gt=0)
     lora: LoraOptions = LoraOptions()
-    batch_size: int = Field(4, ge=1)
-    accumulation: int = Field(1, ge=1)
-    epochs: float = Field(1.0, gt=0)
-    max_steps: int = Field(0, ge=0)
-    warmup: float = Field(0.03, ge=0, lt=1)
+    batch_size: int = Field(default=4, ge=1)
+    accumulation: int = Field(default=1, ge=1)
+    epochs: float = Field(default=1.0, gt=0)
+    max_steps: int = Field(default=0, ge=0)
+    warmup: float = Field(default=0.03, ge=0, lt=1)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    weight_decay: float = Field(0.0, ge=0)
-    max_length: int = Field(8192, ge=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_length: int = Field(default=8192, ge=1)
     group_by_modality: bool = True
     precision: Literal["bf16", "fp32"] = "bf16"
     gradient_checkpointing: bool = True
-    speech_units: int = Field(4096, ge=0)
-    save_steps: int = Field(1000, ge=1)
-    keep: int = Field(1, ge=1)
+    speech_units: int = Field(default=4096, ge=0)
+    save_steps: int = Field(default=1000, ge=1)
+    keep: int = Field(default=1, ge=1)
     deepspeed: str | None = None
-    workers: int = Field(4, ge=0)
+    workers: int = Field(default=4, ge=0)
     seed: int = 42
 
 
@@ -129,6 +129,8 @@ def load_recipe(source: str | Path, *, overrides: Sequence[str] = ()) -> Recipe:
         table = values
         for name in tables:
             table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"`{override}`: `{name}` is a value, not a table", "set that key itself")
         table[last] = _value(text.strip())
     try:
         return Recipe.model_validate(values)
@@ -150,7 +152,9 @@ def _read(source: str | Path) -> dict[str, Any]:
             text = path.read_text(encoding="utf-8")
         return tomllib.loads(text)
     except OSError as error:
-        raise ConfigError(f"there is no recipe `{source}`", f"pass a TOML file or one of {', '.join(recipe_names())}") from error
+        raise ConfigError(
+            f"there is no recipe `{source}`", f"pass a TOML file or one of {', '.join(recipe_names())}"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"`{source}` is not TOML: {error}", "mend the file") from error
 
