@@ -29,8 +29,9 @@ from emova_sdk.components.emova.modeling import (
     EmovaLanguageModel,
     EmovaVisionModel,
 )
-from emova_sdk.components.emova.processing import EmovaProcessor
+from emova_sdk.components.emova.processing import EmovaProcessor, chat_template
 from emova_sdk.components.emova.prompts import IMAGE_MARK
+from emova_sdk.components.emova.templates import template
 from emova_sdk.errors import ConfigError, LoadError, MissingDependencyError
 
 # Published prefixes and this package's; the first that matches wins. The middle parts differ between publications.
@@ -53,6 +54,8 @@ _PREFIXES = tuple(
 
 # Buffers that older versions of transformers saved and that are computed today.
 _COMPUTED = re.compile(r"rotary_emb\.inv_freq$|embeddings\.position_ids$")
+
+_TEMPLATES = {"qwen2": "qwen2", "llama": "llama3", "emova_deepseek_moe": "deepseek", "glm4": "glm4", "mpt": "mpt"}
 
 _EMBEDDINGS = ("model.language_model.embed_tokens.weight", "lm_head.weight")
 _SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "tokenizer/*"]
@@ -142,12 +145,14 @@ class Checkpoint:
         config: the model's configuration, its `image_token_index` being that of the tokenizer.
         tokenizer: with `<image>` as last token when the layout knows none.
         rows: tokens the weights have rows for.
+        template: name of its conversation template, or None when its family is not known.
     """
 
     folder: Path
     config: EmovaConfig
     tokenizer: Any
     rows: int
+    template: str | None
 
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
@@ -168,7 +173,8 @@ class Checkpoint:
         if IMAGE_MARK not in tokenizer.get_vocab():
             tokenizer.add_tokens([AddedToken(IMAGE_MARK, special=True, normalized=False)], special_tokens=True)
         config.image_token_index = int(tokenizer.convert_tokens_to_ids(IMAGE_MARK))
-        return cls(folder, config, tokenizer, rows)
+        kind = cast("Any", config.text_config).model_type
+        return cls(folder, config, tokenizer, rows, raw.get("conv_template") or _TEMPLATES.get(kind))
 
     @property
     def stop_tokens(self) -> tuple[int, ...]:
@@ -186,8 +192,10 @@ class Checkpoint:
         image_processor = None
         if self.config.vision_config is not None:
             image_processor = EmovaImageProcessor.from_config(self.config, self._image_settings())
-        template = getattr(self.tokenizer, "chat_template", None)
-        return EmovaProcessor(image_processor, self.tokenizer, chat_template=template)
+        written = getattr(self.tokenizer, "chat_template", None)
+        if written is None and self.template is not None:
+            written = chat_template(template(self.template))
+        return EmovaProcessor(image_processor, self.tokenizer, chat_template=written)
 
     def _image_settings(self) -> Mapping[str, Any]:
         for name in ("processor_config.json", "preprocessor_config.json"):

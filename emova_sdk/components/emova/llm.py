@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import threading
 from collections import deque
 from collections.abc import Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, cast
 from weakref import WeakKeyDictionary
 
@@ -49,7 +47,6 @@ from emova_sdk.types import (
 __all__ = ["EmovaLLM", "speech_tokens"]
 
 _UNIT = re.compile(r"<\|speech_(\d+)\|>")
-_TEMPLATES = {"qwen2": "qwen2", "llama": "llama3", "emova_deepseek_moe": "deepseek", "glm4": "glm4", "mpt": "mpt"}
 _DEFAULT = GenerationOptions()
 
 
@@ -125,14 +122,13 @@ class EmovaLLM(LLMCore):
         self._device, self._dtype = device, dtype
         self._options = {"device_map": device_map} if device_map else {}
         self._quantization: Literal["int8", "int4"] | None = quantization
-        folder = find_checkpoint(model, revision=revision, weights=False)
-        self._checkpoint = Checkpoint.open(folder)
+        self._checkpoint = Checkpoint.open(find_checkpoint(model, revision=revision, weights=False))
         self._units = speech_tokens(self._checkpoint.tokenizer)
         self.units = Space(unit_space, len(self._units)) if self._units else None
         self.vision = image_space(self._checkpoint.config)
         self.sees_images = sees_images
         self._eyes = EmovaVision(model, revision=revision, device=device, dtype=dtype) if sees_images else None
-        self._template = _template_of(template, folder, self._checkpoint)
+        self._template = _template_of(template, self._checkpoint)
         self._wording = PUBLISHED if wording == "published" else CORRECTED
         self._history: Literal["text", "full"] = history
         self._caches = KeptCaches(kept_conversations)
@@ -236,6 +232,11 @@ class EmovaLLM(LLMCore):
             hint = "start a new session, or shorten what is asked"
             raise InputError(f"the conversation has {len(keys)} tokens, and the model reads {limit}", hint)
         return _Prompt(keys, features)
+
+    def _prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation without pictures."""
+        talk = conversation(messages, wording=self._wording, history=self._history)
+        return [key for key in self._prompt(talk).keys if isinstance(key, int)]
 
     def _look(self, image: Image) -> VisionFeatures:
         return cast("EmovaVision", self._eyes).encode([image])[0]
@@ -384,12 +385,10 @@ def _as_transcript(parser: ReplyParser, writing: Iterator[str]) -> Generator[LLM
     yield from (event for event in events if not isinstance(event, TextDelta))
 
 
-def _template_of(name: str, folder: Path, checkpoint: Checkpoint) -> Template:
+def _template_of(name: str, checkpoint: Checkpoint) -> Template:
     if name != "auto":
         return template(name)
-    stored = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("conv_template")
-    kind = cast("Any", checkpoint.config.text_config).model_type
-    found = stored or _TEMPLATES.get(kind)
-    if found is None:
-        raise LoadError(f"the conversation template of `{kind}` checkpoints is not known", "set `template`", path=str(folder))
-    return template(found)
+    if checkpoint.template is None:
+        hint = "set `template` to one of the published templates"
+        raise LoadError(f"the conversation template of `{checkpoint.folder}` is not known", hint, path=str(checkpoint.folder))
+    return template(checkpoint.template)

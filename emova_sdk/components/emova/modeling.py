@@ -123,7 +123,15 @@ class EmovaPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
-    _no_split_modules = ["InternBlock", "UnitBlock", "GridProjector"]
+    _no_split_modules = [
+        "Qwen2VLVisionBlock",
+        "CLIPEncoderLayer",
+        "SiglipEncoderLayer",
+        "InternBlock",
+        "UnitBlock",
+        "CAbstractor",
+        "SelfMiningProjector",
+    ]
     _skip_keys_device_placement = ["past_key_values"]
     _supports_flash_attn = True
     _supports_sdpa = True

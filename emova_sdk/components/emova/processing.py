@@ -6,6 +6,7 @@ each of its rows of features, for single rows and for padded training batches.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -16,7 +17,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from emova_sdk.components.emova.configuration import EmovaConfig
 from emova_sdk.components.emova.image_processing import EmovaImageProcessor
-from emova_sdk.components.emova.prompts import IMAGE_ID, IMAGE_MARK, tokenize
+from emova_sdk.components.emova.prompts import IMAGE_ID, IMAGE_MARK, Template, tokenize
 
 IGNORED_LABEL = -100
 
@@ -99,6 +100,48 @@ def _pad(rows: list[tuple[list[int], list[int]]], *, padding_side: str, pad_id: 
         input_ids[index, place], mask[index, place] = torch.tensor(ids), 1
         labels[index, place] = torch.tensor(learned)
     return Batch(input_ids, mask, labels)
+
+
+def chat_template(form: Template) -> str | None:
+    """A conversation template as Jinja, the form transformers keeps beside a tokenizer; None where there is no such form.
+
+    Messages have text or lists of `{"type": "text" | "image"}`; pictures come before the text, as in training.
+
+    Args:
+        form: of layout `marked` or `colon`.
+    """
+    if form.layout not in {"marked", "colon"} or form.examples:
+        return None
+    mark = "" if form.layout == "marked" else ": "
+    words = {
+        "system": form.system + form.sep,
+        "header": form.header,
+        "sep": form.sep,
+        "end": form.end_of_turn,
+        "user": form.user + mark,
+        "assistant": form.assistant + mark,
+        "prompt": form.assistant + mark.rstrip(),
+        "image": f"{IMAGE_MARK}\n",
+    }
+    quoted = {name: json.dumps(text, ensure_ascii=False) for name, text in words.items()}
+    return _CHAT.format_map(quoted)
+
+
+_CHAT = """\
+{{%- macro said(content) -%}}
+{{%- if content is string -%}}{{{{ content }}}}
+{{%- else -%}}
+{{%- for part in content if part.type == "image" -%}}{{{{ {image} }}}}{{%- endfor -%}}
+{{%- for part in content if part.type == "text" -%}}{{{{ part.text }}}}{{%- endfor -%}}
+{{%- endif -%}}
+{{%- endmacro -%}}
+{{%- if messages and messages[0].role == "system" -%}}{{{{ {header} + said(messages[0].content) + {sep} }}}}
+{{%- else -%}}{{{{ {system} }}}}{{%- endif -%}}
+{{%- for message in messages if message.role != "system" -%}}
+{{%- if message.role == "assistant" -%}}{{{{ {assistant} + said(message.content) + {end} }}}}
+{{%- else -%}}{{{{ {user} + said(message.content) + {sep} }}}}{{%- endif -%}}
+{{%- endfor -%}}
+{{%- if add_generation_prompt -%}}{{{{ {prompt} }}}}{{%- endif -%}}"""
 
 
 class EmovaProcessor(ProcessorMixin):

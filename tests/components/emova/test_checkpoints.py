@@ -1,0 +1,255 @@
+"""Checkpoints of the language model on disk: both layouts, and every way one can be wrong."""
+
+import json
+import re
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_llm import CABS, PINPOINTS, build, tokenizer, write_hf, write_origin
+
+from emova_sdk.components.emova.checkpoints import (
+    Checkpoint,
+    canonical_name,
+    convert_origin_to_hf,
+    find_checkpoint,
+    load_model,
+    prefix_changes,
+    quantisation,
+)
+from emova_sdk.components.emova.llm import speech_tokens
+from emova_sdk.errors import ConfigError, LoadError, MissingDependencyError
+
+IDS = torch.arange(3, 30)[None]
+
+
+def logits(model):
+    with torch.inference_mode():
+        return model(input_ids=IDS).logits
+
+
+@pytest.fixture
+def origin(tmp_path):
+    return write_origin(tmp_path / "origin")
+
+
+def opened(folder):
+    return load_model(Checkpoint.open(folder))
+
+
+def rewritten(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"tied": True},
+        {"kind": "llama"},
+        {"kind": "emova_deepseek_moe"},
+        {
+            "tower": "internvit",
+            "projector": CABS,
+            "image_aspect_ratio": "anyres",
+            "image_grid_pinpoints": PINPOINTS,
+            "mm_patch_merge_type": "spatial_unpad",
+        },
+        {"tower": "clip", "image_aspect_ratio": "pad"},
+    ],
+    ids=["qwen2", "tied", "llama", "deepseek", "internvit-anyres", "clip-pad"],
+)
+def test_the_origin_layout(options, tmp_path):
+    checkpoint = Checkpoint.open(write_origin(tmp_path, **options))
+    model, expected = load_model(checkpoint), build(**options)
+    assert model.config.text_config.vocab_size == len(tokenizer())
+    assert model.config.image_token_id == len(tokenizer())
+    assert model.config.image_aspect_ratio == expected.config.image_aspect_ratio
+    torch.testing.assert_close(logits(model), logits(expected), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_hf_layout(tied, tmp_path):
+    checkpoint = Checkpoint.open(write_hf(tmp_path, tied=tied))
+    model = load_model(checkpoint)
+    stored = load_file(tmp_path / "model.safetensors")
+    state = model.state_dict()
+    for name, tensor in stored.items():
+        assert torch.equal(state[canonical_name(name)], tensor)
+    assert (model.lm_head.weight is model.get_input_embeddings().weight) == tied
+    assert model.config.image_token_id == len(tokenizer())
+
+
+def test_origin_converts_to_hf_and_answers_the_same(origin, tmp_path):
+    target = convert_origin_to_hf(origin, tmp_path / "hf")
+    before, after = opened(origin), opened(target)
+    torch.testing.assert_close(logits(after)[..., : len(tokenizer())], logits(before), atol=1e-6, rtol=0)
+    assert {file.name for file in target.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json", "processor_config.json"}
+    with pytest.raises(ConfigError, match="is not empty"):
+        convert_origin_to_hf(origin, target)
+
+
+def test_only_what_is_asked_for_is_loaded(origin):
+    checkpoint = Checkpoint.open(origin)
+    eyes = load_model(checkpoint, part="vision")
+    assert {name.split(".")[0] for name in eyes.state_dict()} == {"vision_tower", "mm_projector"}
+    language = load_model(checkpoint, part="language")
+    assert language.model.vision_tower is None
+    assert torch.equal(logits(language), logits(opened(origin)))
+
+
+def test_shards(origin):
+    model = opened(origin)
+    model.save_pretrained(origin, max_shard_size="100KB")
+    (origin / "model.safetensors").unlink(missing_ok=True)
+    assert len(list(origin.glob("model-*.safetensors"))) > 1
+    torch.testing.assert_close(logits(opened(origin)), logits(model), atol=1e-6, rtol=0)
+    shard = sorted(origin.glob("model-*.safetensors"))[1]
+    shard.unlink()
+    with pytest.raises(LoadError, match=re.escape(shard.name)) as raised:
+        opened(origin)
+    assert raised.value.path.endswith(shard.name)
+
+
+def test_a_shard_without_its_tensor(origin):
+    index = {"weight_map": {"model.norm.weight": "model.safetensors", "model.extra": "model.safetensors"}}
+    (origin / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(LoadError, match=r"`model\.extra` is listed"):
+        opened(origin)
+
+
+def test_a_missing_tensor(origin):
+    rewritten(origin, lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"))
+    with pytest.raises(LoadError, match=r"layers\.1\.mlp\.up_proj\.weight` is missing") as raised:
+        opened(origin)
+    assert "layers.1.mlp.up_proj.weight" in raised.value.tensor
+    assert raised.value.hint
+
+
+def test_an_extra_tensor(origin):
+    rewritten(origin, lambda tensors: tensors.__setitem__("model.layers.7.mlp.up_proj.weight", torch.zeros(2)))
+    with pytest.raises(LoadError, match=r"`model\.layers\.7\.mlp\.up_proj\.weight` in `model\.safetensors` is not part"):
+        opened(origin)
+
+
+def test_a_wrong_shape(origin):
+    rewritten(origin, lambda tensors: tensors.__setitem__("model.norm.weight", torch.zeros(65)))
+    with pytest.raises(LoadError, match=r"`model\.norm\.weight`.*\[65\], the model needs \[64\]"):
+        opened(origin)
+
+
+def test_a_tensor_stored_twice(origin):
+    rewritten(origin, lambda tensors: tensors.__setitem__("language_model.model.norm.weight", torch.zeros(64)))
+    with pytest.raises(LoadError, match="is stored twice"):
+        opened(origin)
+
+
+def test_a_tower_left_out(origin):
+    def drop(tensors):
+        for name in [name for name in tensors if "vision_tower" in name]:
+            del tensors[name]
+
+    rewritten(origin, drop)
+    with pytest.raises(LoadError, match="vision_tower"):
+        opened(origin)
+
+
+def test_a_truncated_file(origin):
+    file = origin / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(LoadError, match=r"model\.safetensors` has \d+ bytes"):
+        opened(origin)
+    file.write_bytes(b"abc")
+    with pytest.raises(LoadError, match="cut short"):
+        opened(origin)
+    file.write_bytes((20).to_bytes(8, "little") + b"x" * 30)
+    with pytest.raises(LoadError, match="not a safetensors file"):
+        opened(origin)
+
+
+def test_a_git_lfs_pointer(origin):
+    (origin / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+    with pytest.raises(LoadError, match="Git LFS pointer"):
+        opened(origin)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_missing_file_is_named(name, origin):
+    (origin / name).unlink()
+    (origin / "tokenizer_config.json").unlink()
+    with pytest.raises(LoadError, match=re.escape(name) if name != "tokenizer_config.json" else "tokenizer"):
+        opened(origin)
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"text_config": {"model_type": "nope"}}', '{"vision_config": 3, "text_config": {}}'])
+def test_a_config_that_is_none(content, origin):
+    (origin / "config.json").write_text(content)
+    with pytest.raises(LoadError, match=r"config\.json"):
+        opened(origin)
+
+
+def test_a_tokenizer_of_another_checkpoint(origin):
+    words = tokenizer(units=400)
+    words.save_pretrained(origin)
+    with pytest.raises(LoadError, match="tokenizer has"):
+        opened(origin)
+
+
+def test_a_tokenizer_in_a_folder_of_its_own(origin):
+    (origin / "tokenizer").mkdir()
+    for file in list(origin.glob("token*.json")):
+        file.rename(origin / "tokenizer" / file.name)
+    assert Checkpoint.open(origin).rows == len(tokenizer())
+
+
+def test_units_are_found_by_name(origin):
+    words = tokenizer()
+    units = speech_tokens(Checkpoint.open(origin).tokenizer)
+    assert list(units) == sorted(units)
+    assert list(units.values()) != sorted(units.values())
+    assert all(words.convert_ids_to_tokens(token) == f"<|speech_{unit}|>" for unit, token in units.items())
+
+
+def test_neither_a_folder_nor_a_hub_id(tmp_path):
+    for model in (tmp_path / "nothing", "./nothing", "one/two/three", "nothing"):
+        with pytest.raises(LoadError, match="is not a folder"):
+            find_checkpoint(model)
+
+
+def test_offline_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(LoadError, match="is not on this machine") as raised:
+        find_checkpoint("owner/name", revision="0123abc")
+    assert "HF_HUB_OFFLINE" in raised.value.hint
+
+
+def test_published_prefixes():
+    names = {
+        "model.layers.0.mlp.up_proj.weight": "model.language_model.layers.0.mlp.up_proj.weight",
+        "language_model.model.layers.0.mlp.up_proj.weight": "model.language_model.layers.0.mlp.up_proj.weight",
+        "language_model.lm_head.weight": "lm_head.weight",
+        "vision_tower.blocks.0.norm1.bias": "model.vision_tower.network.blocks.0.norm1.bias",
+        "model.vision_tower.vision_tower.vision_model.encoder.x": "model.vision_tower.network.encoder.x",
+        "model.vision_tower.norm.weight": "model.vision_tower.norm.weight",
+        "multi_modal_projector.0.weight": "model.mm_projector.0.weight",
+        "model.image_newline": "model.image_newline",
+        "something.else": "something.else",
+    }
+    assert {name: canonical_name(name) for name in names} == names
+    changes = prefix_changes(names)
+    assert "^language_model\\.lm_head\\." in changes
+    assert all(canonical_name(ours) == ours for ours in names.values())
+
+
+def test_saving_what_was_loaded_writes_this_packages_names(origin, tmp_path):
+    opened(origin).save_pretrained(tmp_path / "saved")
+    assert all(canonical_name(name) == name for name in load_file(tmp_path / "saved" / "model.safetensors"))
+
+
+def test_quantisation_needs_its_package(monkeypatch):
+    monkeypatch.setattr("emova_sdk.components.emova.checkpoints.find_spec", lambda _: None)
+    with pytest.raises(MissingDependencyError, match="bitsandbytes"):
+        quantisation("int8")

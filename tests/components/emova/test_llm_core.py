@@ -1,0 +1,324 @@
+"""EMOVA's language model as a component: what it reads, how it answers, what it keeps."""
+
+import threading
+from contextlib import closing
+
+import numpy as np
+import pytest
+import torch
+from tiny_llm import CABS, PINPOINTS, UNITS, write_hf, write_origin
+
+from emova_sdk.components.base import GenerationOptions, Space
+from emova_sdk.components.emova.decoding import KeptCaches, Sampler, TextOfTokens, TransformersDecoder, decoder_for
+from emova_sdk.components.emova.llm import EmovaLLM
+from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
+from emova_sdk.components.emova.reply import parse_reply
+from emova_sdk.components.emova.vision import EmovaVision
+from emova_sdk.errors import ConfigError, InputError, LoadError
+from emova_sdk.models.fast_decoder import FastDecoder
+from emova_sdk.types import (
+    Image,
+    Message,
+    SpeechUnits,
+    Style,
+    StyleChosen,
+    TextDelta,
+    Transcript,
+    UnitsDelta,
+    UserStyle,
+    VisionFeatures,
+)
+
+SHORT = GenerationOptions(max_tokens=6)
+ASK = [Message("user", (SpeechUnits.of([1, 2, 3]),))]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_origin(tmp_path_factory.mktemp("llm"))
+
+
+@pytest.fixture(scope="module")
+def llm(folder):
+    with EmovaLLM(str(folder)) as core:
+        yield core
+
+
+def scripted(core, text):
+    """Make a loaded core write `text`: the engine's choices are replaced, all else is as it is."""
+    core.load()
+    ids = iter([*core._checkpoint.tokenizer(text, add_special_tokens=False)["input_ids"], *core._checkpoint.stop_tokens])
+
+    class Script(TransformersDecoder):
+        def logits(self, state):
+            return torch.nn.functional.one_hot(torch.tensor(next(ids)), core._checkpoint.rows).float()
+
+    core._engine = core._engine.__class__(core._engine.model, Script(core._engine.model.model.language_model, None), core._engine.device)
+    core._caches.clear()
+    return core
+
+
+def test_facts_before_any_weights(folder):
+    core = EmovaLLM(str(folder))
+    assert core._engine is None
+    assert core.units == Space("emova-fsq-8888", UNITS)
+    assert core.vision == Space("emova-Qwen2VisionTower", 64)
+    assert not core.tools
+
+
+def test_a_spoken_question_is_answered_in_order(folder):
+    reply = (
+        '{"user question text": "hello", "user question emotion": "sad", "user question pitch": "low", '
+        '"assistant response text": "hi there", "assistant response emotion": "happy", "assistant response pitch": "high", '
+        '"assistant response speech": "<|speech_3|><|speech_11|>"}'
+    )
+    core = scripted(EmovaLLM(str(folder)), reply)
+    events = list(core.generate(ASK))
+    kinds = [type(event) for event in events]
+    assert kinds[:2] == [Transcript, UserStyle]
+    assert kinds.index(StyleChosen) < kinds.index(UnitsDelta)
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "hi there"
+    assert next(event.style for event in events if isinstance(event, StyleChosen)) == Style("female", "happy", "high")
+    assert [int(unit) for event in events if isinstance(event, UnitsDelta) for unit in event.units.ids] == [3, 11]
+
+
+def test_a_requested_style_is_written_into_the_reply(folder):
+    start = '{"assistant response text": "oh", "assistant response emotion": "'
+    core = scripted(EmovaLLM(str(folder)), start + '<|speech_5|>"}')
+    events = list(core.generate(ASK, style=Style(emotion="sad", pitch="low")))
+    assert next(event.style for event in events if isinstance(event, StyleChosen)) == Style(emotion="sad", pitch="low")
+    assert [int(unit) for event in events if isinstance(event, UnitsDelta) for unit in event.units.ids] == [5]
+
+
+def test_transcribing_gives_one_transcript(folder):
+    core = scripted(EmovaLLM(str(folder)), " what was said ")
+    assert list(core.generate(ASK, task="transcribe")) == [Transcript("what was said")]
+
+
+def test_speaking_gives_units_and_nothing_else(llm):
+    events = list(llm.generate([Message("user", ("good morning",))], task="speak", options=SHORT))
+    assert events
+    assert all(isinstance(event, UnitsDelta) for event in events)
+
+
+def test_typed_questions_are_answered_with_text(folder):
+    core = scripted(EmovaLLM(str(folder)), "grüße, 世界!")
+    events = list(core.generate([Message("user", ("hello",))]))
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "grüße, 世界!"
+
+
+def test_greedy_answers_are_those_of_transformers(llm, folder):
+    events = list(llm.generate([Message("user", ("hello",))], options=GenerationOptions(max_tokens=12)))
+    engine = llm._engine
+    prompt = llm._prompt_ids([Message("user", ("hello",))])
+    model = EmovaForConditionalGeneration.from_pretrained(_converted(folder))
+    options = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": list(llm._checkpoint.stop_tokens)}
+    new = model.generate(input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.int64), **options)
+    text = llm._checkpoint.tokenizer.decode(new[0, len(prompt) :], skip_special_tokens=True)
+    assert isinstance(engine.decoder, FastDecoder)
+    expected = parse_reply(text, expect="text", units=UNITS)
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == expected.text
+
+
+def _converted(folder):
+    from emova_sdk.components.emova.checkpoints import convert_origin_to_hf
+
+    target = folder.parent / f"{folder.name}-hf"
+    return target if target.exists() else convert_origin_to_hf(folder, target)
+
+
+def test_pictures_are_read(llm, folder):
+    eyes = EmovaVision(str(folder))
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 60, 80, 3), dtype=np.uint8)
+    answers = []
+    for one in pixels:
+        features = eyes.encode([Image(one)])[0]
+        events = list(llm.generate([Message("user", (features, "what is it?"))], options=GenerationOptions(max_tokens=16)))
+        answers.append("".join(event.text for event in events if isinstance(event, TextDelta)))
+    alone = EmovaLLM(str(folder), sees_images=True)
+    events = list(alone.generate([Message("user", (Image(pixels[1]), "what is it?"))], options=GenerationOptions(max_tokens=16)))
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == answers[1]
+    alone.close()
+
+
+def test_closing_stops_and_the_next_answer_is_whole(llm):
+    options = GenerationOptions(max_tokens=10)
+    whole = list(llm.generate(ASK, options=options))
+    with closing(llm.generate(ASK, options=options)) as events:
+        next(events)
+    assert list(llm.generate(ASK, options=options)) == whole
+
+
+def test_sampling_repeats_with_a_seed(llm):
+    def said(seed):
+        options = GenerationOptions(max_tokens=12, temperature=1.5, top_p=0.9, seed=seed)
+        return list(llm.generate([Message("user", ("hello",))], task="speak", options=options))
+
+    def ids(events):
+        return [int(unit) for event in events for unit in event.units.ids]
+
+    assert ids(said(1)) == ids(said(1))
+    assert len({tuple(ids(said(seed))) for seed in range(4)}) > 1
+
+
+def test_what_was_read_is_not_read_again(folder, monkeypatch):
+    core = EmovaLLM(str(folder), history="full")
+    core.load()
+    read = []
+    run = core._engine.decoder.run
+    monkeypatch.setattr(core._engine.decoder, "run", lambda embeds, cache: read.append(len(embeds)) or run(embeds, cache))
+    first = [Message("user", ("tell me a long story about a dog",))]
+    answer = "".join(event.text for event in core.generate(first, options=SHORT) if isinstance(event, TextDelta))
+    whole = read[0]
+    read.clear()
+    second = [*first, Message("assistant", (answer,)), Message("user", ("and then?",))]
+    with_cache = list(core.generate(second, options=SHORT))
+    assert read[0] < whole
+    fresh = EmovaLLM(str(folder), history="full", kept_conversations=0)
+    assert list(fresh.generate(second, options=SHORT)) == with_cache
+
+
+def test_another_conversation_keeps_its_cache():
+    caches = KeptCaches(2)
+
+    class Fake:
+        def __init__(self, length=0):
+            self.length = length
+
+        def copy(self, length):
+            return Fake(length)
+
+    cache, known = caches.take([1, 2, 3], Fake)
+    assert known == 0
+    cache.length = 3
+    caches.give([1, 2, 3], cache)
+    branch, known = caches.take([1, 2, 9, 9], Fake)
+    assert (known, branch is cache) == (2, False)
+    same, known = caches.take([1, 2, 3, 4], Fake)
+    assert (known, same is cache) == (3, True)
+    caches.clear()
+    assert caches.take([1, 2, 3], Fake)[1] == 0
+
+
+def test_threads_do_not_disturb_each_other(llm):
+    questions = [[Message("user", (f"question {number}",))] for number in range(3)]
+    expected = [list(llm.generate(question, options=SHORT)) for question in questions]
+    found = [None] * 3
+
+    def ask(number):
+        found[number] = list(llm.generate(questions[number], options=SHORT))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == expected
+
+
+def test_what_cannot_be_read_is_refused(llm):
+    for message in (
+        Message("user", (SpeechUnits.of([UNITS]),)),
+        Message("user", (VisionFeatures(np.zeros((4, 65), np.float32), (2, 2)), "what?")),
+        Message("user", (Image(np.zeros((8, 8, 3), np.uint8)), "what?")),
+        Message("user", ("word " * 2000,)),
+    ):
+        with pytest.raises(InputError):
+            list(llm.generate([message], options=SHORT))
+    with pytest.raises(InputError):
+        list(llm.generate([], options=SHORT))
+
+
+def test_options_that_cannot_be(folder):
+    with pytest.raises(ConfigError, match="no conversation template"):
+        EmovaLLM(str(folder), template="nope")
+    with pytest.raises(ConfigError, match="float16"):
+        EmovaLLM(str(folder), device="cpu", dtype="float16").load()
+    with pytest.raises(LoadError, match="is not a folder"):
+        EmovaLLM("/nowhere")
+
+
+def test_loaded_again_after_closing(folder):
+    core = EmovaLLM(str(folder))
+    before = list(core.generate(ASK, options=SHORT))
+    core.close()
+    core.close()
+    assert core._engine is None
+    assert list(core.generate(ASK, options=SHORT)) == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kind": "llama", "tied": True},
+        {"kind": "emova_deepseek_moe"},
+        {
+            "tower": "internvit",
+            "projector": CABS,
+            "image_aspect_ratio": "anyres",
+            "image_grid_pinpoints": PINPOINTS,
+            "mm_patch_merge_type": "spatial_unpad",
+        },
+    ],
+    ids=["llama", "deepseek", "internvit"],
+)
+def test_other_families_see_and_answer(options, tmp_path):
+    write_origin(tmp_path, **options)
+    with EmovaLLM(str(tmp_path), template="qwen2") as core, EmovaVision(str(tmp_path)) as eyes:
+        features = eyes.encode([Image(np.zeros((50, 90, 3), np.uint8))])[0]
+        assert list(core.generate([Message("user", (features, "what?"))], options=SHORT))
+
+
+def test_the_hf_layout_answers_too(tmp_path):
+    with EmovaLLM(str(write_hf(tmp_path))) as core:
+        assert list(core.generate([Message("user", ("hello",))], task="speak", options=SHORT))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_fast_decoder_equals_the_model(tied):
+    from tiny_llm import build
+
+    for kind in ("qwen2", "llama"):
+        model = build(kind=kind, tied=tied, tower=None)
+        ids = torch.arange(3, 43)
+        with torch.inference_mode():
+            embeds = model.get_input_embeddings()(ids)
+            expected = model(input_ids=ids[None]).logits[0]
+            decoder = decoder_for(model)
+            assert isinstance(decoder, FastDecoder)
+            cache = decoder.new_cache()
+            for start, stop in ((0, 20), (20, 21), (21, 30), (30, 40)):
+                state = decoder.run(embeds[start:stop], cache)
+                torch.testing.assert_close(decoder.logits(state), expected[stop - 1], atol=1e-5, rtol=0)
+            branch = cache.copy(25)
+            torch.testing.assert_close(decoder.logits(decoder.run(embeds[25:40], branch)), expected[39], atol=1e-5, rtol=0)
+            torch.testing.assert_close(model(input_ids=ids[None]).logits[0], expected, atol=1e-5, rtol=0)
+            long = torch.cat([embeds] * 10)
+            full = decoder.run(long, decoder.new_cache())
+            torch.testing.assert_close(decoder.logits(full), model(inputs_embeds=long[None]).logits[0, -1], atol=1e-5, rtol=0)
+
+
+def test_models_the_fast_decoder_does_not_know():
+    from tiny_llm import build
+
+    assert isinstance(decoder_for(build(kind="emova_deepseek_moe", tower=None)), TransformersDecoder)
+    sliding = build(tower=None)
+    sliding.model.language_model.config.layer_types = ["sliding_attention", "full_attention"]
+    assert not FastDecoder.supports(sliding.model.language_model)
+
+
+def test_top_p_keeps_the_likeliest():
+    logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
+    sampler = Sampler(GenerationOptions(temperature=1.0, top_p=0.6, seed=0), torch.device("cpu"))
+    assert {sampler.choose(logits) for _ in range(50)} == {0, 1}
+    assert Sampler(GenerationOptions(), torch.device("cpu")).choose(logits) == 0
+
+
+def test_text_waits_for_the_last_byte_of_a_character(llm):
+    words = llm._checkpoint.tokenizer
+    for text in ("grüße 世界 👋🏽 end", " leading", "a\n\nb"):
+        ids = words(text, add_special_tokens=False)["input_ids"]
+        decoder = TextOfTokens(words, {})
+        pieces = [decoder.push(token) for token in ids]
+        assert "".join(pieces) + decoder.finish() == text
+        assert not any("\ufffd" in piece for piece in pieces)
