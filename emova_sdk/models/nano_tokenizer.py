@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emova_sdk.models.fsq import FSQ
+from emova_sdk.models.nano_blocks import ConvBlock
 from emova_sdk.models.nano_features import BANDS
 
 STRIDE = 4
@@ -87,7 +88,16 @@ class NanoTokenizer(nn.Module):
         self.unit_reader = nn.Sequential(nn.Linear(len(levels), 128), nn.SiLU(), nn.Linear(128, phones))
         self.context_in = nn.Conv1d(len(levels), width, 3, padding=1)
         self.context_mid = nn.Conv1d(width, width, 5, padding=2)
+        self.context_blocks = nn.ModuleList(ConvBlock(width, kernel=7) for _ in range(3))
         self.context_out = nn.Linear(width, phones)
+        for block in self.context_blocks:  # begin as if they were not there: the units settle first
+            nn.init.zeros_(block.narrow.weight)
+            nn.init.zeros_(block.narrow.bias)
+
+    def reader_parameters(self) -> list[nn.Parameter]:
+        """Weights behind the units: they can go on learning when the units are settled."""
+        parts = (self.context_in, self.context_mid, self.context_blocks, self.context_out)
+        return [weight for part in parts for weight in part.parameters()]
 
     def hidden(self, mel: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (batch, frames, 80) with `frames` (batch,) real ones to states (batch, units, width) and their mask."""
@@ -110,7 +120,10 @@ class NanoTokenizer(nn.Module):
         """Phone logits (batch, units, phones) of code sequences (batch, units, dims), with context."""
         x = F.silu(self.context_in(codes.transpose(1, 2)))
         x = x + F.silu(self.context_mid(x))
-        return self.context_out(x.transpose(1, 2))
+        x = x.transpose(1, 2)
+        for block in self.context_blocks:
+            x = block(x)
+        return self.context_out(x)
 
     def forward(self, mel: Tensor) -> Tensor:
         """Log-mel (batch, frames, 80), nothing padded, to unit ids (batch, ceil(frames / 4)), int64."""

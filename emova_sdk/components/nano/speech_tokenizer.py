@@ -85,7 +85,7 @@ class NanoSpeechTokenizer(SpeechTokenizer):
         """
         import torch
 
-        network = self._loaded()
+        network = self.network()
         found: list[float] = []
         for clip in clips:
             self._check(clip)
@@ -104,7 +104,7 @@ class NanoSpeechTokenizer(SpeechTokenizer):
 
         from emova_sdk.components.nano.lexicon import PHONES
 
-        network = self._loaded()
+        network = self.network()
         found: list[list[str]] = []
         for clip in clips:
             self._check(clip)
@@ -130,7 +130,7 @@ class NanoSpeechTokenizer(SpeechTokenizer):
         mel = torch.randn(1, 200, 80, generator=torch.Generator().manual_seed(0))
         dynamic = {"mel": {1: Axis("frames", 16, 400, 3000)}}
         facts = {"space": self.units.name, "sample_rate": str(self.sample_rate), "unit_rate": str(self.unit_rate)}
-        return [Graph("nano_tokenizer", self._loaded(), {"mel": mel}, ("units",), dynamic, metadata=facts)]
+        return [Graph("nano_tokenizer", self.network(), {"mel": mel}, ("units",), dynamic, metadata=facts)]
 
     def _check(self, clip: Audio) -> None:
         if clip.sample_rate != self.sample_rate:
@@ -150,13 +150,14 @@ class NanoSpeechTokenizer(SpeechTokenizer):
 
         from emova_sdk.models.nano_features import LogMel, at_level
 
-        network = self._loaded()
+        network = self.network()
         with torch.inference_mode():
             mel = LogMel()(at_level(torch.from_numpy(samples))[None])
             codes = network.fsq(network.latents(mel, torch.tensor([mel.shape[1]])))
             return codes, network.fsq.codes_to_ids(codes)[0].numpy()
 
-    def _loaded(self) -> NanoTokenizer:
+    def network(self) -> NanoTokenizer:
+        """The loaded network."""
         self.load()
         network = self._network
         if network is None:
