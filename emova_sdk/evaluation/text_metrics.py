@@ -75,8 +75,12 @@ def _error_rate(
     normalise: Normaliser | None,
     split: Callable[[str], list[str]],
 ) -> ErrorRate:
-    from rapidfuzz.distance import Levenshtein
-
+    try:
+        from rapidfuzz.distance import Levenshtein
+    except ImportError as error:
+        raise MissingDependencyError(
+            "error rates need the package `rapidfuzz`", 'install it with `pip install "emova-sdk[eval]"`', package="rapidfuzz"
+        ) from error
     if len(references) != len(hypotheses):
         raise InputError(
             f"{len(references)} references do not match {len(hypotheses)} hypotheses", "pass one hypothesis for each reference"
