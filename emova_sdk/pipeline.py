@@ -251,6 +251,7 @@ class Pipeline:
         perceived: PerceivedStyle | None = None,
         tools: Sequence[ToolSpec] = (),
         options: GenerationOptions = GenerationOptions(),
+        aloud: bool = True,
     ) -> Generator[LLMEvent | AudioDelta, None, None]:
         """Let the language model answer ``messages``, spoken; text it wrote without units is spoken afterwards.
 
@@ -262,9 +263,13 @@ class Pipeline:
             perceived: How the user spoke, if a style module has heard it: the model's own guess is then left out.
             tools: What the model may call.
             options: How it writes.
+            aloud: Whether the answer is spoken at all.
         """
         llm = self.require("llm_core", LLMCore, "answer")
         writing = llm.generate(messages, style=style, tools=tools if llm.tools else (), options=options)
+        if not aloud:
+            yield from writing
+            return
         text, spoken, chosen = "", False, None
         guessed = perceived
         with closing(self.voice(writing, style=style, default=default, policy=policy, perceived=perceived)) as events:

@@ -169,7 +169,8 @@ _WORDS = """
 class FakeLLMCore(LLMCore):
     """Echoes: it tells what it was given, word by word, in units and text.
 
-    A text that contains a tool's name (``_`` read as a space as well) calls that tool; after the tool's result it reports it.
+    A text that contains a tool's name (``_`` read as a space as well, ``get_`` left out) calls that tool; after the tool's
+    result it reports it.
 
     Args:
         replies: Answers by what the user said (case and punctuation aside); anything else is echoed.
@@ -305,7 +306,8 @@ def _called(said: str, tools: Sequence[ToolSpec], choice: str) -> list[ToolSpec]
 
 
 def _mentions(said: str, name: str) -> bool:
-    return re.search(rf"\b{re.escape(name)}\b|\b{re.escape(name.replace('_', ' '))}\b", said, re.IGNORECASE) is not None
+    names = {name, name.replace("_", " "), name.removeprefix("get_").replace("_", " ")}
+    return any(re.search(rf"\b{re.escape(one)}\b", said, re.IGNORECASE) for one in names)
 
 
 def _plain(text: str) -> str:

@@ -1,0 +1,172 @@
+"""Tools: EMOVA's ears, eyes and voice for any agent, and the user's style for any tool.
+
+A tool that wants to know how the user feels declares a parameter that the model never sees::
+
+    @tool
+    def refund(order: str, context: Annotated[TurnContext, InjectedToolArg]) -> str: ...
+
+and is run by `call_tools`, or by langgraph's ``ToolNode(tools, wrap_tool_call=inject_turn_context)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_type_hints
+from uuid import uuid4
+
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.tools import BaseTool, StructuredTool
+
+from emova_sdk.errors import EmovaError, InputError
+from emova_sdk.langchain.messages import stored_file
+from emova_sdk.langchain.turns import turns_of
+from emova_sdk.pipeline import Pipeline
+from emova_sdk.tools import TurnContext
+from emova_sdk.types import Audio, Emotion, Image, Pitch, Speed, Style
+
+__all__ = ["call_tools", "emova_tools", "inject_turn_context", "turn_context"]
+
+Answer = TypeVar("Answer")
+
+
+def emova_tools(pipeline: Pipeline, *, folder: str | Path = ".") -> list[BaseTool]:
+    """Return the tools ``listen``, ``look`` and ``speak``; each gives text for the model and an artifact for the program.
+
+    Args:
+        pipeline: What hears, sees and speaks.
+        folder: Where sound files and pictures are, and where speech is written. No file outside it is read.
+    """
+
+    def listen(file: str) -> tuple[str, dict[str, Any]]:
+        """Listen to a sound file: what is said in it, and how it sounds.
+
+        Args:
+            file: Name of the sound file.
+        """
+        audio = Audio.open(stored_file(file, folder))
+        heard, perceived = pipeline.transcribe(audio), pipeline.perceive(audio)
+        sounds = f" The speaker sounds {perceived.style.emotion}." if perceived else ""
+        artifact = {
+            "transcript": heard.text,
+            "confidence": heard.confidence,
+            "user_style": perceived.to_dict() if perceived else None,
+            "duration_s": audio.duration_s,
+        }
+        return f"{heard.text}{sounds}", artifact
+
+    def look(file: str, question: str = "What is to be seen?") -> tuple[str, dict[str, Any]]:
+        """Look at a picture and answer a question about it.
+
+        Args:
+            file: Name of the picture.
+            question: What to find out.
+        """
+        image = Image.open(stored_file(file, folder))
+        answer = pipeline.look(image, question)
+        return answer, {"file": file, "size": list(image.size), "question": question, "answer": answer}
+
+    def speak(
+        text: str, emotion: Emotion = "neutral", pitch: Pitch = "normal", speed: Speed = "normal"
+    ) -> tuple[str, dict[str, Any]]:
+        """Say something aloud, in an emotion.
+
+        Args:
+            text: What to say.
+            emotion: How it is said.
+            pitch: How high the voice is.
+            speed: How fast it is said.
+        """
+        requested = Style(pipeline.style.speaker, emotion, pitch, speed)
+        audio, name = pipeline.speak(text, style=requested), f"speech-{uuid4().hex[:12]}.wav"
+        audio.save(Path(folder) / name)
+        artifact = {
+            "file": name,
+            "style": pipeline.applicable(requested).to_dict(),
+            "requested_style": requested.to_dict(),
+            "duration_s": audio.duration_s,
+        }
+        return f"said in {audio.duration_s:.1f} s, kept as {name}", artifact
+
+    return [_tool(function) for function in (listen, look, speak)]
+
+
+def _tool(function: Callable[..., Any]) -> BaseTool:
+    return StructuredTool.from_function(
+        function, response_format="content_and_artifact", parse_docstring=True, handle_tool_error=_told
+    )
+
+
+def _told(error: Exception) -> str:
+    return f"{error.message}; {error.hint}" if isinstance(error, EmovaError) else str(error)
+
+
+# --- the turn's context for tools ---
+
+
+def turn_context(messages: Sequence[BaseMessage], *, session_id: str = "", default: Style | None = None) -> TurnContext:
+    """Return what is known of the turn that the messages end in: what the user said, how, and what was before.
+
+    Args:
+        messages: The conversation, up to the answer that calls the tools.
+        session_id: Name of the session.
+        default: Style of the answer if nothing changes it.
+    """
+    turns = turns_of(messages)
+    places = [position for position, turn in enumerate(turns) if turn.role == "user"]
+    if not places:
+        raise InputError("no user has said anything yet", "pass the messages of the conversation")
+    user = turns[places[-1]]
+    return TurnContext(session_id, user.text, user.perceived, default or Style(), tuple(turns[: places[-1]]))
+
+
+def call_tools(messages: Sequence[BaseMessage], tools: Sequence[BaseTool], *, session_id: str = "") -> list[ToolMessage]:
+    """Run the tools that the last message asks for; those with a `TurnContext` parameter are handed it.
+
+    A tool that fails, or does not exist, gives a message with ``status="error"``.
+    """
+    last = messages[-1] if messages else None
+    if not isinstance(last, AIMessage):
+        raise InputError("the last message calls no tools", "pass messages that end in an AI message")
+    named = {tool.name: tool for tool in tools}
+    context = turn_context(messages, session_id=session_id)
+    return [_called(dict(call), named.get(call["name"]), context) for call in last.tool_calls]
+
+
+def _called(call: dict[str, Any], tool: BaseTool | None, context: TurnContext) -> ToolMessage:
+    if tool is None:
+        content = f"there is no tool `{call['name']}`"
+        return ToolMessage(content=content, tool_call_id=call["id"], name=call["name"], status="error")
+    try:
+        result = tool.invoke(cast("Any", _with_context(call, tool, context)))
+    except Exception as error:  # noqa: BLE001 - whatever a tool does, the conversation goes on
+        content = f"{type(error).__name__}: {error}"
+        return ToolMessage(content=content, tool_call_id=call["id"], name=call["name"], status="error")
+    return result if isinstance(result, ToolMessage) else ToolMessage(content=str(result), tool_call_id=call["id"])
+
+
+def inject_turn_context(request: Any, execute: Callable[[Any], Answer]) -> Answer:
+    """Hand tools the context of their turn: the ``wrap_tool_call`` of langgraph's ``ToolNode``.
+
+    Args:
+        request: What langgraph is about to call; its state holds ``messages``.
+        execute: Calls it.
+    """
+    state = request.state
+    messages: Any = state["messages"] if isinstance(state, Mapping) else getattr(state, "messages", state)
+    if request.tool is None or _context_parameter(request.tool) is None:
+        return execute(request)
+    context = turn_context(messages)
+    return execute(request.override(tool_call=_with_context(dict(request.tool_call), request.tool, context)))
+
+
+def _with_context(call: dict[str, Any], tool: BaseTool, context: TurnContext) -> dict[str, Any]:
+    parameter = _context_parameter(tool)
+    given = {**call, "type": "tool_call"}
+    return given if parameter is None else {**given, "args": {**call["args"], parameter: context}}
+
+
+def _context_parameter(tool: BaseTool) -> str | None:
+    function = getattr(tool, "func", None) or getattr(tool, "coroutine", None)
+    hints = get_type_hints(function) if function else {}
+    return next((name for name, kind in hints.items() if kind is TurnContext and name != "return"), None)

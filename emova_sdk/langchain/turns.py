@@ -1,0 +1,196 @@
+"""Turns of a session as LangChain messages, and back: the same turns, sounds, pictures and styles.
+
+A user's turn is one `HumanMessage`. An assistant's turn is one `AIMessage`; if it called tools, an `AIMessage` with the calls
+and a `ToolMessage` for each result come before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import ToolCall as LangChainCall
+from langchain_core.messages.content import ContentBlock, create_audio_block, create_image_block
+
+from emova_sdk.langchain.messages import KEY, audio_block, block_media, image_block
+from emova_sdk.types import Audio, Image, MediaRef, PerceivedStyle, Style, Timings, ToolCall, ToolResult, Turn
+
+__all__ = ["messages_of", "turns_of"]
+
+
+def messages_of(turns: Iterable[Turn]) -> list[BaseMessage]:
+    """Write turns as messages; sounds and pictures are inlined, references stay references."""
+    found: list[BaseMessage] = []
+    for turn in turns:
+        found += [_human(turn)] if turn.role == "user" else _assistant(turn)
+    return found
+
+
+def turns_of(messages: Sequence[BaseMessage], *, media_folder: str | Path | None = None) -> list[Turn]:
+    """Read turns from messages, of `messages_of`, of `ChatEmova`, or any other.
+
+    Args:
+        messages: The conversation; system messages belong to no turn.
+        media_folder: Where files named by ``file_id`` are: they are loaded; without it they stay references.
+    """
+    found: list[Turn] = []
+    calls: list[ToolCall] = []
+    results: list[ToolResult] = []
+    for message in messages:
+        if isinstance(message, HumanMessage):
+            found.append(_user_turn(message, media_folder))
+        elif isinstance(message, ToolMessage):
+            failed = message.status == "error"
+            results.append(ToolResult(message.tool_call_id, message.name or "tool", message.text, failed=failed))
+        elif isinstance(message, AIMessage):
+            calls += [ToolCall(call["id"] or "", call["name"], call["args"]) for call in message.tool_calls]
+            _hear(found, message)
+            if not message.tool_calls:
+                found.append(_assistant_turn(message, tuple(calls), tuple(results), media_folder))
+                calls, results = [], []
+    return found
+
+
+# --- to messages ---
+
+
+def _human(turn: Turn) -> HumanMessage:
+    facts = {
+        "transcript": turn.text if turn.audio is not None else None,
+        "user_style": turn.perceived.to_dict() if turn.perceived else None,
+        "metadata": dict(turn.metadata),
+    }
+    blocks = [*_media(turn.audio, None), *(block for image in turn.images for block in _media(image, None))]
+    if turn.text and turn.audio is None:
+        blocks.insert(0, {"type": "text", "text": turn.text})
+    return HumanMessage(content=cast("Any", blocks), id=turn.id, response_metadata={KEY: facts})
+
+
+def _assistant(turn: Turn) -> list[BaseMessage]:
+    before: list[BaseMessage] = []
+    if turn.tool_calls:
+        asked: Any = [
+            {"type": "tool_call", "id": one.id, "name": one.name, "args": dict(one.arguments)} for one in turn.tool_calls
+        ]
+        before.append(AIMessage(content="", tool_calls=asked, id=f"{turn.id}-tools"))
+        before += [_tool_message(result) for result in turn.tool_results]
+    facts = {
+        "style": turn.style.to_dict() if turn.style else None,
+        "requested_style": turn.requested_style.to_dict() if turn.requested_style else None,
+        "interrupted": turn.interrupted,
+        "heard_text": turn.heard_text,
+        "timings": turn.timings.to_dict() if turn.timings else None,
+        "metadata": dict(turn.metadata),
+    }
+    text: list[Any] = [{"type": "text", "text": turn.text}] if turn.text else []
+    content: Any = [*text, *_media(turn.audio, turn.style)]
+    return [*before, AIMessage(content=content, id=turn.id, response_metadata={KEY: facts})]
+
+
+def tool_call(call: ToolCall) -> LangChainCall:
+    """Write a tool call as LangChain does."""
+    return {"type": "tool_call", "id": call.id, "name": call.name, "args": dict(call.arguments)}
+
+
+def _tool_message(result: ToolResult) -> ToolMessage:
+    status = "error" if result.failed else "success"
+    return ToolMessage(content=result.content, tool_call_id=result.id, name=result.name, status=status)
+
+
+def _media(media: Audio | Image | MediaRef | None, style: Style | None) -> list[ContentBlock]:
+    if media is None:
+        return []
+    if isinstance(media, Audio):
+        return [audio_block(media, style)]
+    if isinstance(media, Image):
+        return [image_block(media)]
+    facts: dict[str, Any] = {"sha256": media.sha256, **(style.to_dict() if style else {})}
+    name = media.uri or f"sha256:{media.sha256}"
+    if media.media_type.startswith("image/"):
+        return [create_image_block(file_id=name, mime_type=media.media_type, **facts)]
+    return [create_audio_block(file_id=name, mime_type=media.media_type, duration_s=media.duration_s, **facts)]
+
+
+# --- to turns ---
+
+
+def _user_turn(message: HumanMessage, folder: str | Path | None) -> Turn:
+    facts = message.response_metadata.get(KEY, {})
+    sounds, images = _read_media(message, folder)
+    perceived = facts.get("user_style")
+    return Turn(
+        "user",
+        "\n".join(filter(None, (facts.get("transcript"), message.text))),
+        perceived=PerceivedStyle.from_dict(perceived) if perceived else None,
+        audio=sounds,
+        images=images,
+        metadata=facts.get("metadata", {}),
+        **_id_of(message),
+    )
+
+
+def _assistant_turn(
+    message: AIMessage, calls: tuple[ToolCall, ...], results: tuple[ToolResult, ...], folder: str | Path | None
+) -> Turn:
+    facts = message.response_metadata.get(KEY, {})
+    sound, _ = _read_media(message, folder)
+    style, requested, timings = facts.get("style"), facts.get("requested_style"), facts.get("timings")
+    return Turn(
+        "assistant",
+        message.text,
+        style=Style.from_dict(style) if style else None,
+        requested_style=Style.from_dict(requested) if requested else None,
+        audio=sound,
+        tool_calls=calls,
+        tool_results=results,
+        interrupted=bool(facts.get("interrupted")),
+        heard_text=facts.get("heard_text"),
+        timings=Timings.from_dict(timings) if timings else None,
+        metadata=facts.get("metadata", {}),
+        **_id_of(message),
+    )
+
+
+def _hear(turns: list[Turn], answer: AIMessage) -> None:
+    """What an answer recorded of the question belongs to the question's turn."""
+    from dataclasses import replace
+
+    facts = answer.response_metadata.get(KEY, {})
+    if not turns or turns[-1].role != "user":
+        return
+    turn, style = turns[-1], facts.get("user_style")
+    if style and turn.perceived is None:
+        turn = replace(turn, perceived=PerceivedStyle.from_dict(style))
+    if facts.get("transcript") and turn.audio is not None and facts["transcript"] not in turn.text:
+        text = "\n".join(filter(None, (facts["transcript"], turn.text)))
+        turn = replace(turn, text=text, heard_text=text)
+    turns[-1] = turn
+
+
+def _read_media(
+    message: BaseMessage, folder: str | Path | None
+) -> tuple[Audio | MediaRef | None, tuple[Image | MediaRef, ...]]:
+    sounds: list[Any] = []
+    images: list[Any] = []
+    for block in message.content_blocks:
+        if block["type"] not in {"audio", "image"}:
+            continue
+        kept: Any = block
+        media = _reference(kept) if "file_id" in kept and folder is None else block_media(kept, folder)
+        (sounds if block["type"] == "audio" else images).append(media)
+    if len(sounds) > 1 and all(isinstance(sound, Audio) for sound in sounds):
+        sounds = [Audio.concat(sounds)]
+    return (sounds[0] if sounds else None), tuple(images)
+
+
+def _reference(block: dict[str, Any]) -> MediaRef:
+    extras = block.get("extras", {})
+    name = str(block["file_id"])
+    uri = "" if name.startswith("sha256:") else name
+    return MediaRef(uri, str(block.get("mime_type", "")), str(extras.get("sha256", "")), extras.get("duration_s"))
+
+
+def _id_of(message: BaseMessage) -> dict[str, Any]:
+    return {"id": message.id} if message.id else {}

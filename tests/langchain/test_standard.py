@@ -1,0 +1,171 @@
+"""LangChain's own standard tests, run on the fake preset. Every skipped case is listed in `SKIPPED` with its reason."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar, Literal
+
+import httpx
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.tools import BaseTool
+from langchain_tests.integration_tests import ChatModelIntegrationTests, ToolsIntegrationTests
+from langchain_tests.unit_tests import ChatModelUnitTests, ToolsUnitTests
+
+from emova_sdk import Audio, Image, Pipeline
+from emova_sdk.langchain import ChatEmova, audio_block, emova_tools
+from emova_sdk.langchain.messages import wav
+
+SKIPPED = {
+    "test_init_from_env": "nothing of a chat model comes from the environment: a config does that",
+    "test_serdes": "a pipeline is loaded weights; its config is what is kept",
+    "test_stream_time": "no recorded network traffic: there is no network",
+    "test_json_mode": "the fake model cannot write JSON; see test_chat_model.py for a model that does",
+    "test_pdf_inputs": "EMOVA reads no PDF",
+    "test_pdf_tool_message": "EMOVA reads no PDF",
+    "test_image_tool_message": "the results of tools are text",
+    "test_anthropic_inputs": "Anthropic's own format of messages is not EMOVA's",
+    "model_override": "the model is what the pipeline was made of: a call cannot change it",
+}
+
+
+class Standard:
+    @property
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return ChatEmova
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {"model": "fake"}
+
+    @property
+    def supports_model_override(self) -> bool:
+        return False
+
+
+class TestChatEmovaUnit(Standard, ChatModelUnitTests):
+    pass
+
+
+def a_sound() -> Audio:
+    with Pipeline.from_config("fake") as pipeline:
+        return pipeline.speak("the bird sings")
+
+
+class TestChatEmova(Standard, ChatModelIntegrationTests):
+    @pytest.fixture(autouse=True)
+    def downloads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What the suite downloads (a picture, a bird) is made here: tests run without a network."""
+        import numpy as np
+        from PIL import Image as Pillow
+
+        def get(url: str, **_: Any) -> SimpleNamespace:
+            if url.endswith(".wav"):
+                return SimpleNamespace(content=wav(a_sound()))
+            file = io.BytesIO()
+            Pillow.fromarray(np.full((8, 8, 3), (200, 30, 30), np.uint8)).save(file, format="PNG")
+            return SimpleNamespace(content=file.getvalue())
+
+        monkeypatch.setattr(httpx, "get", get)
+        monkeypatch.setenv("LANGCHAIN_TESTS_USER_AGENT", "emova-sdk tests")
+
+    @property
+    def supports_image_inputs(self) -> bool:
+        return True
+
+    @property
+    def supports_audio_inputs(self) -> bool:
+        return True
+
+    @property
+    def supported_usage_metadata_details(self) -> dict[Literal["invoke", "stream"], list[Any]]:
+        return {"invoke": ["audio_input", "audio_output"], "stream": ["audio_input", "audio_output"]}
+
+    def invoke_with_audio_input(self, *, stream: bool = False) -> AIMessage:
+        return self._ask(stream)
+
+    def invoke_with_audio_output(self, *, stream: bool = False) -> AIMessage:
+        return self._ask(stream)
+
+    def _ask(self, stream: bool) -> AIMessage:
+        model = ChatEmova(model="fake")
+        question = [HumanMessage(content_blocks=[audio_block(a_sound())])]
+        if not stream:
+            return model.invoke(question)
+        full: AIMessageChunk | None = None
+        for chunk in model.stream(question):
+            full = chunk if full is None else full + chunk
+        assert full is not None
+        return full
+
+
+def made(name: str, folder: Path) -> BaseTool:
+    import numpy as np
+
+    pipeline = Pipeline.from_config("fake")
+    pipeline.speak("hello").save(folder / "question.wav")
+    Image(np.full((8, 8, 3), 200, np.uint8)).save(folder / "scene.png")
+    return {tool.name: tool for tool in emova_tools(pipeline, folder=folder)}[name]
+
+
+class Tools:
+    tool_name = ""
+    example: ClassVar[dict[str, Any]] = {}
+
+    @pytest.fixture(autouse=True)
+    def in_a_folder(self, tmp_path: Path) -> None:
+        self.made = made(self.tool_name, tmp_path)
+
+    @property
+    def tool_constructor(self) -> BaseTool:
+        return self.made
+
+    @property
+    def tool_invoke_params_example(self) -> dict[str, Any]:
+        return self.example
+
+
+class Listen(Tools):
+    tool_name = "listen"
+    example: ClassVar[dict[str, Any]] = {"file": "question.wav"}
+
+
+class Look(Tools):
+    tool_name = "look"
+    example: ClassVar[dict[str, Any]] = {"file": "scene.png", "question": "What is it?"}
+
+
+class Speak(Tools):
+    tool_name = "speak"
+    example: ClassVar[dict[str, Any]] = {"text": "Hello there.", "emotion": "happy", "pitch": "high"}
+
+
+class TestListenUnit(Listen, ToolsUnitTests):
+    pass
+
+
+class TestListen(Listen, ToolsIntegrationTests):
+    pass
+
+
+class TestLookUnit(Look, ToolsUnitTests):
+    pass
+
+
+class TestLook(Look, ToolsIntegrationTests):
+    pass
+
+
+class TestSpeakUnit(Speak, ToolsUnitTests):
+    pass
+
+
+class TestSpeak(Speak, ToolsIntegrationTests):
+    pass
+
+
+def test_each_skipped_case_has_its_reason(request: pytest.FixtureRequest) -> None:
+    assert all(SKIPPED.values())
