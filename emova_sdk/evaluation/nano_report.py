@@ -1,13 +1,14 @@
 """Every figure of nano's speech half, measured on rendered test speech: the numbers of the model card.
 
-Test sentences and test voices were never trained on. The recogniser and the judge of emotions are independent of the parts they judge:
-the one is pocketsphinx, the other a linear classifier trained on other voices than the two that nano speaks with.
+Test sentences and test voices were never trained on. The recogniser and the judge of emotions are independent of the parts
+they judge: the one is pocketsphinx, the other a linear classifier trained on other voices than the two that nano speaks with.
 """
 
 import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,9 @@ def judge_tokenizer(nano: NanoSpeech, tests: dict[str, list[Utterance]]) -> dict
             voices.setdefault(u.plan.voice, []).append(pairs[-1])
         found[f"phone_error_{name}"] = rate(*zip(*pairs, strict=True))
     both = [u for name in ("seen", "target") for u in tests[name]]
-    found["phone_error_by_voice"] = {v: round(sum(e for e, _ in p) / sum(n for _, n in p), 3) for v, p in sorted(voices.items())}
+    found["phone_error_by_voice"] = {
+        v: round(sum(e for e, _ in p) / sum(n for _, n in p), 3) for v, p in sorted(voices.items())
+    }
     return {**found, **unit_statistics(nano, [*both, *tests["unseen"]])}
 
 
@@ -107,12 +110,14 @@ def unit_statistics(nano: NanoSpeech, utterances: Sequence[Utterance]) -> dict[s
         frames += len(ids)
         reduced = SpeechUnits.of(ids).reduced().ids.tolist()
         counts.update(reduced)
-        follow += list(zip(reduced, reduced[1:], strict=False))
+        follow += list(pairwise(reduced))
         labels = unit_labels(u.phones, u.ends, len(ids))
         pairs += [(int(p), int(i)) for p, i in zip(labels, ids, strict=True) if p != UNKNOWN]
     return {
-        "units_used": len(counts), "entropy": round(entropy(counts), 3), "entropy_given_phone": round(conditional_entropy(pairs), 3),
-        "entropy_given_previous": round(conditional_entropy(follow), 3), "kept_after_collapsing": round(counts.total() / frames, 3),
+        "units_used": len(counts), "entropy": round(entropy(counts), 3),
+        "entropy_given_phone": round(conditional_entropy(pairs), 3),
+        "entropy_given_previous": round(conditional_entropy(follow), 3),
+        "kept_after_collapsing": round(counts.total() / frames, 3),
     }  # fmt: skip
 
 
@@ -192,7 +197,9 @@ def prosody_features(samples: Samples) -> NDArray[np.float32]:
     return torch.cat([whole[1:], bands.mean(0), bands.std(0), frames[:, -1:].mean(0)]).numpy()
 
 
-def judge_emotion(nano: NanoSpeech, train: Sequence[Utterance], texts: Sequence[str], tests: Sequence[Utterance]) -> dict[str, Any]:
+def judge_emotion(
+    nano: NanoSpeech, train: Sequence[Utterance], texts: Sequence[str], tests: Sequence[Utterance]
+) -> dict[str, Any]:
     """Emotion of replies as asked, by a classifier trained on other voices; the teacher's styled audio is the ceiling."""
     others = [u for u in train if u.plan.kind == "styled" and u.plan.voice not in TARGETS.values() and len(u.mel) > 60]
     inputs = np.stack([prosody_features(sound_of(u)) for u in others]), [u.plan.emotion for u in others]
@@ -283,7 +290,11 @@ def evaluate_speech(out: Path, *, preset: Path | None = None, texts: int = 100, 
         "control": judge_control(nano, said[:40]),
         "real_time_factor": judge_speed(nano, said[:20]),
         "words": judge_words(
-            nano, said, lambda text, voice: say(TARGETS[voice], text).samples, domain_judge(out, said), WordJudge() if general else None
+            nano,
+            said,
+            lambda text, voice: say(TARGETS[voice], text).samples,
+            domain_judge(out, said),
+            WordJudge() if general else None,
         ),
     }
     (out / "report_speech.json").write_text(json.dumps(found, indent=1), encoding="utf-8")

@@ -44,7 +44,8 @@ def style_input(mel: Tensor, pitch: Tensor, strength: Tensor) -> tuple[Tensor, T
     third = max(1, len(known) // 3)
     energy = mel.mean(1)
     whole = torch.stack([
-        (marks[2] - 5.0) * 2, (marks[3] - marks[1]) * 5, (marks[4] - marks[0]) * 3, (known[-third:].mean() - known[:third].mean()) * 5,
+        (marks[2] - 5.0) * 2, (marks[3] - marks[1]) * 5, (marks[4] - marks[0]) * 3,
+        (known[-third:].mean() - known[:third].mean()) * 5,
         steps.abs().mean() * 50, _roughness(steps) * 50, voiced.float().mean() * 2, energy.std() * 0.3,
     ])  # fmt: skip
     frames = torch.cat([(mel - energy.mean()) * 0.3, relative[:, None] * 5, strength[:, None] * 2], 1)

@@ -40,7 +40,7 @@ class NanoTextToUnits(nn.Module):
         return self.unit(x), mask
 
     def forward(self, phones: Tensor) -> tuple[Tensor, Tensor]:
-        """One sequence of phone classes (1, phones) to reduced unit ids (units,) and how many 40 ms frames each lasts, (units,)."""
+        """One sequence of phone classes (1, phones) to reduced unit ids (units,) and the 40 ms frames each lasts, (units,)."""
         states, log_durations = self.states(phones)
         durations = torch.exp(log_durations).round().long().clamp(1, 12)
         ids = self.logits(states, durations)[0][0].argmax(-1)

@@ -10,8 +10,12 @@ SOURCE = Path("/usr/share/festival/dicts/cmu/cmudict-0.4.out")
 
 _ENTRY = re.compile(r'^\("([a-z\']+)" (\S+) (.*)\)$')
 _PHONE = re.compile(r"[a-z]+")
-_FIXED = {"a": "ah", "the": "dh ah", "to": "t ah", "and": "ae n d", "of": "ah v", "i": "ay", "read": "r iy d", "live": "l ih v",
-          "lives": "l ih v z", "wind": "w ih n d", "tear": "t eh r", "use": "y uw z", "o'clock": "ah k l aa k", "close": "k l ow z"}  # fmt: skip
+_FIXED = {
+    "a": "ah", "the": "dh ah", "to": "t ah", "and": "ae n d", "of": "ah v", "i": "ay", "read": "r iy d", "live": "l ih v",
+    "lives": "l ih v z", "wind": "w ih n d", "tear": "t eh r", "use": "y uw z", "o'clock": "ah k l aa k",
+    "close": "k l ow z",
+}  # fmt: skip
+"""Words that are said in more than one way: the likelier one here."""
 
 
 def make_lexicon(out: Path, *, source: Path = SOURCE) -> int:

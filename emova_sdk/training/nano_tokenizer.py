@@ -1,7 +1,7 @@
 """Training the speech tokenizer: phones by CTC and by frame, on units made predictable from the start.
 
-The loss has five parts: CTC behind the units; CTC before them (the encoder learns before the code book settles); the phone of each
-unit where a synthesiser told the times; the pull of each latent towards the mean latent of its phone, so that units can be
+The loss has five parts: CTC behind the units; CTC before them (the encoder learns before the code book settles); the phone of
+each unit where a synthesiser told the times; the pull of each latent towards the mean latent of its phone, so that units can be
 predicted from text; and the change between neighbours, so that units repeat and can be collapsed.
 """
 
@@ -102,7 +102,11 @@ def augmented(mel: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Te
     mel = mel + float(rng.normal(0, 1.0)) * bands + float(rng.normal(0, 0.7)) * bands.square()
     if rng.random() < 0.5:
         level = float(torch.quantile(mel.mean(1), 0.9)) - float(rng.uniform(1.5, 6.0))
-        noise = level + float(rng.normal(0, 1.0)) * bands + 0.6 * torch.from_numpy(rng.standard_normal(tuple(mel.shape), np.float32))
+        noise = (
+            level
+            + float(rng.normal(0, 1.0)) * bands
+            + 0.6 * torch.from_numpy(rng.standard_normal(tuple(mel.shape), np.float32))
+        )
         mel = torch.logaddexp(mel, noise)
     mel = mel.clone()
     for _ in range(2):

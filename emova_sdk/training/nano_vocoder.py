@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def describe(samples: NDArray[np.float32]) -> NDArray[np.float16]:
     low = np.minimum(points.astype(np.int64), 511)
     share = points - low
     envelope = analysis.log_power[:, low] * (1 - share) + analysis.log_power[:, low + 1] * share
-    noise = [analysis.aperiodicity[:, a:b].mean(1) for a, b in zip(_NOISE_EDGES, _NOISE_EDGES[1:], strict=False)]
+    noise = [analysis.aperiodicity[:, a:b].mean(1) for a, b in pairwise(_NOISE_EDGES)]
     return np.concatenate([analysis.f0[:, None], envelope, np.stack(noise, 1)], 1).astype(np.float16)
 
 
@@ -58,7 +59,9 @@ def describe_targets(out: Path) -> None:
         path = out / "features" / shard.name
         if path.exists():
             continue
-        found = {u.plan.id: describe(u.samples.astype(np.float32) / 32767) for u in load_shard(shard) if u.plan.kind == "target"}
+        found = {
+            u.plan.id: describe(u.samples.astype(np.float32) / 32767) for u in load_shard(shard) if u.plan.kind == "target"
+        }
         part = path.with_suffix(".tmp.npz")
         np.savez(part, **found)
         part.replace(path)

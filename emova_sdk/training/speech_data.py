@@ -220,9 +220,7 @@ def shard_count(out: Path) -> int:
     return len(list((out / "speech").glob("shard-????.npz")))
 
 
-def render_all(
-    out: Path, plans: list[list[Plan]], *, budget: Budget, first: int = 0, worker: int = 0, workers: int = 1
-) -> int:
+def render_all(out: Path, plans: list[list[Plan]], *, budget: Budget, first: int = 0, worker: int = 0, workers: int = 1) -> int:
     """Render this worker's share of the planned shards that do not exist yet; return how many were written.
 
     Args:

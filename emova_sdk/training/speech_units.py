@@ -1,4 +1,4 @@
-"""Rendered speech written down in units of a trained tokenizer: what the vocoder, text-to-units and the language model learn from."""
+"""Rendered speech written down in units of a trained tokenizer: what the parts that speak learn from."""
 
 import json
 from pathlib import Path
@@ -64,7 +64,8 @@ def unit_row(model: NanoTokenizer, utterance: Utterance) -> dict[str, Any]:
     plan = utterance.plan
     ids, durations = runs(unit_ids(model, utterance.mel))
     return {
-        "id": plan.id, "text": plan.text, "phones": list(utterance.phones), "units": ids.tolist(), "durations": durations.tolist(),
+        "id": plan.id, "text": plan.text, "phones": list(utterance.phones), "units": ids.tolist(),
+        "durations": durations.tolist(),
         "kind": plan.kind, "voice": plan.voice, "speaker_gender": plan.gender, "emotion": plan.emotion, "pitch": plan.pitch,
         "speed": plan.speed, "split": plan.split, "seconds": len(utterance.samples) / 16000,
     }  # fmt: skip

@@ -45,9 +45,7 @@ def _world() -> Any:
             warnings.simplefilter("ignore")
             import pyworld
     except ImportError as error:
-        raise MissingDependencyError(
-            "training data needs `pyworld`", "install emova-sdk[train]", package="pyworld"
-        ) from error
+        raise MissingDependencyError("training data needs `pyworld`", "install emova-sdk[train]", package="pyworld") from error
     return pyworld
 
 
@@ -59,9 +57,7 @@ def analyse(samples: NDArray[np.float32]) -> Analysis:
     f0 = world.stonemask(wave, coarse, times, SAMPLE_RATE)
     envelope = world.cheaptrick(wave, f0, times, SAMPLE_RATE, fft_size=FFT_SIZE)
     aperiodicity = world.d4c(wave, f0, times, SAMPLE_RATE, fft_size=FFT_SIZE)
-    return Analysis(
-        f0.astype(np.float32), np.log(envelope + 1e-12).astype(np.float32), aperiodicity.astype(np.float32)
-    )
+    return Analysis(f0.astype(np.float32), np.log(envelope + 1e-12).astype(np.float32), aperiodicity.astype(np.float32))
 
 
 def synthesise(analysis: Analysis) -> NDArray[np.float32]:
@@ -89,9 +85,7 @@ def styled(analysis: Analysis, prosody: Prosody, *, seed: int = 0) -> Analysis:
     """Speak in a manner: rate, pitch and spectrum."""
     analysis = _at_rate(analysis, prosody.rate)
     f0 = shape_pitch(analysis.f0, prosody, median=analysis.median, seed=seed)
-    power, aperiodicity = shape_spectrum(
-        analysis.log_power, analysis.aperiodicity, prosody, sample_rate=SAMPLE_RATE, seed=seed
-    )
+    power, aperiodicity = shape_spectrum(analysis.log_power, analysis.aperiodicity, prosody, sample_rate=SAMPLE_RATE, seed=seed)
     return Analysis(f0, power, aperiodicity)
 
 

@@ -68,9 +68,7 @@ def require_programs() -> None:
     missing = [name for name in ("flite", "espeak-ng", "festival") if which(name) is None]
     if missing:
         names = ", ".join(missing)
-        raise MissingDependencyError(
-            f"training data needs the programs `{names}`", "run `make train-deps`", package=names
-        )
+        raise MissingDependencyError(f"training data needs the programs `{names}`", "run `make train-deps`", package=names)
 
 
 def say(voice: str, text: str, *, pitch: int = 50, speed: int = 170) -> Recording:
@@ -108,7 +106,7 @@ def say_with_festival(voice: str, texts: Sequence[str]) -> list[Recording]:
             words = "".join(letter for letter in text if letter.isalpha() or letter in " ',")
             lines += [
                 f'(set! u (utt.synth (Utterance Text "{words}")))',
-                f"(utt.save.wave u \"{folder}/{index}.wav\" 'riff)",
+                f'(utt.save.wave u "{folder}/{index}.wav" \'riff)',
                 f'(utt.save.segs u "{folder}/{index}.seg")',
             ]
         script = Path(folder, "say.scm")

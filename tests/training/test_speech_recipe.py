@@ -23,7 +23,9 @@ def have_programs():
     return all(which(name) for name in ("flite", "espeak-ng", "festival")) and find_spec("pyworld") is not None
 
 
-needs_programs = pytest.mark.skipif(not have_programs(), reason="needs flite, espeak-ng, festival and pyworld (`make train-deps`)")
+needs_programs = pytest.mark.skipif(
+    not have_programs(), reason="needs flite, espeak-ng, festival and pyworld (`make train-deps`)"
+)
 
 
 @pytest.fixture(scope="module")

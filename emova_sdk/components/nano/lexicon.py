@@ -19,33 +19,33 @@ PHONES: tuple[str, ...] = (
 SILENCE = "sil"
 """A pause: between clauses and at both ends."""
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+_ONES = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]  # fmt: skip
+_TENS = ["zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _SYMBOLS = {"+": "plus", "=": "equals", "%": "percent", "&": "and", "*": "times", "/": "divided by", "$": "dollars", "@": "at"}
 _TOKEN = re.compile(r"[a-z]+(?:'[a-z]+)*'?|\d+(?:\.\d+)?|[+=%&*/$@]|[.,;:!?]")
 _LETTERS = {
-    "a": "ey", "b": "b iy", "c": "s iy", "d": "d iy", "e": "iy", "f": "eh f", "g": "jh iy", "h": "ey ch", "i": "ay", "j": "jh ey",
+    "a": "ey", "b": "b iy", "c": "s iy", "d": "d iy", "e": "iy", "f": "eh f", "g": "jh iy", "h": "ey ch", "i": "ay",
+    "j": "jh ey",
     "k": "k ey", "l": "eh l", "m": "eh m", "n": "eh n", "o": "ow", "p": "p iy", "q": "k y uw", "r": "aa r", "s": "eh s",
     "t": "t iy", "u": "y uw", "v": "v iy", "w": "d ah b ah l y uw", "x": "eh k s", "y": "w ay", "z": "z iy",
 }  # fmt: skip
 
-# Longest spelling first at each place; `^` and `$` are the word's edges, `*` marks a rule for the word's end only.
+_RULE_TEXT = """
+    tion$ sh ah n; tions$ sh ah n z; sion$ zh ah n; ture$ ch er; ous$ ah s; ght t; igh ay; ough ao; augh ao; eigh ey;
+    tch ch; sch s k; sh sh; ch ch; th th; ph f; wh w; ck k; ng$ ng; nk ng k; qu k w; ^kn n; ^wr r; ^ps s; ^gn n; mb$ m;
+    dge$ jh; ee iy; ea iy; oo uw; ou aw; ow$ ow; ow aw; oi oy; oy oy; ai ey; ay ey; au ao; aw ao; ew uw; ie$ iy; ie iy;
+    oa ow; ue$ uw; ui uw; ar aa r; er er; ir er; ur er; or ao r; all ao l; ll l; ss s; tt t; pp p; bb b; dd d; ff f; gg
+    g; mm m; nn n; rr r; zz z; cc k; ce s eh; ci s ih; cy s iy; ge$ jh; gi jh ih; le$ ah l; ed$ d; es$ z; y$ iy; ^y y;
+    e$ ; a ae; b b; c k; d d; e eh; f f; g g; h hh; i ih; j jh; k k; l l; m m; n n; o aa; p p; q k; r r; s s; t t; u ah;
+    v v; w w; x k s; y ih; z z
+"""
+# Longest spelling first at each place; `^` and `$` are the word's edges; the phones may be none.
 _RULES: tuple[tuple[str, str], ...] = tuple(
     (spelling, phones)
-    for spelling, _, phones in (
-        line.partition(" ")
-        for line in (
-            "tion$ sh ah n;tions$ sh ah n z;sion$ zh ah n;ture$ ch er;ous$ ah s;ght t;igh ay;ough ao;augh ao;eigh ey;"
-            "tch ch;sch s k;sh sh;ch ch;th th;ph f;wh w;ck k;ng$ ng;nk ng k;qu k w;^kn n;^wr r;^ps s;^gn n;mb$ m;dge$ jh;"
-            "ee iy;ea iy;oo uw;ou aw;ow$ ow;ow aw;oi oy;oy oy;ai ey;ay ey;au ao;aw ao;ew uw;ie$ iy;ie iy;oa ow;ue$ uw;ui uw;"
-            "ar aa r;er er;ir er;ur er;or ao r;all ao l;ll l;ss s;tt t;pp p;bb b;dd d;ff f;gg g;mm m;nn n;rr r;zz z;cc k;"
-            "ce s eh;ci s ih;cy s iy;ge$ jh;gi jh ih;le$ ah l;ed$ d;es$ z;y$ iy;^y y;e$ ;a ae;b b;c k;d d;e eh;f f;g g;h hh;"
-            "i ih;j jh;k k;l l;m m;n n;o aa;p p;q k;r r;s s;t t;u ah;v v;w w;x k s;y ih;z z"
-        ).split(";")
-    )
+    for spelling, _, phones in (rule.strip().partition(" ") for rule in " ".join(_RULE_TEXT.split()).split(";"))
 )
 
 

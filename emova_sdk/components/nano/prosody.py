@@ -67,10 +67,7 @@ class Prosody:
         """The same manner, `strength` times as strong (1 is as given, 0 is neutral)."""
         neutral = Prosody()
         return Prosody(
-            *(
-                getattr(neutral, f.name) + strength * (getattr(self, f.name) - getattr(neutral, f.name))
-                for f in fields(self)
-            )
+            *(getattr(neutral, f.name) + strength * (getattr(self, f.name) - getattr(neutral, f.name)) for f in fields(self))
         )
 
     def then(self, other: "Prosody") -> "Prosody":

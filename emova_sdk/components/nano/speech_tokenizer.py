@@ -173,5 +173,5 @@ class _CheckedStream(CollectingStream[Audio, SpeechUnits]):
         self._owner = owner
 
     def push(self, chunk: Audio) -> list[SpeechUnits]:
-        self._owner._check(chunk)  # noqa: SLF001 - one unit with its tokenizer
+        self._owner._check(chunk)
         return super().push(chunk)

@@ -103,7 +103,9 @@ class NanoUnitVocoder(Vocoder):
     def stream(self, style: NDArray[np.float32]) -> Stream[SpeechUnits, SpeechChunk]:
         """Speak units as they come, about half a second behind; the chunks together are the whole, to the bit."""
         if np.shape(style) != (STYLE.size,):
-            raise InputError(f"a style of shape {np.shape(style)} is not of {STYLE}", "use the vectors of `NanoStyleModule.embed`")
+            raise InputError(
+                f"a style of shape {np.shape(style)} is not of {STYLE}", "use the vectors of `NanoStyleModule.embed`"
+            )
         self.load()
         return _SpeakingStream(self, style)
 
@@ -273,4 +275,3 @@ def full_aperiodicity(bands: Float) -> Float:
     low = np.minimum(place.astype(np.int64), len(centres) - 2)
     share = (place - low).astype(np.float32)
     return (bands[:, low] * (1 - share) + bands[:, low + 1] * share).astype(np.float32)
-

@@ -31,7 +31,9 @@ def read_config(folder: Path, *, kind: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise LoadError(f"`{path}` cannot be read: {error}", "train or install emova-nano again", path=str(path)) from error
     if config.get("kind") != kind:
-        raise LoadError(f"`{path}` is the config of a `{config.get('kind')}`, not of a `{kind}`", "pass its folder", path=str(path))
+        raise LoadError(
+            f"`{path}` is the config of a `{config.get('kind')}`, not of a `{kind}`", "pass its folder", path=str(path)
+        )
     return config
 
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from emova_sdk.components.nano.lexicon import PHONES, SILENCE, Lexicon, number_words, phones, spell_out, words_of
@@ -10,7 +12,7 @@ def test_known_words_are_said_as_the_dictionary_says():
 def test_punctuation_is_a_pause_and_is_not_doubled():
     found = phones("Yes, no... red.")
     assert found.count(SILENCE) == 4
-    assert all(not (a == b == SILENCE) for a, b in zip(found, found[1:], strict=False))
+    assert all(not (a == b == SILENCE) for a, b in pairwise(found))
 
 
 @pytest.mark.parametrize("text", ["", "   ", "?!", "你好"])

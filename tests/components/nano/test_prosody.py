@@ -46,9 +46,7 @@ def test_a_track_shaped_in_pieces_equals_the_whole():
     f0, manner = track(), prosody_for("angry", "low", "fast")
     whole = shape_pitch(f0, manner, median=170)
     to_end = np.arange(len(f0), 0, -1, dtype=np.float32)
-    pieces = [
-        shape_pitch(f0[a:b], manner, median=170, start=a, to_end=to_end[a:b]) for a, b in ((0, 7), (7, 120), (120, 200))
-    ]
+    pieces = [shape_pitch(f0[a:b], manner, median=170, start=a, to_end=to_end[a:b]) for a, b in ((0, 7), (7, 120), (120, 200))]
     assert np.array_equal(np.concatenate(pieces), whole)
 
 

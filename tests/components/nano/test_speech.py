@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from emova_sdk.components.nano.prosody import prosody_for
 from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
 from emova_sdk.components.nano.style import NanoStyleModule, read_style_vector, style_vector
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.vocoder import NanoUnitVocoder
-from emova_sdk.components.nano.prosody import prosody_for
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.testing.conformance import conformance
 from emova_sdk.types import Audio, SpeechUnits, Style

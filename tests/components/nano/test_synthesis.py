@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -25,7 +27,7 @@ def test_cut_anywhere_the_sound_is_the_same():
     pitch[30:50] = 0
     whole = spoken([(pitch, power, noise)])
     cuts = [0, 1, 2, 17, 50, 51, 120]
-    pieces = spoken([(pitch[a:b], power[a:b], noise[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)])
+    pieces = spoken([(pitch[a:b], power[a:b], noise[a:b]) for a, b in pairwise(cuts)])
     assert len(pieces) == len(whole)
     assert np.abs(pieces - whole).max() < 1e-6
 
