@@ -48,7 +48,9 @@ def _commands() -> dict[str, list[str]]:
         for inner in getattr(command, "commands", {}).values():
             walk(inner, f"{name} {inner.name}")
         if not getattr(command, "commands", {}):
-            found[name] = sorted(option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts))
+            found[name] = sorted(
+                option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+            )
 
     walk(typer.main.get_command(app), "emova")
     return dict(sorted(found.items()))

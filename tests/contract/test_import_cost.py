@@ -28,7 +28,9 @@ def test_importing_the_values_loads_nothing_heavy(module):
     assert not _loaded(f"import emova_sdk.{module}") & set(HEAVY)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["chat", "--help"], ["config", "show", "--help"], ["components", "check", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["chat", "--help"], ["config", "show", "--help"], ["components", "check", "-h"]]
+)
 def test_help_loads_nothing_heavy(arguments):
     assert not _loaded(f"from emova_sdk.cli.app import run; run({arguments})") & set(HEAVY_FOR_HELP)
 
@@ -46,7 +48,9 @@ def test_help_is_instant():
     spent: list[float] = []
     for _ in range(5):
         before = seconds()
-        subprocess.run([sys.executable, "-c", "from emova_sdk.cli import main; main(['--help'])"], capture_output=True, check=True)
+        subprocess.run(
+            [sys.executable, "-c", "from emova_sdk.cli import main; main(['--help'])"], capture_output=True, check=True
+        )
         spent.append(seconds() - before)
     # of the processor, so that a busy machine does not fail the test
     assert min(spent) < 0.3
