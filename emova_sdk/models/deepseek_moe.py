@@ -17,12 +17,12 @@ class _AddGradient(torch.autograd.Function):
     """Identity on its first argument; the second receives a gradient of one, as if it had been added to the loss."""
 
     @staticmethod
-    def forward(ctx: Any, value: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    def forward(ctx: Any, value: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
         ctx.dtype, ctx.device = loss.dtype, loss.device
         return value.view_as(value)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: D102
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return gradients[0], torch.ones((), dtype=ctx.dtype, device=ctx.device)
 
 

@@ -150,7 +150,7 @@ class FastDecoder:
         """(hidden_size,) -> (vocabulary,)."""
         return functional.linear(state, self.head_weight)
 
-    def _attend(  # noqa: PLR0913
+    def _attend(  # noqa: PLR0917 - one call, made for every layer and token
         self,
         layer: _Layer,
         hidden: torch.Tensor,

@@ -150,9 +150,7 @@ class InternVit(nn.Module):
     ) -> None:
         super().__init__()
         self.gradient_checkpointing = False
-        self.embeddings = InternEmbeddings(
-            hidden_size, image_size=image_size, patch_size=patch_size, channels=num_channels
-        )
+        self.embeddings = InternEmbeddings(hidden_size, image_size=image_size, patch_size=patch_size, channels=num_channels)
         blocks = [
             InternBlock(
                 hidden_size,

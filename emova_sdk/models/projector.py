@@ -130,7 +130,13 @@ class CAbstractor(GridProjector):
     """Convolutional abstractor: stage, adaptive average pooling to `downsample_size`, stage, MLP."""
 
     def __init__(
-        self, mm_hidden_size: int, *, conv_hidden_size: int, conv_block_depth: int, downsample_size: tuple[int, int], **rest: Any
+        self,
+        mm_hidden_size: int,
+        *,
+        conv_hidden_size: int,
+        conv_block_depth: int,
+        downsample_size: tuple[int, int],
+        **rest: Any,
     ) -> None:
         width = conv_hidden_size if conv_block_depth else mm_hidden_size
         super().__init__(mm_hidden_size, width=width, **rest)

@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from emova_sdk.components.emova.checkpoints import Checkpoint, canonical_name, load_model
+from emova_sdk.components.emova.checkpoints import Checkpoint, load_model
 from emova_sdk.components.emova.processing import expand_batch, expand_images
 from emova_sdk.components.emova.prompts import IMAGE_ID, tokenize
+from emova_sdk.components.emova.weight_files import canonical_name
 
 ATOL = 2e-5
 LLM = pytest.mark.golden("qwen2*", "llama*", "deepseekmoe*")
@@ -132,7 +133,7 @@ class Recording:
                 "moe_probe_topk_weight_sorted": weights.gather(-1, order),
             }
 
-    def compute(self, name):  # noqa: PLR0911
+    def compute(self, name):
         """What this implementation returns for a recorded output."""
         if name.startswith("train."):
             return self.compute_training(name.removeprefix("train."))
@@ -163,7 +164,7 @@ class Recording:
                 return self.model(input_ids=ids, **pixels).logits[:, -self.outputs[name].shape[1] :]
         raise NotImplementedError(name)
 
-    def compute_training(self, name):  # noqa: PLR0911
+    def compute_training(self, name):
         _, batch, trained, evaluated, gradients = self.training
         if name == "loss":
             return trained.loss.detach()[None]
@@ -227,7 +228,9 @@ def test_pixels_are_exact(recording):
             assert torch.equal(pixels, recorded.reshape(pixels.shape))
         else:  # stored as what the processor saw before it normalised
             recorded = inputs[f"pixel_values_{index}_uint8"]
-            mean, std = (torch.tensor(recording.config["image_processor"][key])[:, None, None] for key in ("image_mean", "image_std"))
+            mean, std = (
+                torch.tensor(recording.config["image_processor"][key])[:, None, None] for key in ("image_mean", "image_std")
+            )
             assert torch.equal(((pixels * std + mean) * 255).round().to(torch.uint8), recorded)
             assert torch.allclose(pixels, (recorded / 255 - mean) / std, atol=1e-6)
 

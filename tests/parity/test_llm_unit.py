@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from emova_sdk.components.emova.checkpoints import canonical_name
 from emova_sdk.components.emova.configuration import EmovaConfig, EmovaVisionConfig, describe_tower
 from emova_sdk.components.emova.image_processing import EmovaImageProcessor
+from emova_sdk.components.emova.weight_files import canonical_name
 from emova_sdk.models.projector import build_projector
 from emova_sdk.models.vision_tower import build_tower
 
@@ -31,7 +31,9 @@ def test_every_recorded_output(golden):
     tower.load_state_dict(parts(weights, "model.vision_tower."), strict=True)
     projector.load_state_dict(parts(weights, "model.mm_projector."), strict=True)
 
-    config = EmovaConfig(vision_config=vision.to_dict(), image_aspect_ratio="square", mm_projector_config=settings["mm_projector"])
+    config = EmovaConfig(
+        vision_config=vision.to_dict(), image_aspect_ratio="square", mm_projector_config=settings["mm_projector"]
+    )
     processor = EmovaImageProcessor.from_config(config, settings["image_processor"])
     pixels = processor(PIL.Image.fromarray(inputs["image_rgb_uint8"].numpy()))["pixel_values"]
     assert torch.equal(pixels, inputs["pixel_values"])
@@ -41,7 +43,9 @@ def test_every_recorded_output(golden):
         summary, spatial = network(pixels)
         features = tower(pixels)
         computed = {
-            "unit_patch_generator_output": network.unit_model.model.patch_generator(network.unit_model.input_conditioner(pixels)),
+            "unit_patch_generator_output": network.unit_model.model.patch_generator(
+                network.unit_model.input_conditioner(pixels)
+            ),
             "unit_summary": summary,
             "unit_spatial": spatial,
             "vision_tower_output": features,

@@ -9,11 +9,8 @@ weight is read, so that a wrong checkpoint is one `LoadError` that names the ten
 from __future__ import annotations
 
 import copy
-import json
-import os
-import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,61 +24,25 @@ from emova_sdk.components.emova.image_processing import EmovaImageProcessor
 from emova_sdk.components.emova.modeling import (
     EmovaForConditionalGeneration,
     EmovaLanguageModel,
-    EmovaVisionModel,
 )
+from emova_sdk.components.emova.modeling_vision import EmovaVisionModel
 from emova_sdk.components.emova.processing import EmovaProcessor, chat_template
 from emova_sdk.components.emova.prompts import IMAGE_MARK
 from emova_sdk.components.emova.templates import template
-from emova_sdk.errors import ConfigError, LoadError, MissingDependencyError
-
-# Published prefixes and this package's; the first that matches wins. The middle parts differ between publications.
-_PREFIXES = tuple(
-    (re.compile(pattern), ours)
-    for pattern, ours in (
-        (r"(?:model\.)?(?:language_model\.)?lm_head\.", "lm_head."),
-        (r"(?:model\.)?vision_tower\.norm\.", "model.vision_tower.norm."),
-        (
-            r"(?:model\.)?(?:vision_tower|vision_model|vision_encoder|visual)\.(?:vision_tower\.|network\.)*(?:vision_model\.)?",
-            "model.vision_tower.network.",
-        ),
-        (r"(?:model\.)?(?:mm_projector|multi_modal_projector)\.(?:mm_projector\.|projector\.)?", "model.mm_projector."),
-        (r"(?:model\.)?image_newline$", "model.image_newline"),
-        (r"(?:(?:model\.)?language_model\.)?(?:model\.)?layers\.", "model.language_model.layers."),
-        (r"(?:(?:model\.)?language_model\.)?(?:model\.)?embed_tokens\.", "model.language_model.embed_tokens."),
-        (r"(?:(?:model\.)?language_model\.)?(?:model\.)?norm\.", "model.language_model.norm."),
-    )
+from emova_sdk.components.emova.weight_files import (
+    COMPUTED,
+    StoredTensor,
+    canonical_name,
+    prefix_changes,
+    read_headers,
+    read_json,
 )
-
-# Buffers that older versions of transformers saved and that are computed today.
-_COMPUTED = re.compile(r"rotary_emb\.inv_freq$|embeddings\.position_ids$")
+from emova_sdk.errors import ConfigError, LoadError, MissingDependencyError
 
 _TEMPLATES = {"qwen2": "qwen2", "llama": "llama3", "emova_deepseek_moe": "deepseek", "glm4": "glm4", "mpt": "mpt"}
 
 _EMBEDDINGS = ("model.language_model.embed_tokens.weight", "lm_head.weight")
 _SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "tokenizer/*"]
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor as a weight file's header describes it."""
-
-    name: str
-    shape: tuple[int, ...]
-    file: Path
-
-
-def canonical_name(name: str) -> str:
-    """The name this package gives to the parameter a checkpoint calls `name`; unknown names come back as they are."""
-    prefix, ours = _prefix(name)
-    return ours + name[len(prefix) :]
-
-
-def _prefix(name: str) -> tuple[str, str]:
-    for pattern, ours in _PREFIXES:
-        match = pattern.match(name)
-        if match:
-            return match.group(0), ours
-    return "", ""
 
 
 def find_checkpoint(model: str | Path, *, revision: str | None = None, weights: bool = True) -> Path:
@@ -100,7 +61,8 @@ def find_checkpoint(model: str | Path, *, revision: str | None = None, weights: 
         return folder
     text = str(model)
     if folder.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
-        raise LoadError(f"`{model}` is not a folder", "give a checkpoint's folder, or a hub id such as `owner/name`", path=text)
+        hint = "give a checkpoint's folder, or a hub id such as `owner/name`"
+        raise LoadError(f"`{model}` is not a folder", hint, path=text)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -111,7 +73,8 @@ def find_checkpoint(model: str | Path, *, revision: str | None = None, weights: 
         hint = "check the network, unset `HF_HUB_OFFLINE`, or give the folder of a copy"
         raise LoadError(f"`{model}` is not on this machine and cannot be fetched", hint, path=text) from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise LoadError(f"`{model}` cannot be fetched: {error}", "check the id, the revision and your access", path=text) from error
+        hint = "check the id, the revision and your access"
+        raise LoadError(f"`{model}` cannot be fetched: {error}", hint, path=text) from error
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
@@ -161,7 +124,7 @@ class Checkpoint:
         Raises:
             LoadError: a file is missing or broken, or does not describe an EMOVA.
         """
-        raw = _read_json(folder / "config.json")
+        raw = read_json(folder / "config.json")
         try:
             config = EmovaConfig.from_dict(raw)
         except Exception as error:
@@ -183,7 +146,7 @@ class Checkpoint:
         given = [text.eos_token_id, self.tokenizer.eos_token_id]
         file = self.folder / "generation_config.json"
         if file.is_file():
-            given.append(_read_json(file).get("eos_token_id"))
+            given.append(read_json(file).get("eos_token_id"))
         flat = [one for value in given if value is not None for one in (value if isinstance(value, list) else [value])]
         return tuple(dict.fromkeys(int(cast("int", one)) for one in flat))
 
@@ -200,7 +163,7 @@ class Checkpoint:
     def _image_settings(self) -> Mapping[str, Any]:
         for name in ("processor_config.json", "preprocessor_config.json"):
             if (self.folder / name).is_file():
-                raw = _read_json(self.folder / name)
+                raw = read_json(self.folder / name)
                 return raw.get("image_processor") or (raw if name.startswith("pre") else {})
         return {}
 
@@ -276,24 +239,6 @@ def load_model(
     return model.eval()
 
 
-def read_headers(folder: Path) -> list[StoredTensor]:
-    """What the weight files of a folder hold, from their headers alone.
-
-    Raises:
-        LoadError: a file is missing, cut short, a Git LFS pointer, or not safetensors.
-    """
-    index = folder / "model.safetensors.index.json"
-    wanted: dict[str, str] = _read_json(index).get("weight_map", {}) if index.is_file() else {}
-    files = [folder / name for name in sorted(set(wanted.values()))] or [folder / "model.safetensors"]
-    tensors = [tensor for file in files for tensor in _read_header(file)]
-    found = {tensor.name for tensor in tensors}
-    missing = sorted(set(wanted) - found)
-    if missing:
-        message = f"tensor `{missing[0]}` is listed in `{index.name}` and not in `{wanted[missing[0]]}`"
-        raise LoadError(message, "fetch that file again", path=str(folder / wanted[missing[0]]), tensor=missing[0])
-    return tensors
-
-
 def check_tensors(stored: list[StoredTensor], config: EmovaConfig) -> None:
     """Compare stored tensors with the model a configuration describes.
 
@@ -307,7 +252,7 @@ def check_tensors(stored: list[StoredTensor], config: EmovaConfig) -> None:
     seen: dict[str, StoredTensor] = {}
     for tensor in stored:
         name = canonical_name(tensor.name)
-        if _COMPUTED.search(name):
+        if COMPUTED.search(name):
             continue
         if name not in expected:
             raise _mismatch(tensor, "is not part of the model its `config.json` describes")
@@ -387,55 +332,6 @@ def _rows(stored: list[StoredTensor], config: EmovaConfig) -> int:
         if canonical_name(tensor.name) in _EMBEDDINGS:
             return tensor.shape[0]
     return int(cast("Any", config.text_config).vocab_size)
-
-
-def prefix_changes(names: Iterable[str]) -> dict[str, str]:
-    """Renamings for transformers: one for each prefix that occurs and is not this package's."""
-    changes: dict[str, str] = {}
-    for name in names:
-        prefix, ours = _prefix(name)
-        if prefix != ours:
-            changes[f"^{re.escape(prefix)}"] = ours
-    return changes
-
-
-def _read_header(file: Path) -> list[StoredTensor]:
-    if not file.is_file():
-        raise LoadError(f"`{file}` is missing", "fetch the whole checkpoint", path=str(file))
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        start = stream.read(8)
-        if start == b"version ":
-            hint = "run `git lfs pull` in its folder, or download it from the hub"
-            raise LoadError(f"`{file}` is a Git LFS pointer, not weights", hint, path=str(file))
-        length = int.from_bytes(start, "little")
-        if len(start) < 8 or length > size - 8:
-            raise LoadError(f"`{file}` is cut short or not a safetensors file", "fetch it again", path=str(file))
-        try:
-            header: dict[str, Any] = json.loads(stream.read(length))
-            tensors = [
-                (name, tuple(entry["shape"]), entry["data_offsets"][1])
-                for name, entry in header.items()
-                if name != "__metadata__"
-            ]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise LoadError(f"`{file}` is not a safetensors file", "fetch it again", path=str(file)) from error
-    end = max((stop for _, _, stop in tensors), default=0)
-    if 8 + length + end != size:
-        raise LoadError(f"`{file}` has {size} bytes, its header tells {8 + length + end}", "fetch it again", path=str(file))
-    return [StoredTensor(name, shape, file) for name, shape, _ in tensors]
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise LoadError(f"`{file}` is missing", "give the folder of a whole checkpoint", path=str(file)) from error
-    except (ValueError, OSError) as error:
-        raise LoadError(f"`{file}` is not readable JSON", "fetch it again", path=str(file)) from error
-    if not isinstance(content, dict):
-        raise LoadError(f"`{file}` does not hold a JSON object", "fetch it again", path=str(file))
-    return cast("dict[str, Any]", content)
 
 
 def _mismatch(tensor: StoredTensor, what: str) -> LoadError:

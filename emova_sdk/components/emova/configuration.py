@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import AutoConfig, LlamaConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
@@ -176,12 +176,12 @@ class EmovaConfig(PreTrainedConfig):
     """
 
     model_type = "emova"
-    attribute_map = {"image_token_id": "image_token_index"}
-    sub_configs_defaults = {
+    attribute_map: ClassVar[dict[str, str]] = {"image_token_id": "image_token_index"}
+    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen2"),
         "vision_config": SubConfigSpec(config_class=EmovaVisionConfig, optional=True),
     }
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
 
     text_config: dict[str, Any] | PreTrainedConfig | None = None
     vision_config: dict[str, Any] | PreTrainedConfig | None = None
@@ -222,7 +222,8 @@ def describe_published(raw: Mapping[str, Any]) -> dict[str, Any]:
     nested = "text_config" in raw
     tower = raw.get("mm_vision_tower") or raw.get("vision_tower")
     fields = {name: raw[name] for name in _SHARED_KEYS if raw.get(name) is not None}
-    fields |= {name: value for name, value in raw.items() if name in {"image_token_index", "ignore_index", "dtype", "torch_dtype"}}
+    own = {"image_token_index", "ignore_index", "dtype", "torch_dtype"}
+    fields |= {name: value for name, value in raw.items() if name in own}
     if nested:
         kept = {"vision_tower", "mm_projector", "mm_hidden_size", "mm_vision_tower"}
         fields |= {name: value for name, value in raw.items() if name not in kept}

@@ -74,7 +74,8 @@ class _CroppedCache:
 def decoder_for(model: Any) -> Decoder:
     """The fastest decoder that computes what the model does."""
     language_model, head = model.model.language_model, model.lm_head
-    if type(head) is nn.Linear and FastDecoder.supports(language_model) and head.weight.dtype == language_model.norm.weight.dtype:
+    plain = type(head) is nn.Linear and head.weight.dtype == language_model.norm.weight.dtype
+    if plain and FastDecoder.supports(language_model):
         return FastDecoder(language_model, head)
     return TransformersDecoder(language_model, head)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil, floor, sqrt
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import PIL.Image
@@ -86,7 +86,7 @@ class EmovaImageProcessor(BaseImageProcessor):
         pooled: rows and columns of features of one tile.
     """
 
-    model_input_names = ["pixel_values", "image_grid_thw", "image_sizes"]
+    model_input_names: ClassVar[list[str]] = ["pixel_values", "image_grid_thw", "image_sizes"]
 
     def __init__(
         self,
@@ -154,7 +154,13 @@ class EmovaImageProcessor(BaseImageProcessor):
         size = self.size or {}
         return self.crop_size or size.get("height") or size["shortest_edge"]
 
-    def preprocess(self, images: Any, *, return_tensors: str | None = "pt", **kwargs: Any) -> BatchFeature:  # noqa: ARG002
+    def preprocess(  # pyright: ignore[reportIncompatibleMethodOverride] - no further positional arguments
+        self,
+        images: Any,
+        *,
+        return_tensors: str | None = "pt",
+        **kwargs: Any,  # noqa: ARG002
+    ) -> BatchFeature:
         """Prepare pictures.
 
         Args:
@@ -166,7 +172,7 @@ class EmovaImageProcessor(BaseImageProcessor):
             `pixel_values` and `image_grid_thw` (native resolution), or `pixel_values` (tiles of all pictures, 3, side,
             side) and `image_sizes` (pictures, 2) height and width.
         """
-        pictures = [_to_rgb(image) for image in make_flat_list_of_images(self.fetch_images(images))]
+        pictures = [_to_rgb(image) for image in make_flat_list_of_images(cast("Any", self.fetch_images(images)))]
         if self.image_aspect_ratio == "native_anyres":
             patches, grids = zip(*(self._patches(picture) for picture in pictures), strict=True)
             data = {"pixel_values": np.concatenate(patches), "image_grid_thw": np.array(grids, dtype=np.int64)}
@@ -222,7 +228,7 @@ class EmovaImageProcessor(BaseImageProcessor):
 
     def _normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         scaled = (pixels.astype(np.float64) * self.rescale_factor).astype(np.float32)
-        return (scaled - np.float32(self.image_mean)) / np.float32(self.image_std)
+        return (scaled - np.asarray(self.image_mean, np.float32)) / np.asarray(self.image_std, np.float32)
 
     def _patches(self, picture: PIL.Image.Image) -> tuple[NDArray[np.float32], tuple[int, int, int]]:
         """Patches in the order (row block, column block, row, column), each flattened as (channel, frame, row, column)."""

@@ -150,9 +150,7 @@ class EmovaLLM(LLMCore):
             options: dict[str, Any] = dict(self._options)
             if self._quantization:
                 options["quantization_config"] = quantisation(self._quantization)
-            model = load_model(
-                checkpoint, part="language", dtype=pick_dtype(self._dtype, device), device=device, **options
-            )
+            model = load_model(checkpoint, part="language", dtype=pick_dtype(self._dtype, device), device=device, **options)
             self._engine = _Engine(model, decoder_for(model), model.get_input_embeddings().weight.device)
         if self._eyes is not None:
             self._eyes.load()
@@ -206,13 +204,13 @@ class EmovaLLM(LLMCore):
             for part in message.parts:
                 if isinstance(part, SpeechUnits) and (self.units is None or int(part.ids.max(initial=0)) >= self.units.size):
                     raise InputError(f"the units are not of {self.units}", "use the speech tokenizer of the same family")
-                if isinstance(part, VisionFeatures) and (
-                    self.vision is None or part.embeddings.shape[1] != self.vision.size
-                ):
+                if isinstance(part, VisionFeatures) and (self.vision is None or part.embeddings.shape[1] != self.vision.size):
                     columns = part.embeddings.shape[1]
-                    raise InputError(f"vision features of {columns} columns are not of {self.vision}", "use its own encoder")
+                    what = f"vision features of {columns} columns are not of {self.vision}"
+                    raise InputError(what, "use the vision encoder of the same checkpoint")
                 if isinstance(part, Image) and self._eyes is None:
-                    raise InputError("a picture is given as pixels", "fill the vision_encoder slot, or set `sees_images = true`")
+                    hint = "fill the vision_encoder slot, or set `sees_images = true`"
+                    raise InputError("a picture is given as pixels", hint)
         return bool(messages) and any(isinstance(part, SpeechUnits) for part in messages[-1].parts)
 
     def _prompt(self, talk: Conversation) -> _Prompt:
@@ -288,7 +286,7 @@ class EmovaLLM(LLMCore):
         finally:
             self._caches.give(keys, cache)
 
-    def _tokens(  # noqa: PLR0913, PLR0917
+    def _tokens(  # noqa: PLR0917
         self,
         embeds: torch.Tensor,
         cache: Any,

@@ -27,33 +27,25 @@ the language model, one row for each image token, the rows of all pictures in or
 ignored. `generate`, caches, gradient checkpointing, `save_pretrained`, PEFT and `device_map` are those of transformers.
 """
 
+# transformers types its own attributes loosely and its overrides are looser still.
+# pyright: reportIncompatibleVariableOverride=false, reportIncompatibleMethodOverride=false, reportPrivateUsage=false
+# pyright: reportAssignmentType=false, reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    Cache,
-    GenerationMixin,
-    LlamaModel,
-    PreTrainedModel,
-)
-from transformers import initialization as init
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, Cache, GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
 
-from emova_sdk.components.emova.configuration import DeepseekMoeConfig, EmovaConfig, EmovaVisionConfig
-from emova_sdk.models.anyres import best_size, merge_tiles
-from emova_sdk.models.deepseek_moe import DeepseekMoe, Gate
-from emova_sdk.models.internvit import InternBlock, InternEmbeddings
-from emova_sdk.models.projector import ChannelNorm, GridProjector, build_projector, pooled_shape
-from emova_sdk.models.unit_vit import ClassToken, InputConditioner, PatchGenerator
-from emova_sdk.models.vision_tower import VisionTower, build_tower
+from emova_sdk.components.emova import deepseek as _deepseek  # noqa: F401 - registers its model
+from emova_sdk.components.emova.configuration import EmovaConfig
+from emova_sdk.components.emova.modeling_vision import EmovaPreTrainedModel, EmovaVisionModel
 
 ImageEmbeds = torch.Tensor | Sequence[torch.Tensor]
 
@@ -75,177 +67,6 @@ class EmovaOutput(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     image_hidden_states: torch.Tensor | None = None
-
-
-class DeepseekMoeModel(LlamaModel):
-    """Llama whose MLPs, after the first layers, are mixtures of experts."""
-
-    config: DeepseekMoeConfig
-    config_class = DeepseekMoeConfig
-
-    def __init__(self, config: DeepseekMoeConfig) -> None:
-        super().__init__(config)
-        for index, layer in enumerate(self.layers):
-            if index >= config.first_k_dense_replace and index % config.moe_layer_freq == 0:
-                layer.mlp = _experts(config)
-        self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, Gate):
-            init.normal_(module.weight, std=self.config.initializer_range)
-
-
-def _experts(config: DeepseekMoeConfig) -> DeepseekMoe:
-    gate = Gate(
-        config.hidden_size,
-        config.n_routed_experts,
-        config.num_experts_per_tok,
-        renormalise=config.norm_topk_prob,
-        scale=config.routed_scaling_factor,
-        balance=config.aux_loss_alpha,
-        per_sequence=config.seq_aux,
-    )
-    return DeepseekMoe(
-        config.hidden_size,
-        config.moe_intermediate_size,
-        experts=config.n_routed_experts,
-        shared_experts=config.n_shared_experts,
-        gate=gate,
-    )
-
-
-class EmovaPreTrainedModel(PreTrainedModel):
-    """What the EMOVA models share: how fresh weights are drawn, and what transformers may do with the model."""
-
-    config: EmovaConfig
-    config_class = EmovaConfig
-    base_model_prefix = "model"
-    input_modalities = ("image", "text")
-    supports_gradient_checkpointing = True
-    _no_split_modules = [
-        "Qwen2VLVisionBlock",
-        "CLIPEncoderLayer",
-        "SiglipEncoderLayer",
-        "InternBlock",
-        "UnitBlock",
-        "CAbstractor",
-        "SelfMiningProjector",
-    ]
-    _skip_keys_device_placement = ["past_key_values"]
-    _supports_flash_attn = True
-    _supports_sdpa = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = True
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        std = getattr(self.config.get_text_config(), "initializer_range", 0.02)
-        if isinstance(module, ChannelNorm):
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-        elif isinstance(module, EmovaVisionModel) and module.image_newline is not None:
-            init.normal_(module.image_newline, std=module.image_newline.shape[0] ** -0.5)
-        elif isinstance(module, GridProjector) and module.pos_emb is not None:
-            init.normal_(module.pos_emb, std=std)
-        elif isinstance(module, InternEmbeddings):
-            init.normal_(module.class_embedding, std=std)
-            init.normal_(module.position_embedding, std=std)
-        elif isinstance(module, InternBlock):
-            init.constant_(module.ls1, module.initial_scale)
-            init.constant_(module.ls2, module.initial_scale)
-        elif isinstance(module, PatchGenerator):
-            init.normal_(module.pos_embed, std=std)
-        elif isinstance(module, ClassToken):
-            init.normal_(module.token, std=std)
-        elif isinstance(module, InputConditioner):
-            init.copy_(module.norm_mean, module.constant(module.mean))
-            init.copy_(module.norm_std, module.constant(module.std))
-
-
-class EmovaVisionModel(EmovaPreTrainedModel):
-    """Tower and projector: pictures to rows of embeddings. Loads from a whole checkpoint, leaving the language model."""
-
-    _keys_to_ignore_on_load_unexpected = [r"language_model", r"lm_head"]
-
-    def __init__(self, config: EmovaConfig) -> None:
-        super().__init__(config)
-        self.vision_tower: VisionTower | None = None
-        self.mm_projector: nn.Module | None = None
-        if config.vision_config is not None:
-            vision = cast("EmovaVisionConfig", config.vision_config)
-            self.vision_tower = build_tower(vision.settings(), attention=vision._attn_implementation)  # noqa: SLF001
-            self.mm_projector = build_projector(config.mm_projector_config or {})
-        newline = "unpad" in config.mm_patch_merge_type and config.vision_config is not None
-        width = cast("Any", config.text_config).hidden_size
-        self.image_newline = nn.Parameter(torch.empty(width)) if newline else None
-        if type(self) is EmovaVisionModel:
-            self.post_init()
-
-    def project(self, features: torch.Tensor) -> torch.Tensor:
-        """(..., tokens, mm_hidden_size) -> (..., fewer tokens, hidden_size)."""
-        projector = cast("nn.Module", self.mm_projector)
-        weight = next(projector.parameters(), features)
-        return projector(features.to(weight.device, weight.dtype))
-
-    def get_image_features(
-        self,
-        pixel_values: torch.Tensor,
-        image_grid_thw: torch.Tensor | None = None,
-        image_sizes: torch.Tensor | None = None,
-        **kwargs: Any,  # noqa: ARG002
-    ) -> BaseModelOutputWithPooling:
-        """Pictures to rows of embeddings.
-
-        Args:
-            pixel_values: (patches of all pictures, values) for a native-resolution tower, otherwise
-                (tiles of all pictures, channels, side, side).
-            image_grid_thw: (pictures, 3) int64, frames, rows and columns of patches (native resolution only).
-            image_sizes: (pictures, 2) int64 height and width in pixels (`anyres` only).
-
-        Returns:
-            `pooler_output`: a list with (rows, hidden_size) of each picture.
-
-        Raises:
-            ValueError: the model has no vision tower.
-        """
-        if self.vision_tower is None:
-            raise ValueError("this model has no vision tower: pass `image_embeds` instead of `pixel_values`")
-        features = self.vision_tower(pixel_values, image_grid_thw)
-        projected = self.project(features)
-        if self.vision_tower.native:
-            merge = int(getattr(self.config.vision_config, "spatial_merge_size", 2))
-            rows = (cast("torch.Tensor", image_grid_thw).prod(-1) // merge**2).tolist()
-            pictures = list(projected.split(rows))
-        elif self.config.image_aspect_ratio == "anyres":
-            pictures = self._merge(projected, cast("torch.Tensor", image_sizes))
-        else:
-            pictures = list(projected)
-        return BaseModelOutputWithPooling(last_hidden_state=features, pooler_output=cast("Any", pictures))
-
-    def _merge(self, projected: torch.Tensor, image_sizes: torch.Tensor) -> list[torch.Tensor]:
-        vision: Any = self.config.vision_config
-        side, pinpoints = vision.image_size, self.config.image_grid_pinpoints or []
-        pooled = pooled_shape(self.config.mm_projector_config or {}, side // vision.patch_size)
-        merged: list[torch.Tensor] = []
-        start = 0
-        for height, width in image_sizes.tolist():
-            canvas = best_size((width, height), pinpoints)
-            tiles = 1 + (canvas[0] // side) * (canvas[1] // side)
-            merged.append(
-                merge_tiles(
-                    projected[start : start + tiles],
-                    (width, height),
-                    canvas,
-                    tile=side,
-                    pooled=pooled,
-                    merge=self.config.mm_patch_merge_type,
-                    newline=self.image_newline,
-                )
-            )
-            start += tiles
-        return merged
 
 
 class EmovaModel(EmovaVisionModel):
@@ -289,7 +110,7 @@ class EmovaModel(EmovaVisionModel):
             raise ValueError(f"{int(places.sum())} image tokens do not match {len(features)} rows of picture features")
         return embeds.masked_scatter(places[..., None], features)
 
-    def forward(
+    def forward(  # noqa: PLR0917 - the order transformers calls with
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -333,8 +154,8 @@ class EmovaModel(EmovaVisionModel):
 class EmovaForConditionalGeneration(EmovaPreTrainedModel, GenerationMixin):
     """EMOVA with its language-modelling head."""
 
-    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
-    _tp_plan = {"lm_head": "colwise_gather_output"}
+    _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tp_plan: ClassVar[dict[str, str]] = {"lm_head": "colwise_gather_output"}
 
     def __init__(self, config: EmovaConfig) -> None:
         super().__init__(config)
@@ -364,7 +185,7 @@ class EmovaForConditionalGeneration(EmovaPreTrainedModel, GenerationMixin):
         """Pictures to rows of embeddings; see `EmovaModel.get_image_features`."""
         return self.model.get_image_features(pixel_values, **kwargs)
 
-    def forward(
+    def forward(  # noqa: PLR0917 - the order transformers calls with
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -439,10 +260,9 @@ class EmovaForConditionalGeneration(EmovaPreTrainedModel, GenerationMixin):
 class EmovaLanguageModel(EmovaForConditionalGeneration):
     """EMOVA that is given picture features: loads from a whole checkpoint, leaving tower and projector."""
 
-    _keys_to_ignore_on_load_unexpected = [r"vision_tower", r"mm_projector", r"image_newline"]
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str] | None] = [r"vision_tower", r"mm_projector", r"image_newline"]
 
 
-AutoModel.register(DeepseekMoeConfig, DeepseekMoeModel, exist_ok=True)
 # The published checkpoints map AutoModel to the model with its head, and their users call `generate` on it.
 AutoModel.register(EmovaConfig, EmovaForConditionalGeneration, exist_ok=True)
 AutoModelForCausalLM.register(EmovaConfig, EmovaForConditionalGeneration, exist_ok=True)

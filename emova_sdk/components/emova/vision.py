@@ -15,7 +15,7 @@ from emova_sdk.components.base import Space, VisionEncoder
 from emova_sdk.components.emova.checkpoints import Checkpoint, find_checkpoint, load_model, pick_dtype
 from emova_sdk.components.emova.configuration import EmovaConfig
 from emova_sdk.components.emova.image_processing import EmovaImageProcessor
-from emova_sdk.components.emova.modeling import EmovaVisionModel
+from emova_sdk.components.emova.modeling_vision import EmovaVisionModel
 from emova_sdk.components.emova.speech_tokenizer import pick_device
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import Image, VisionFeatures

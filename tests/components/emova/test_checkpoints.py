@@ -10,14 +10,13 @@ from tiny_llm import CABS, PINPOINTS, build, tokenizer, write_hf, write_origin
 
 from emova_sdk.components.emova.checkpoints import (
     Checkpoint,
-    canonical_name,
     convert_origin_to_hf,
     find_checkpoint,
     load_model,
-    prefix_changes,
     quantisation,
 )
 from emova_sdk.components.emova.llm import speech_tokens
+from emova_sdk.components.emova.weight_files import canonical_name, prefix_changes
 from emova_sdk.errors import ConfigError, LoadError, MissingDependencyError
 
 IDS = torch.arange(3, 30)[None]
@@ -86,7 +85,12 @@ def test_origin_converts_to_hf_and_answers_the_same(origin, tmp_path):
     target = convert_origin_to_hf(origin, tmp_path / "hf")
     before, after = opened(origin), opened(target)
     torch.testing.assert_close(logits(after)[..., : len(tokenizer())], logits(before), atol=1e-6, rtol=0)
-    assert {file.name for file in target.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json", "processor_config.json"}
+    assert {file.name for file in target.iterdir()} >= {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "processor_config.json",
+    }
     with pytest.raises(ConfigError, match="is not empty"):
         convert_origin_to_hf(origin, target)
 
@@ -183,7 +187,9 @@ def test_a_missing_file_is_named(name, origin):
         opened(origin)
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", '{"text_config": {"model_type": "nope"}}', '{"vision_config": 3, "text_config": {}}'])
+@pytest.mark.parametrize(
+    "content", ["{", "[1]", '{"text_config": {"model_type": "nope"}}', '{"vision_config": 3, "text_config": {}}']
+)
 def test_a_config_that_is_none(content, origin):
     (origin / "config.json").write_text(content)
     with pytest.raises(LoadError, match=r"config\.json"):

@@ -53,7 +53,9 @@ def scripted(core, text):
         def logits(self, state):
             return torch.nn.functional.one_hot(torch.tensor(next(ids)), core._checkpoint.rows).float()
 
-    core._engine = core._engine.__class__(core._engine.model, Script(core._engine.model.model.language_model, None), core._engine.device)
+    core._engine = core._engine.__class__(
+        core._engine.model, Script(core._engine.model.model.language_model, None), core._engine.device
+    )
     core._caches.clear()
     return core
 
@@ -113,7 +115,9 @@ def test_greedy_answers_are_those_of_transformers(llm, folder):
     prompt = llm._prompt_ids([Message("user", ("hello",))])
     model = EmovaForConditionalGeneration.from_pretrained(_converted(folder))
     options = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": list(llm._checkpoint.stop_tokens)}
-    new = model.generate(input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.int64), **options)
+    new = model.generate(
+        input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.int64), **options
+    )
     text = llm._checkpoint.tokenizer.decode(new[0, len(prompt) :], skip_special_tokens=True)
     assert isinstance(engine.decoder, FastDecoder)
     expected = parse_reply(text, expect="text", units=UNITS)
@@ -136,7 +140,9 @@ def test_pictures_are_read(llm, folder):
         events = list(llm.generate([Message("user", (features, "what is it?"))], options=GenerationOptions(max_tokens=16)))
         answers.append("".join(event.text for event in events if isinstance(event, TextDelta)))
     alone = EmovaLLM(str(folder), sees_images=True)
-    events = list(alone.generate([Message("user", (Image(pixels[1]), "what is it?"))], options=GenerationOptions(max_tokens=16)))
+    events = list(
+        alone.generate([Message("user", (Image(pixels[1]), "what is it?"))], options=GenerationOptions(max_tokens=16))
+    )
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == answers[1]
     alone.close()
 

@@ -41,7 +41,11 @@ FAMILIES = {
     },
     "internvit-selfmining-flat": {"tower": "internvit", "projector": SELF_MINING, **ANYRES},
     "clip-square": {"tower": "clip", "image_aspect_ratio": "square"},
-    "clip-pad-identity": {"tower": "clip", "projector": {"type": "SimpleResBlock", "mm_hidden_size": 32}, "image_aspect_ratio": "pad"},
+    "clip-pad-identity": {
+        "tower": "clip",
+        "projector": {"type": "SimpleResBlock", "mm_hidden_size": 32},
+        "image_aspect_ratio": "pad",
+    },
     "unit-average": {
         "tower": "unit",
         "projector": {"type": "AvgPoolMMProjector", "downsample_size": [2, 2], "num_input_token": 16},
@@ -112,7 +116,10 @@ def test_features_in_place_of_pixels():
 def test_features_that_do_not_fit_are_refused():
     model = build()
     with pytest.raises(ValueError, match="2 image tokens do not match 3 rows"):
-        model(input_ids=torch.tensor([[1, model.config.image_token_index, model.config.image_token_index]]), image_embeds=torch.zeros(3, 64))
+        model(
+            input_ids=torch.tensor([[1, model.config.image_token_index, model.config.image_token_index]]),
+            image_embeds=torch.zeros(3, 64),
+        )
 
 
 def test_a_model_without_a_tower_says_so():
@@ -139,7 +146,9 @@ def test_generation_with_a_cache_equals_generation_without():
 def test_beams_repeat_the_pictures():
     model = build()
     ids, pixels, _ = inputs_for(model, [picture()])
-    result = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **pixels, max_new_tokens=4, num_beams=3, do_sample=False)
+    result = model.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), **pixels, max_new_tokens=4, num_beams=3, do_sample=False
+    )
     assert result.shape == (1, ids.shape[1] + 4)
 
 
@@ -150,7 +159,12 @@ def test_padding_on_the_left_does_not_change_an_answer():
     mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
     together = model.generate(input_ids=batch, attention_mask=mask, max_new_tokens=5, do_sample=False)[:, 5:]
     for row, alone in zip(together, (short, long), strict=True):
-        assert torch.equal(model.generate(input_ids=alone, attention_mask=torch.ones_like(alone), max_new_tokens=5, do_sample=False)[0, alone.shape[1] :], row)
+        assert torch.equal(
+            model.generate(input_ids=alone, attention_mask=torch.ones_like(alone), max_new_tokens=5, do_sample=False)[
+                0, alone.shape[1] :
+            ],
+            row,
+        )
 
 
 def test_gradient_checkpointing_changes_no_gradient():
@@ -161,7 +175,9 @@ def test_gradient_checkpointing_changes_no_gradient():
             model.activation_checkpointing_enable()
             assert model.model.vision_tower.network.gradient_checkpointing
         ids, pixels, _ = inputs_for(model, [picture()])
-        model(input_ids=ids, labels=ids.masked_fill(ids == model.config.image_token_index, -100), use_cache=False, **pixels).loss.backward()
+        model(
+            input_ids=ids, labels=ids.masked_fill(ids == model.config.image_token_index, -100), use_cache=False, **pixels
+        ).loss.backward()
         gradients.append(model.model.vision_tower.network.embeddings.patch_embedding.weight.grad)
     torch.testing.assert_close(*gradients)
 

@@ -72,7 +72,9 @@ def test_a_picture_longer_than_any(folder):
 
 
 def test_tiles(tmp_path):
-    write_origin(tmp_path, tower="clip", image_aspect_ratio="anyres", image_grid_pinpoints=PINPOINTS, mm_patch_merge_type="spatial")
+    write_origin(
+        tmp_path, tower="clip", image_aspect_ratio="anyres", image_grid_pinpoints=PINPOINTS, mm_patch_merge_type="spatial"
+    )
     features = EmovaVision(str(tmp_path)).encode([drawing(100, 60)])[0]
     assert features.embeddings.shape == (16 + 4 * 16, 64)
     assert features.grid == (4, 4)

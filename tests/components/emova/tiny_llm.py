@@ -22,7 +22,14 @@ TEXT = {
     "max_position_embeddings": 1024,
 }
 TOWERS = {
-    "qwen2vit": {"type": "Qwen2VisionTower", "depth": 2, "embed_dim": 32, "num_heads": 2, "hidden_size": 48, "max_pixels": 12544},
+    "qwen2vit": {
+        "type": "Qwen2VisionTower",
+        "depth": 2,
+        "embed_dim": 32,
+        "num_heads": 2,
+        "hidden_size": 48,
+        "max_pixels": 12544,
+    },
     "internvit": {
         "type": "InternVisionTower",
         "hidden_size": 64,
@@ -72,7 +79,13 @@ def tokenizer(marks=("<|endoftext|>", "<|im_start|>", "<|im_end|>"), units=UNITS
 
 
 def config(words, *, kind="qwen2", tower="qwen2vit", projector=None, tied=False, **options):
-    text = {**TEXT, "model_type": kind, "vocab_size": len(words), "tie_word_embeddings": tied, "eos_token_id": words.eos_token_id}
+    text = {
+        **TEXT,
+        "model_type": kind,
+        "vocab_size": len(words),
+        "tie_word_embeddings": tied,
+        "eos_token_id": words.eos_token_id,
+    }
     if kind == "emova_deepseek_moe":
         text |= {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "num_key_value_heads": 4}
     return EmovaConfig(
@@ -90,8 +103,7 @@ def build(seed=0, **options):
 
 
 def origin_name(name):
-    name = name.replace("model.language_model.", "model.").replace("vision_tower.network.", "vision_tower.vision_tower.")
-    return name
+    return name.replace("model.language_model.", "model.").replace("vision_tower.network.", "vision_tower.vision_tower.")
 
 
 def hf_name(name):
@@ -111,9 +123,8 @@ def write_origin(folder, seed=0, **options):
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and settings.tie_word_embeddings:
             continue
-        if tensor.shape[0] == len(words):
-            tensor = torch.cat([tensor, torch.randn(rows - len(words), tensor.shape[1])])
-        tensors[origin_name(name)] = tensor.contiguous().clone()
+        more = rows - len(words) if tensor.shape[0] == len(words) else 0
+        tensors[origin_name(name)] = torch.cat([tensor, torch.randn(more, *tensor.shape[1:])])
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     text = settings.text_config.to_dict()
     kinds = {"qwen2": "emova_qwen2", "llama": "emova_llama", "emova_deepseek_moe": "emova_deepseekv2"}

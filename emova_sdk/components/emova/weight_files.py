@@ -1,0 +1,124 @@
+"""Weight files before they are read: what their headers hold, and the names published checkpoints give to parameters."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from emova_sdk.errors import LoadError
+
+# Published prefixes and this package's; the first that matches wins. The middle parts differ between publications.
+_PREFIXES = tuple(
+    (re.compile(pattern), ours)
+    for pattern, ours in (
+        (r"(?:model\.)?(?:language_model\.)?lm_head\.", "lm_head."),
+        (r"(?:model\.)?vision_tower\.norm\.", "model.vision_tower.norm."),
+        (
+            r"(?:model\.)?(?:vision_tower|vision_model|vision_encoder|visual)\.(?:vision_tower\.|network\.)*(?:vision_model\.)?",
+            "model.vision_tower.network.",
+        ),
+        (r"(?:model\.)?(?:mm_projector|multi_modal_projector)\.(?:mm_projector\.|projector\.)?", "model.mm_projector."),
+        (r"(?:model\.)?image_newline$", "model.image_newline"),
+        (r"(?:(?:model\.)?language_model\.)?(?:model\.)?layers\.", "model.language_model.layers."),
+        (r"(?:(?:model\.)?language_model\.)?(?:model\.)?embed_tokens\.", "model.language_model.embed_tokens."),
+        (r"(?:(?:model\.)?language_model\.)?(?:model\.)?norm\.", "model.language_model.norm."),
+    )
+)
+
+# Buffers that older versions of transformers saved and that are computed today.
+COMPUTED = re.compile(r"rotary_emb\.inv_freq$|embeddings\.position_ids$")
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor as a weight file's header describes it."""
+
+    name: str
+    shape: tuple[int, ...]
+    file: Path
+
+
+def canonical_name(name: str) -> str:
+    """The name this package gives to the parameter a checkpoint calls `name`; unknown names come back as they are."""
+    prefix, ours = _prefix(name)
+    return ours + name[len(prefix) :]
+
+
+def _prefix(name: str) -> tuple[str, str]:
+    for pattern, ours in _PREFIXES:
+        match = pattern.match(name)
+        if match:
+            return match.group(0), ours
+    return "", ""
+
+
+def prefix_changes(names: Iterable[str]) -> dict[str, str]:
+    """Renamings for transformers: one for each prefix that occurs and is not this package's."""
+    changes: dict[str, str] = {}
+    for name in names:
+        prefix, ours = _prefix(name)
+        if prefix != ours:
+            changes[f"^{re.escape(prefix)}"] = ours
+    return changes
+
+
+def read_headers(folder: Path) -> list[StoredTensor]:
+    """What the weight files of a folder hold, from their headers alone.
+
+    Raises:
+        LoadError: a file is missing, cut short, a Git LFS pointer, or not safetensors.
+    """
+    index = folder / "model.safetensors.index.json"
+    wanted: dict[str, str] = read_json(index).get("weight_map", {}) if index.is_file() else {}
+    files = [folder / name for name in sorted(set(wanted.values()))] or [folder / "model.safetensors"]
+    tensors = [tensor for file in files for tensor in _read_header(file)]
+    found = {tensor.name for tensor in tensors}
+    missing = sorted(set(wanted) - found)
+    if missing:
+        message = f"tensor `{missing[0]}` is listed in `{index.name}` and not in `{wanted[missing[0]]}`"
+        raise LoadError(message, "fetch that file again", path=str(folder / wanted[missing[0]]), tensor=missing[0])
+    return tensors
+
+
+def _read_header(file: Path) -> list[StoredTensor]:
+    if not file.is_file():
+        raise LoadError(f"`{file}` is missing", "fetch the whole checkpoint", path=str(file))
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        if start == b"version ":
+            hint = "run `git lfs pull` in its folder, or download it from the hub"
+            raise LoadError(f"`{file}` is a Git LFS pointer, not weights", hint, path=str(file))
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > size - 8:
+            raise LoadError(f"`{file}` is cut short or not a safetensors file", "fetch it again", path=str(file))
+        try:
+            header: dict[str, Any] = json.loads(stream.read(length))
+            tensors = [
+                (name, tuple(entry["shape"]), entry["data_offsets"][1])
+                for name, entry in header.items()
+                if name != "__metadata__"
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LoadError(f"`{file}` is not a safetensors file", "fetch it again", path=str(file)) from error
+    end = max((stop for _, _, stop in tensors), default=0)
+    if 8 + length + end != size:
+        raise LoadError(f"`{file}` has {size} bytes, its header tells {8 + length + end}", "fetch it again", path=str(file))
+    return [StoredTensor(name, shape, file) for name, shape, _ in tensors]
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object; `LoadError` where there is none."""
+    try:
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise LoadError(f"`{file}` is missing", "give the folder of a whole checkpoint", path=str(file)) from error
+    except (ValueError, OSError) as error:
+        raise LoadError(f"`{file}` is not readable JSON", "fetch it again", path=str(file)) from error
+    if not isinstance(content, dict):
+        raise LoadError(f"`{file}` does not hold a JSON object", "fetch it again", path=str(file))
+    return cast("dict[str, Any]", content)
