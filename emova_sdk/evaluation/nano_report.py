@@ -68,7 +68,7 @@ class NanoSpeech:
 
 def sound_of(utterance: Utterance) -> Samples:
     """Samples of a rendered utterance."""
-    return utterance.samples.astype(np.float32) / 32767
+    return (utterance.samples / 32767).astype(np.float32)
 
 
 def groups(tests: Iterable[Utterance]) -> dict[str, list[Utterance]]:

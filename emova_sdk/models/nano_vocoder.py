@@ -58,6 +58,8 @@ class NanoVocoder(nn.Module):
         self.to_frames = nn.Linear(width + 4, frame_width)
         self.frame_blocks = nn.ModuleList(ConvBlock(frame_width, kernel=FRAME_KERNEL) for _ in range(FRAME_BLOCKS))
         self.features = nn.Sequential(nn.LayerNorm(frame_width), nn.Linear(frame_width, 2 + ENVELOPE + APERIODICITY))
+        self.envelope_mean: Tensor
+        self.envelope_scale: Tensor
         self.register_buffer("envelope_mean", torch.zeros(ENVELOPE))
         self.register_buffer("envelope_scale", torch.ones(ENVELOPE))
 

@@ -25,9 +25,10 @@ def make_lexicon(out: Path, *, source: Path = SOURCE) -> int:
         match = _ENTRY.match(line)
         if match is None or len(match[1]) > 16:
             continue
-        sounds = tuple({"ax": "ah", "axr": "er"}.get(p, p) for p in _PHONE.findall(match[3]))
+        found: list[str] = _PHONE.findall(match[3])
+        sounds = tuple({"ax": "ah", "axr": "er"}.get(p, p) for p in found)
         if sounds and all(p in PHONES for p in sounds):
-            words.setdefault(match[1], sounds)
+            words.setdefault(str(match[1]), sounds)
     words.update({word: tuple(sounds.split()) for word, sounds in _FIXED.items()})
     rows = (f"{word} {''.join(chr(48 + PHONES.index(p)) for p in words[word])}" for word in sorted(words))
     out.write_bytes(lzma.compress("\n".join(rows).encode("ascii"), preset=9))

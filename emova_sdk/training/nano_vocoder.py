@@ -60,10 +60,10 @@ def describe_targets(out: Path) -> None:
         if path.exists():
             continue
         found = {
-            u.plan.id: describe(u.samples.astype(np.float32) / 32767) for u in load_shard(shard) if u.plan.kind == "target"
+            u.plan.id: describe((u.samples / 32767).astype(np.float32)) for u in load_shard(shard) if u.plan.kind == "target"
         }
         part = path.with_suffix(".tmp.npz")
-        np.savez(part, **found)
+        np.savez(part, allow_pickle=False, **found)
         part.replace(path)
 
 

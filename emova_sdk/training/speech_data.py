@@ -117,7 +117,8 @@ def make_dialogue_plan(*, train: int = 1500, test: int = 300) -> list[list[Plan]
     from emova_sdk.training.dialogue import sentences
 
     plans: list[Plan] = []
-    for split, count in (("train", train), ("test", test)):
+    counts: dict[corpus.Split, int] = {"train": train, "test": test}
+    for split, count in counts.items():
         novel = (s for s in sentences(split) if split == "train" or s.novel)
         for index, said in zip(range(count), novel, strict=False):
             plans.append(_dialogue_line(split, index, said.text, said.side, said.emotion))
@@ -172,12 +173,12 @@ def _styled(split: corpus.Split, index: int, names: tuple[str, ...], rare: tuple
             up = gender == "male"
             gender = "female" if up else "male"
             formant, f0 = (formant * 1.15, f0 * 1.75) if up else (formant * 0.87, f0 * 0.58)
-    common = {"p": [0.25, 0.5, 0.25]}
+    common = [0.25, 0.5, 0.25]
     return Plan(
         f"{split}-styled-{index}", split, "styled", corpus.sentence(split, 2 * 10**7 + index, rare=rare), voice, gender,
         emotion=str(rng.choice(EMOTIONS, p=[0.31, 0.23, 0.23, 0.23])),
-        pitch=str(rng.choice(["low", "normal", "high"], **common)),
-        speed=str(rng.choice(["slow", "normal", "fast"], **common)),
+        pitch=str(rng.choice(["low", "normal", "high"], p=common)),
+        speed=str(rng.choice(["slow", "normal", "fast"], p=common)),
         formant=round(formant, 4), f0=round(f0, 4), strength=round(float(rng.uniform(0.85, 1.15)), 3),
         engine=(int(rng.integers(40, 60)), int(rng.integers(150, 180))),
     )  # fmt: skip

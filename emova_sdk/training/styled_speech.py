@@ -98,6 +98,6 @@ def _at_rate(analysis: Analysis, rate: float) -> Analysis:
     # Pitch is taken from the nearest frame: a mean with an unvoiced frame (0 Hz) would be wrong.
     return Analysis(
         analysis.f0[np.rint(source).astype(np.int64)],
-        analysis.log_power[low] * (1 - share) + analysis.log_power[high] * share,
-        analysis.aperiodicity[low] * (1 - share) + analysis.aperiodicity[high] * share,
+        (analysis.log_power[low] * (1 - share) + analysis.log_power[high] * share).astype(np.float32),
+        (analysis.aperiodicity[low] * (1 - share) + analysis.aperiodicity[high] * share).astype(np.float32),
     )

@@ -128,7 +128,7 @@ def _labels(pairs: list[tuple[str, float]]) -> tuple[tuple[str, ...], tuple[floa
 
 def _to_16k(sound: bytes) -> NDArray[np.float32]:
     samples, rate = soundfile.read(io.BytesIO(sound), dtype="float32")
-    return soxr.resample(samples, rate, SAMPLE_RATE).astype(np.float32) if rate != SAMPLE_RATE else samples
+    return np.asarray(soxr.resample(samples, rate, SAMPLE_RATE) if rate != SAMPLE_RATE else samples, np.float32)
 
 
 def _repaired(sound: bytes) -> bytes:

@@ -68,7 +68,7 @@ def words_of(text: str) -> list[str]:
     for token in _TOKEN.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")):
         if token[0].isdigit():
             whole, _, decimals = token.partition(".")
-            found += number_words(int(whole)).split()
+            found += [_ONES[int(d)] for d in whole] if len(whole) > 9 else number_words(int(whole)).split()
             found += ["point", *(_ONES[int(d)] for d in decimals)] if decimals else []
         else:
             found += _SYMBOLS.get(token, token).split()

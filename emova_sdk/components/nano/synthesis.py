@@ -17,7 +17,7 @@ _CEILING = 0.75
 
 
 def minimum_phase(log_amplitude: NDArray[np.float64]) -> NDArray[np.complex128]:
-    """Spectra (rows, 513) of the causal filters of these natural-log amplitudes, by the folded cepstrum (Oppenheim and Schafer)."""
+    """Spectra (rows, 513) of the causal filters of these natural-log amplitudes (Oppenheim and Schafer)."""
     cepstrum = np.fft.irfft(log_amplitude, _FFT)
     cepstrum[:, 1 : _FFT // 2] *= 2
     cepstrum[:, _FFT // 2 + 1 :] = 0
