@@ -37,6 +37,7 @@ RESULT = '"}, "tool result": "'
 SPECIAL = (
     "<pad>", "<end>", "<image>", "<unknown>", "<speech>", "<tools>", "<speak>", "<units>", "<caption>",
     *(f"<word_{place}>" for place in range(1, BLANKS + 1)),
+    *(f"<{line}_{place}>" for line in ("row", "column") for place in range(1, 5)),
 )  # fmt: skip
 
 

@@ -186,7 +186,7 @@ class NanoLLM(LLMCore):
         if self.speech_path not in ("language_model", "text_to_units"):
             raise InputError(f"`speech_path` is `{self.speech_path}`", "use language_model or text_to_units")
         self._reader = TextToUnits(path=text_to_units) if self.speech_path == "text_to_units" else None
-        self.units: Space | None = Space(str(facts.get("space", "emova-nano-units")), self._language.units)
+        self.units: Space | None = Space(str(facts.get("space", "emova-nano-fsq-4444")), self._language.units)
         self.vision: Space | None = Space("emova-nano-vision", FEATURES)
         self._loaded: _Loaded | None = None
         self._lock = threading.Lock()

@@ -54,6 +54,7 @@ class NanoModel(nn.Module):
             vocab_size=len(language),
             max_position_embeddings=LONGEST,
             tie_word_embeddings=True,
+            initializer_range=0.04,
             bos_token_id=None,
             eos_token_id=language.id("<end>"),
             pad_token_id=language.id("<pad>"),

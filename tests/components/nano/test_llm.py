@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+import torch
+
+from emova_sdk.components.base import GenerationOptions
+from emova_sdk.components.nano.language import Language
+from emova_sdk.components.nano.llm import NanoLLM, phrases, written
+from emova_sdk.components.nano.network import NanoModel, save_model
+from emova_sdk.components.nano.tools import TOOLS
+from emova_sdk.errors import InputError, LoadError
+from emova_sdk.types import (
+    Audio,
+    Message,
+    PerceivedStyle,
+    SpeechUnits,
+    Style,
+    StyleChosen,
+    TextDelta,
+    ToolCall,
+    ToolResult,
+    Transcript,
+    UnitsDelta,
+    UserStyle,
+    VisionFeatures,
+)
+
+SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+UNITS = SpeechUnits.of([3, 4, 4, 9, 1])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model with random weights: what it says is noise, how it says it must be right."""
+    where = tmp_path_factory.mktemp("llm_core")
+    language = Language(("hello", "what", "is", "two", "plus", "time", "it", "i", "failed"), 16)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_model(where, NanoModel.fresh(language, SIZES), language)
+    return str(where)
+
+
+@pytest.fixture
+def llm(folder):
+    return NanoLLM(path=folder, min_confidence=0.0, speech_path="language_model")
+
+
+def ask(*parts, style=None):
+    return [Message("user", parts, style)]
+
+
+def test_the_constructor_knows_the_spaces_without_weights(tmp_path, folder):
+    config = (tmp_path / "config.json").write_text(open(f"{folder}/config.json").read())
+    assert config
+    llm = NanoLLM(path=str(tmp_path))
+    assert llm.units is not None and llm.units.size == 16 and llm.vision is not None and llm.vision.size == 128
+    with pytest.raises(LoadError):
+        llm.load()
+
+
+def test_a_typed_message_is_answered_with_text_style_and_units(llm):
+    events = list(llm.generate(ask("what is it"), options=GenerationOptions(max_tokens=30)))
+    kinds = [type(event) for event in events]
+    assert kinds[0] is UserStyle and kinds.count(StyleChosen) == 1
+    assert kinds.index(TextDelta) < kinds.index(StyleChosen)
+    if UnitsDelta in kinds:
+        assert kinds.index(StyleChosen) < kinds.index(UnitsDelta)
+
+
+def test_speech_is_written_down_first_and_doubt_is_declined(folder):
+    doubtful = NanoLLM(path=folder, min_confidence=1.0, speech_path="language_model")
+    events = list(doubtful.generate(ask(UNITS, style=PerceivedStyle(Style(emotion="surprised")))))
+    assert isinstance(events[0], Transcript)
+    assert 0 <= (events[0].confidence or 0) < 1
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "I did not catch that."
+
+
+def test_the_style_asked_for_is_the_style_spoken(llm):
+    asked = Style(speaker="male", emotion="angry", pitch="low", speed="fast")
+    events = list(llm.generate(ask("hello"), style=asked))
+    assert [event.style for event in events if isinstance(event, StyleChosen)] == [asked]
+
+
+def test_transcribe_and_speak(llm):
+    assert [type(event) for event in llm.generate(ask(UNITS), task="transcribe")] == [Transcript]
+    units = [event.units for event in llm.generate(ask("some ordinary words, and a few more"), task="speak") if isinstance(event, UnitsDelta)]
+    assert units and all(int(part.ids.max()) < 16 for part in units)
+
+
+def test_greedy_answers_are_the_same_every_time_and_sampling_is_seeded(llm):
+    assert str(list(llm.generate(ask("hello")))) == str(list(llm.generate(ask("hello"))))
+    options = [GenerationOptions(temperature=3.0, seed=seed) for seed in (1, 1, 2)]
+    answers = [str(list(llm.generate(ask("hello"), options=option))) for option in options]
+    assert answers[0] == answers[1] != answers[2]
+
+
+def test_a_tool_result_is_read_and_never_called_again(llm):
+    call = ToolCall("1", "calculator", {"expression": "two plus two"})
+    messages = [*ask("what is two plus two"), Message("assistant", (call,)), Message("tool", (ToolResult("1", "calculator", "4"),))]
+    events = list(llm.generate(messages, tools=TOOLS))
+    assert any(isinstance(event, TextDelta) for event in events)
+    assert not any(isinstance(event, ToolCall) for event in events)
+
+
+def test_only_tools_that_are_offered_are_called(llm):
+    for tools in ((), TOOLS[:1]):
+        called = [event.name for event in llm.generate(ask("what time is it"), tools=tools) if isinstance(event, ToolCall)]
+        assert set(called) <= {tool.name for tool in tools}
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        [Message("assistant", ("hi",))],
+        ask(""),
+        ask(SpeechUnits.of([16])),
+        ask(Audio(np.zeros(100, np.float32), 16_000)),
+        ask(VisionFeatures(np.zeros((16, 64), np.float32), (4, 4)), "what is it"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(llm, messages):
+    with pytest.raises(InputError):
+        list(llm.generate(messages))
+
+
+def test_pictures_are_read(llm):
+    picture = VisionFeatures(np.ones((16, 128), np.float32), (4, 4))
+    other = VisionFeatures(-np.ones((16, 128), np.float32), (4, 4))
+    loud = [str(list(llm.generate(ask(shown, "what is it")))) for shown in (picture, other)]
+    assert loud[0] != loud[1] or "TextDelta" in loud[0]
+
+
+def test_wrong_options_are_refused(folder):
+    with pytest.raises(InputError):
+        NanoLLM(path=folder, min_confidence=2.0)
+    with pytest.raises(InputError):
+        NanoLLM(path=folder, speech_path="nobody")
+    with pytest.raises(LoadError):
+        NanoLLM(path="/nowhere")
+
+
+def test_long_texts_are_cut_into_phrases():
+    text = "one two three four five six seven eight nine ten eleven twelve. yes, no"
+    assert phrases(text) == ["one two three four five six", "seven eight nine ten eleven twelve.", "yes,", "no"]
+    assert phrases("  ") == []
+
+
+def test_answers_are_written_as_sentences():
+    assert written("i", first=False) == " I"
+    assert written("emova", first=False) == " EMOVA"
+    assert written("hello", first=True) == "Hello"
