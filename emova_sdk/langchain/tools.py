@@ -11,12 +11,13 @@ and is run by `call_tools`, or by langgraph's ``ToolNode(tools, wrap_tool_call=i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, cast, get_type_hints
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
-from langchain_core.tools import BaseTool, StructuredTool
+from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
 from emova_sdk.errors import EmovaError, InputError
 from emova_sdk.langchain.messages import stored_file
@@ -26,8 +27,6 @@ from emova_sdk.tools import TurnContext
 from emova_sdk.types import Audio, Emotion, Image, Pitch, Speed, Style
 
 __all__ = ["call_tools", "emova_tools", "inject_turn_context", "turn_context"]
-
-Answer = TypeVar("Answer")
 
 
 def emova_tools(pipeline: Pipeline, *, folder: str | Path = ".") -> list[BaseTool]:
@@ -91,14 +90,17 @@ def emova_tools(pipeline: Pipeline, *, folder: str | Path = ".") -> list[BaseToo
     return [_tool(function) for function in (listen, look, speak)]
 
 
-def _tool(function: Callable[..., Any]) -> BaseTool:
+def _tool(function: Callable[..., tuple[str, dict[str, Any]]]) -> BaseTool:
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> tuple[str, dict[str, Any]]:
+        try:
+            return function(*args, **kwargs)
+        except EmovaError as error:  # told to the model, which may do better
+            raise ToolException(f"{error.message}; {error.hint}") from error
+
     return StructuredTool.from_function(
-        function, response_format="content_and_artifact", parse_docstring=True, handle_tool_error=_told
+        run, response_format="content_and_artifact", parse_docstring=True, handle_tool_error=True
     )
-
-
-def _told(error: Exception) -> str:
-    return f"{error.message}; {error.hint}" if isinstance(error, EmovaError) else str(error)
 
 
 # --- the turn's context for tools ---
@@ -145,19 +147,20 @@ def _called(call: dict[str, Any], tool: BaseTool | None, context: TurnContext) -
     return result if isinstance(result, ToolMessage) else ToolMessage(content=str(result), tool_call_id=call["id"])
 
 
-def inject_turn_context(request: Any, execute: Callable[[Any], Answer]) -> Answer:
+def inject_turn_context(request: Any, execute: Callable[[Any], Any]) -> Any:
     """Hand tools the context of their turn: the ``wrap_tool_call`` of langgraph's ``ToolNode``.
+
+    A tool with a `TurnContext` parameter is run here, since the node takes injected arguments out of a call.
 
     Args:
         request: What langgraph is about to call; its state holds ``messages``.
         execute: Calls it.
     """
-    state = request.state
-    messages: Any = state["messages"] if isinstance(state, Mapping) else getattr(state, "messages", state)
     if request.tool is None or _context_parameter(request.tool) is None:
         return execute(request)
-    context = turn_context(messages)
-    return execute(request.override(tool_call=_with_context(dict(request.tool_call), request.tool, context)))
+    state = request.state
+    messages: Any = state["messages"] if isinstance(state, Mapping) else getattr(state, "messages", state)
+    return _called(dict(request.tool_call), request.tool, turn_context(messages))
 
 
 def _with_context(call: dict[str, Any], tool: BaseTool, context: TurnContext) -> dict[str, Any]:
