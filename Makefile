@@ -13,10 +13,10 @@ help:          ## show this list
 
 install: $(READY)  ## make .venv and install the package with everything the tests need
 
-# made once, and again when the dependencies change
+# made once, and again when the dependencies change; modules are compiled when they are first imported, not all of them here
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $(READY)
 
 demo: $(READY)     ## hear, see and answer: prints the turns, writes the answers and a picture of them to demo/
@@ -41,7 +41,7 @@ coverage: $(READY) ## run the tests and show what they do not reach
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
 
 docs: $(READY)     ## build the documentation into site/
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/mkdocs build --strict
 
 train-deps:        ## the speech programs that training data is made with (Debian, Ubuntu)
