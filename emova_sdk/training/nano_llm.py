@@ -41,7 +41,7 @@ from emova_sdk.training import dialogue
 from emova_sdk.training.budget import Budget, Checkpoint
 from emova_sdk.training.dialogue import PICTURE_INTENTS, Sentence, Split
 from emova_sdk.training.scenes import CELLS, Scene, Shape, draw, random_scene
-from emova_sdk.training.turns import TALK_INTENTS, TOOL_INTENTS, Dialogue, random_question, reply_to
+from emova_sdk.training.turns import TALK_INTENTS, TOOL_INTENTS, Dialogue, random_mood, random_question, reply_to
 from emova_sdk.types import Emotion, Pitch
 
 Stage = Literal["prealign", "align", "instruct"]
@@ -59,8 +59,8 @@ POOL = 192
 PEAK_RATE = {"prealign": 2e-3, "align": 2e-3, "instruct": 2e-3}
 MIXTURES: Mapping[Stage, Mapping[str, float]] = {
     "prealign": {"caption": 0.4, "look": 0.6},
-    "align": {"caption": 0.1, "look": 0.2, "transcribe": 0.4, "speak": 0.3},
-    "instruct": {"look": 0.25, "talk": 0.25, "hear": 0.25, "speak": 0.25},
+    "align": {"caption": 0.05, "look": 0.65, "transcribe": 0.2, "speak": 0.1},
+    "instruct": {"look": 0.5, "talk": 0.3, "hear": 0.1, "speak": 0.1},
 }
 """Share of examples of each kind."""
 NEEDS = {"caption": "image", "look": "image", "talk": None, "transcribe": "speech", "speak": "speech", "hear": "speech"}
@@ -147,7 +147,8 @@ class Examples:
         weights = np.array([3.0 if "relation" in kind else 1.5 if "count" in kind else 1.0 for kind in kinds])
         for kind in self.rng.choice(kinds, size=3, p=weights / weights.sum()):
             question = random_question(self.rng, self.split, str(kind), scene)
-            self._reply(example, reply_to(self.rng, question, scene, heard=None, offered=True), typed=True)
+            heard = random_mood(self.rng, question) if self.rng.random() < 0.4 else None
+            self._reply(example, reply_to(self.rng, question, scene, heard=heard, offered=True), typed=True)
         return example
 
     def talk(self) -> Example:
@@ -166,7 +167,8 @@ class Examples:
         question = random_question(self.rng, self.split, str(self.rng.choice(sorted(intents))))
         if self.rng.random() < 0.2:
             question = self._with_blank(question)
-        self._reply(example, reply_to(self.rng, question, None, heard=None, offered=offered), typed=True)
+        heard = random_mood(self.rng, question) if self.rng.random() < 0.5 else None
+        self._reply(example, reply_to(self.rng, question, None, heard=heard, offered=offered), typed=True)
         return example
 
     def transcribe(self) -> Example:
@@ -266,11 +268,11 @@ class Examples:
         text = turn.question.text
         words = self._words(text) if typed or turn.question.intent != "unknown" else self._transcript(text)
         example.add([self.language.id(QUESTION), *words], not typed)
-        self._finish(example, turn)
+        self._finish(example, turn, style_given=typed and turn.heard)
 
-    def _finish(self, example: Example, turn: Dialogue) -> None:
+    def _finish(self, example: Example, turn: Dialogue, *, style_given: bool = False) -> None:
         token = self.language.id
-        example.add([token(user_style(turn.emotion, turn.pitch))], True)
+        example.add([token(user_style(turn.emotion, turn.pitch))], not style_given)
         if turn.tool is not None:
             example.add([token(tool_call(turn.tool.name)), *self._words(turn.tool.argument), token(RESULT)], True)
             example.add(self._words(turn.tool.result), False)

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emova_sdk.components.nano.grammar import save_grammar
 from emova_sdk.components.nano.lexicon import phones as phones_of
 from emova_sdk.training import dialogue
 from emova_sdk.training.nano_llm import Utterance
@@ -176,3 +178,11 @@ def spliced(speech: Sequence[Utterance], *, units: int, count: int, seed: int = 
             emotion, pitch = random_mood(rng, question)
             found.append(Utterance(question.text, splicer.disturbed(said, rng), emotion, pitch, voice, speakable=False))
     return found
+
+
+def write_grammar(folder: Path, emissions: NDArray[np.float64]) -> None:
+    """Write the grammar of questions beside a language model, with the emissions a `Splicer` has learnt."""
+    templates = [template for options in dialogue.QUESTIONS.values() for template in options]
+    used = {name.rstrip("23") for template in templates for name in dialogue.slot_names(template)}
+    slots = {name: values for name, values in dialogue.SLOTS.items() if name in used}
+    save_grammar(folder, templates=templates, slots=slots, emissions=emissions)

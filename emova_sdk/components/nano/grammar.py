@@ -7,15 +7,18 @@ much worse it is than free phones tells how sure that is. It is the second opini
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.nano.lexicon import PHONES, SILENCE, Lexicon
+from emova_sdk.errors import LoadError
 
 STAY, SKIP = -1.0, -2.5
 """Log-scores of a phone that takes another unit, and of a phone that is left out."""
@@ -90,6 +93,22 @@ class Grammar:
             self._word[last - 1] = words
             self._exits[after].append((last - 1, SKIP))
 
+    @classmethod
+    def load(cls, folder: Path) -> Grammar:
+        """Read ``grammar.json`` and ``emissions.safetensors``.
+
+        Raises:
+            LoadError: If a file is missing or broken.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            text = json.loads((folder / "grammar.json").read_text(encoding="utf-8"))
+            return cls(text["templates"], text["slots"], load_file(folder / "emissions.safetensors")["emissions"])
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise LoadError(f"the grammar in `{folder}` cannot be loaded: {error}", "train or install it again") from error
+
     def _freeze(self) -> None:
         self.phone = np.array(self._phone)
         self.place = np.array(self._place)
@@ -154,6 +173,21 @@ class Grammar:
         return re.sub(r"\ban (?![aeiou])", "a ", " ".join(reversed(words)))
 
 
-def sureness(gap: float, *, middle: float = 2.0, width: float = 0.35) -> float:
+def sureness(gap: float, *, middle: float = 2.25, width: float = 0.25) -> float:
     """Turn a gap into a number from 0 to 1, one half at ``middle``."""
     return 1.0 / (1.0 + math.exp((gap - middle) / width))
+
+
+def save_grammar(
+    folder: Path, *, templates: Sequence[str], slots: Mapping[str, Sequence[str]], emissions: NDArray[np.floating]
+) -> None:
+    """Write what `Grammar.load` reads."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / "grammar.json.tmp"
+    part.write_text(json.dumps({"templates": list(templates), "slots": {k: list(v) for k, v in slots.items()}}) + "\n")
+    part.replace(folder / "grammar.json")
+    part = folder / "emissions.safetensors.tmp"
+    save_file({"emissions": np.ascontiguousarray(emissions, np.float16)}, part)
+    part.replace(folder / "emissions.safetensors")

@@ -141,6 +141,8 @@ class Language:
                 piece = unknown[place] if place < len(unknown) else "..."
             is_word = bool(blank) or piece == "<unknown>" or self.first_word <= number < self.first_unit
             piece = {"<unknown>": "...", "<end>": ""}.get(piece, piece)
+            if after_word and piece == ANSWER:  # a tool's result was filled in before: its string ends here
+                piece = f'"{ANSWER}'
             text += (" " if is_word and after_word else "") + piece
             after_word = is_word
         return text

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from emova_sdk.components.base import GenerationOptions, LLMCore, Space, Task
-from emova_sdk.components.nano.language import ANSWER, BLANKS, QUESTION, RESULT, Language
+from emova_sdk.components.nano.grammar import Grammar, sureness
+from emova_sdk.components.nano.language import ANSWER, BLANKS, HEARD_AS, QUESTION, RESULT, Language, user_style
 from emova_sdk.components.nano.network import FEATURES, LONGEST, NanoModel, load_model, read_config
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.tools import ARGUMENT_OF, spoken
@@ -52,6 +53,9 @@ _FIRST_PIECE, _PIECE = 6, 12
 _PHRASE = 9
 """Words said in one go; longer texts are cut at punctuation or between words."""
 _MOST_FEATURES = 64
+_LONGEST_QUESTION = 40
+Hearing = Literal["language_model", "grammar", "both"]
+"""Who writes questions down: the language model, the closed grammar of questions, or the model with the grammar's check."""
 SpeechPath = Literal["language_model", "text_to_units"]
 """Who writes the units of an answer: the language model itself, or the small network that only reads text aloud."""
 
@@ -72,7 +76,7 @@ class _Request:
 class _Loaded:
     """Weights in memory: the stepping decoder, the projector and the sets of tokens that may stand in each place."""
 
-    def __init__(self, model: NanoModel, language: Language, reader: TextToUnits | None) -> None:
+    def __init__(self, model: NanoModel, language: Language, reader: TextToUnits | None, grammar: Grammar | None) -> None:
         import torch
 
         from emova_sdk.models.qwen2_steps import Qwen2Steps
@@ -84,6 +88,7 @@ class _Loaded:
         )
         self.model = model
         self.reader = reader
+        self.grammar = grammar
         blanks = [language.id(f"<word_{place}>") for place in range(1, BLANKS + 1)]
         words = [*range(language.first_word, language.first_unit), *blanks]
         styles = [number for number in range(len(language)) if language.style_of(number)]
@@ -162,6 +167,8 @@ class NanoLLM(LLMCore):
         path: Folder with ``config.json`` and ``model.safetensors``; the shipped one when not given.
         min_confidence: Transcripts below this (0 to 1) are not answered but declined; 0 answers everything. When not given,
             what was found best on held-out speech.
+        hearing: Who writes questions down; when not given, what was measured best. A transcript that is the grammar's and
+            not the model's own says so: ``{"heard_by": "grammar"}`` in the turn's metadata.
         speech_path: Who writes units; when not given, what was measured to be more intelligible. Answers whose units were
             not written by the model itself say so: ``{"speech_path": "text_to_units"}`` in the turn's metadata.
         text_to_units: Folder of the network for that path; the shipped one when not given.
@@ -174,6 +181,7 @@ class NanoLLM(LLMCore):
         *,
         path: str | None = None,
         min_confidence: float | None = None,
+        hearing: Hearing | None = None,
         speech_path: SpeechPath | None = None,
         text_to_units: str | None = None,
     ) -> None:
@@ -183,6 +191,10 @@ class NanoLLM(LLMCore):
         self.speech_path: str = speech_path or str(facts.get("speech_path", "language_model"))
         if not 0 <= self._threshold <= 1:
             raise InputError(f"`min_confidence` is {min_confidence}", "use a number from 0 to 1")
+        checked = (self._folder / "grammar.json").exists()
+        self.hearing: str = hearing or str(facts.get("hearing", "both" if checked else "language_model"))
+        if self.hearing not in ("language_model", "grammar", "both"):
+            raise InputError(f"`hearing` is `{self.hearing}`", "use language_model, grammar or both")
         if self.speech_path not in ("language_model", "text_to_units"):
             raise InputError(f"`speech_path` is `{self.speech_path}`", "use language_model or text_to_units")
         self._reader = TextToUnits(path=text_to_units) if self.speech_path == "text_to_units" else None
@@ -198,7 +210,8 @@ class NanoLLM(LLMCore):
                 model = load_model(self._folder, self._language, self._sizes).eval().requires_grad_(False)
                 if self._reader is not None:
                     self._reader.load()
-                self._loaded = _Loaded(model, self._language, self._reader)
+                grammar = None if self.hearing == "language_model" else Grammar.load(self._folder)
+                self._loaded = _Loaded(model, self._language, self._reader, grammar)
 
     def close(self) -> None:
         """Free the weights."""
@@ -226,7 +239,7 @@ class NanoLLM(LLMCore):
         if loaded is None:
             raise LoadError("the language model was closed while it was used", "keep it open until the answer ends")
         request = _request(messages, tools, units=self._language.units)
-        turn = _Turn(loaded, self._language, request, options, style)
+        turn = _Turn(loaded, self._language, request, options, style, self.hearing)
         if task == "speak":
             if not request.text.strip():
                 raise InputError("there is no text to say", "pass a message with text")
@@ -234,7 +247,7 @@ class NanoLLM(LLMCore):
         elif task == "transcribe":
             if request.units is None:
                 raise InputError("there is no speech to write down", "pass a message with `SpeechUnits`")
-            yield turn.transcribe()
+            yield from turn.hear(request.units)
         else:
             yield from turn.chat(self._threshold)
 
@@ -285,6 +298,7 @@ class _Turn:
     request: _Request
     options: GenerationOptions
     style: Style | None
+    hearing: str = "language_model"
     unknown: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
@@ -295,59 +309,73 @@ class _Turn:
         request, heard_style = self.request, self.request.style
         if request.units is None and not request.text.strip():
             raise InputError("there is nothing to answer", "pass a message with text or `SpeechUnits`")
+        text = request.text
         if request.units is not None:
-            transcript = self.transcribe()
-            yield transcript
-            if request.text.strip():
-                yield Metadata({"unread_text": request.text})
-            if (transcript.confidence or 0.0) < threshold:
+            if text.strip():
+                yield Metadata({"unread_text": text})
+            confidence = 0.0
+            for event in self.hear(request.units):
+                yield event
+                if isinstance(event, Transcript):
+                    text, confidence = event.text, event.confidence or 0.0
+            if confidence < threshold:
                 yield from self._decline({"declined": "unclear speech"})
                 return
+        ids, self.unknown = self.language.of_words(text)
+        self.pen.read([*self._prefix(), self.language.id(QUESTION), *ids])
+        if heard_style is not None:
+            known = heard_style.style if isinstance(heard_style, PerceivedStyle) else heard_style
+            emotion = HEARD_AS.get(known.emotion, known.emotion)
+            self.pen.read([self.language.id(user_style(emotion, known.pitch))])
         else:
-            ids, self.unknown = self.language.of_words(request.text)
-            self.pen.read([*self._prefix(), self.language.id(QUESTION), *ids])
-            user = self._user_style()
-            if heard_style is None:
-                yield UserStyle(PerceivedStyle(user, {"emotion": self._sure}, "llm_core"))
+            user, sure = self._user_style()
+            yield UserStyle(PerceivedStyle(user, {"emotion": sure}, "llm_core"))
         called = yield from self._maybe_call()
         if not called:
             yield from self._answer()
 
-    def transcribe(self) -> Transcript:
-        """Write the question down; confidence is the geometric mean of the words' probabilities."""
-        self.pen.read([*self._prefix(), self.language.id(QUESTION)])
+    def hear(self, units: SpeechUnits) -> Iterator[LLMEvent]:
+        """Write speech down, with the grammar's check where that is wanted; says when the words are not the model's own."""
+        own = None if self.hearing == "grammar" else self._transcribe(units)
+        grammar = self.loaded.grammar
+        if grammar is None:
+            if own is not None:
+                yield own
+            return
+        found = grammar.hear(units.ids.tolist())
+        text, sure = (found.text, sureness(found.gap)) if found else ("", 0.0)
+        if own is None or own.text != text:
+            yield Metadata({"heard_by": "grammar"} | ({"model_heard": own.text} if own is not None else {}))
+        yield Transcript(text, sure)
+
+    def _transcribe(self, units: SpeechUnits) -> Transcript:
+        """Let the model write speech down; confidence is made of the mean and the lowest probability of its words."""
+        style = self.request.style
+        style = style.style if isinstance(style, PerceivedStyle) else style or Style()
+        pen = _Pen(self.loaded, self.language, None, self.options)
+        token, ids = self.language.id, self.language.of_units(units.ids.tolist()[: LONGEST // 2])
+        pen.read([token("<speech>"), *ids, self.language.heard(style.emotion, style.pitch), token(QUESTION)])
         words: list[int] = []
         scores: list[float] = []
-        while True:
-            number, score = self.pen.write("question")
+        while len(words) <= _LONGEST_QUESTION:
+            number, score = pen.write("question")
             scores.append(score)
             if self.language.style_of(number):
                 break
             words.append(number)
-            if len(words) > 40:
-                return Transcript(self.language.decode(words), 0.0)
-        sure = math.exp(sum(scores) / len(scores))
-        worst = math.exp(min(scores))
-        lost = not words or self.language.id("<unknown>") in words
-        return Transcript(self.language.decode(words), 0.0 if lost else min(1.0, math.sqrt(sure * worst)))
+        lost = not words or len(words) > _LONGEST_QUESTION or token("<unknown>") in words
+        sure = math.sqrt(math.exp(sum(scores) / len(scores)) * math.exp(min(scores)))
+        return Transcript(self.language.decode(words), 0.0 if lost else min(1.0, sure))
 
     def _prefix(self) -> list[int]:
         token = self.language.id
-        ids: list[int] = []
-        if self.request.units is not None:
-            heard = self.request.style
-            heard = heard.style if isinstance(heard, PerceivedStyle) else heard or Style()
-            units = self.language.of_units(self.request.units.ids.tolist()[: LONGEST // 2])
-            ids += [token("<speech>"), *units, self.language.heard(heard.emotion, heard.pitch)]
-        if self.request.picture is not None:
-            ids += [token("<image>")] * len(self.request.picture)
+        ids = [] if self.request.picture is None else [token("<image>")] * len(self.request.picture)
         return [*ids, token("<tools>")] if self.request.tools else ids
 
-    def _user_style(self) -> Style:
+    def _user_style(self) -> tuple[Style, float]:
         number, score = self.pen.write("user_style")
-        self._sure = min(1.0, math.exp(score))
         emotion, pitch = self.language.style_of(number) or ("neutral", "normal")
-        return Style(emotion=emotion, pitch=pitch)
+        return Style(emotion=emotion, pitch=pitch), min(1.0, math.exp(score))
 
     def _maybe_call(self) -> Generator[LLMEvent, None, bool]:
         """Begin the answer or the call of a tool; with a result at hand, put it in and go on to the answer."""

@@ -16,7 +16,6 @@ from emova_sdk.components.nano.lexicon import words_of
 from emova_sdk.errors import InputError
 from emova_sdk.types import ToolCall, ToolResult, ToolSpec
 
-
 _SIGNS = r"plus|minus|times|divided by|multiplied by|over|[-−+*/÷×x]"
 _OPERATION = re.compile(rf"(?<![a-z])(?:{_SIGNS})(?![a-z])")
 _SUM = re.compile(rf"((?:minus |negative |-)?[a-z0-9][a-z0-9. ]*?)\s*(?<![a-z])({_SIGNS})(?![a-z])\s*(.+)")
@@ -41,10 +40,14 @@ TOOLS: tuple[ToolSpec, ...] = (
 )
 """What to offer a model; `emova_sdk.components.nano.tools.run_tool` answers the calls."""
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()  # noqa: SIM905
+_ONES = tuple(
+    word
+    for line in (
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen",
+        "fourteen fifteen sixteen seventeen eighteen nineteen",
+    )
+    for word in line.split()
+)
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _VALUES = {word: value for value, word in enumerate(_ONES)} | {word: 10 * value for value, word in enumerate(_TENS, 2)}
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600}

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import (
     Audio,
     Message,
+    Metadata,
     PerceivedStyle,
     SpeechUnits,
     Style,
@@ -44,13 +47,30 @@ def llm(folder):
     return NanoLLM(path=folder, min_confidence=0.0, speech_path="language_model")
 
 
+def test_the_grammar_checks_what_the_model_heard(folder, tmp_path):
+    from emova_sdk.components.nano.grammar import save_grammar
+
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((Path(folder) / name).read_bytes())
+    emissions = np.log(np.full((40, 16), 0.01))
+    for unit in range(16):
+        emissions[unit + 1, unit] = 0.0  # unit 0 is /aa/, unit 1 /ae/, ...
+    save_grammar(tmp_path, templates=["what is {thing}"], slots={"thing": ["it", "two"]}, emissions=emissions)
+    checked = NanoLLM(path=str(tmp_path), speech_path="language_model")
+    events = list(checked.generate(ask(UNITS), task="transcribe"))
+    assert isinstance(events[-1], Transcript)
+    assert events[-1].text in ("what is it", "what is two")
+    assert isinstance(events[0], Metadata) and events[0].values["heard_by"] == "grammar"
+    own = NanoLLM(path=str(tmp_path), hearing="language_model", speech_path="language_model")
+    assert [type(event) for event in own.generate(ask(UNITS), task="transcribe")] == [Transcript]
+
+
 def ask(*parts, style=None):
     return [Message("user", parts, style)]
 
 
 def test_the_constructor_knows_the_spaces_without_weights(tmp_path, folder):
-    config = (tmp_path / "config.json").write_text(open(f"{folder}/config.json").read())
-    assert config
+    (tmp_path / "config.json").write_bytes((Path(folder) / "config.json").read_bytes())
     llm = NanoLLM(path=str(tmp_path))
     assert llm.units is not None and llm.units.size == 16 and llm.vision is not None and llm.vision.size == 128
     with pytest.raises(LoadError):

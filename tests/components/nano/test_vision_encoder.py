@@ -30,5 +30,5 @@ def test_a_scene_looks_the_same_at_any_resolution():
 
 
 def test_a_missing_folder_is_named():
-    with pytest.raises(LoadError, match="config.json"):
+    with pytest.raises(LoadError, match=r"config\.json"):
         NanoVisionEncoder(path="/nowhere")
