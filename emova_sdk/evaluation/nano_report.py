@@ -1,7 +1,7 @@
 """Every figure of nano's speech half, measured on rendered test speech: the numbers of the model card.
 
 Test sentences and test voices were never trained on. The recogniser and the judge of emotions are independent of the parts
-they judge: the one is pocketsphinx, the other a linear classifier trained on other voices than the two that nano speaks with.
+they judge: the one is pocketsphinx, the other a network trained on other voices than the two that nano speaks with.
 """
 
 import json
@@ -31,7 +31,8 @@ from emova_sdk.evaluation.nano_speech import (
     word_errors,
 )
 from emova_sdk.models.nano_features import LogMel, at_level, pitch_track
-from emova_sdk.models.nano_style import style_input
+from emova_sdk.models.nano_style import AXES, NanoStyle, style_input
+from emova_sdk.training.nano_style import heard, train_style
 from emova_sdk.training.nano_tokenizer import UNKNOWN, unit_labels
 from emova_sdk.training.speech_data import Utterance, load_all
 from emova_sdk.training.voices import TARGETS, TEST_VOICES
@@ -186,33 +187,43 @@ def judge_words(nano: NanoSpeech, texts: Sequence[str], teacher: Callable[[str, 
     return found
 
 
-def prosody_features(samples: Samples) -> NDArray[np.float32]:
-    """What the emotion judge sees: pitch and level statistics, mean and spread of the spectrum."""
+def emotion_judge(out: Path, train: Sequence[Utterance], *, budget_s: float) -> NanoStyle:
+    """A listener of its own: a fresh network, trained only on other voices than the two that nano speaks with."""
+    path = out / "judge" / "style" / "last.pt"
+    if not path.exists():
+        ours = {*TARGETS.values(), "festival:cmu_us_slt_arctic_hts"}
+        others = [u for u in train if u.plan.kind == "styled" and u.plan.voice not in ours and len(u.mel) > 60]
+        train_style(out / "judge", budget_s=budget_s, data=[heard(u) for u in others], seed=99)
+    judge = NanoStyle()
+    judge.load_state_dict(torch.load(path, weights_only=True)["model"])
+    return judge.eval()
+
+
+def heard_emotion(judge: NanoStyle, samples: Samples) -> str:
+    """The judge's opinion of a sound."""
     sound = at_level(torch.from_numpy(samples))
-    mel = LogMel()(sound[None])[0]
-    frames, whole = style_input(mel, *pitch_track(sound))
-    loud = mel.mean(1) > mel.mean(1).quantile(0.3)
-    level = (mel - mel.mean())[loud]
-    bands = level.reshape(len(level), 16, 5).mean(-1)
-    return torch.cat([whole[1:], bands.mean(0), bands.std(0), frames[:, -1:].mean(0)]).numpy()
+    with torch.inference_mode():
+        frames, whole = style_input(LogMel()(sound[None])[0], *pitch_track(sound))
+        logits = judge(frames[None], whole[None], torch.tensor([len(frames)]))[0]
+    return AXES["emotion"][int(logits[0].argmax())]
 
 
-def judge_emotion(
-    nano: NanoSpeech, train: Sequence[Utterance], texts: Sequence[str], tests: Sequence[Utterance]
-) -> dict[str, Any]:
-    """Emotion of replies as asked, by a classifier trained on other voices; the teacher's styled audio is the ceiling."""
-    others = [u for u in train if u.plan.kind == "styled" and u.plan.voice not in TARGETS.values() and len(u.mel) > 60]
-    inputs = np.stack([prosody_features(sound_of(u)) for u in others]), [u.plan.emotion for u in others]
+def judge_emotion(nano: NanoSpeech, judge: NanoStyle, texts: Sequence[str], tests: Sequence[Utterance]) -> dict[str, Any]:
+    """Emotion of replies as asked, by the judge and by nano's own ear; the teacher's styled audio is the ceiling."""
     asked = [(t, SPEAKERS[i % 2], EMOTIONS[(i // 2) % 4]) for i, t in enumerate(texts)]
-    replies = np.stack([prosody_features(nano.say(t, speaker=v, emotion=e)) for t, v, e in asked])
+    truth = [e for _, _, e in asked]
+    replies = [nano.say(t, speaker=v, emotion=e) for t, v, e in asked]
+    own = nano.style.perceive([Audio(r, 16000) for r in replies])
+    opinions = [heard_emotion(judge, r) for r in replies]
     teacher = [u for u in tests if u.plan.kind == "styled" and u.plan.voice in TARGETS.values()]
-    found = {"reply_emotion": probe(inputs, (replies, [e for _, _, e in asked]))}
-    heard = nano.style.perceive([Audio(nano.say(t, speaker=v, emotion=e), 16000) for t, v, e in asked])
-    found["reply_emotion_own_ear"] = accuracy([e for _, _, e in asked], [h.style.emotion for h in heard])
-    if teacher:
-        rows = np.stack([prosody_features(sound_of(u)) for u in teacher])
-        found["teacher_emotion"] = probe(inputs, (rows, [u.plan.emotion for u in teacher]))
-    return found
+    return {
+        "reply_emotion": accuracy(truth, opinions),
+        "reply_emotion_confusions": {
+            f"{a} as {b}": n for (a, b), n in sorted(Counter(zip(truth, opinions, strict=True)).items())
+        },
+        "reply_emotion_own_ear": accuracy(truth, [h.style.emotion for h in own]),
+        "teacher_emotion": accuracy([u.plan.emotion for u in teacher], [heard_emotion(judge, sound_of(u)) for u in teacher]),
+    }
 
 
 def median_pitch(samples: Samples) -> float:
@@ -286,7 +297,7 @@ def evaluate_speech(out: Path, *, preset: Path | None = None, texts: int = 100, 
         "tokenizer": judge_tokenizer(nano, tests),
         "probes": judge_probes(nano, train[:800], [u for u in tests["seen"] if u.plan.kind == "styled"]),
         "perception": judge_perception(nano, tests),
-        "emotion": judge_emotion(nano, train, said[:80], tests["seen"]),
+        "emotion": judge_emotion(nano, emotion_judge(out, train, budget_s=150), said[:96], tests["seen"]),
         "control": judge_control(nano, said[:40]),
         "real_time_factor": judge_speed(nano, said[:20]),
         "words": judge_words(

@@ -252,7 +252,8 @@ def train_reader(out: Path, *, budget_s: float, tokenizer: Path | None = None, s
     """
     path = tokenizer or out / "tokenizer" / "last.pt"
     state = torch.load(path, weights_only=True)
-    model = NanoTokenizer(width=state["model"]["norm.weight"].shape[0])
+    blocks = 1 + max(int(name.split(".")[1]) for name in state["model"] if name.startswith("blocks."))
+    model = NanoTokenizer(width=state["model"]["norm.weight"].shape[0], blocks=blocks)
     model.load_state_dict(state["model"], strict=False)
     data = examples(out, "train")
     coded = {id(example): _encoded(model.eval(), example) for example in data}

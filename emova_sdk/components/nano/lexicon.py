@@ -71,7 +71,7 @@ def words_of(text: str) -> list[str]:
             found += [_ONES[int(d)] for d in whole] if len(whole) > 9 else number_words(int(whole)).split()
             found += ["point", *(_ONES[int(d)] for d in decimals)] if decimals else []
         else:
-            found += _SYMBOLS.get(token, token).split()
+            found += str(_SYMBOLS.get(token, token)).split()
     return found
 
 

@@ -73,7 +73,7 @@ class NanoSpeechTokenizer(SpeechTokenizer):
         """
         found: list[SpeechUnits] = []
         for clip in clips:
-            self._check(clip)
+            self.check_rate(clip)
             parts = [self._codes(part)[1] for part in self._parts(clip)]
             found.append(SpeechUnits(np.concatenate([np.zeros(0, np.int64), *parts])).reduced())
         return found
@@ -88,7 +88,7 @@ class NanoSpeechTokenizer(SpeechTokenizer):
         network = self.network()
         found: list[float] = []
         for clip in clips:
-            self._check(clip)
+            self.check_rate(clip)
             best: list[float] = []
             for part in self._parts(clip):
                 with torch.inference_mode():
@@ -107,7 +107,7 @@ class NanoSpeechTokenizer(SpeechTokenizer):
         network = self.network()
         found: list[list[str]] = []
         for clip in clips:
-            self._check(clip)
+            self.check_rate(clip)
             best: list[int] = []
             for part in self._parts(clip):
                 with torch.inference_mode():
@@ -132,7 +132,12 @@ class NanoSpeechTokenizer(SpeechTokenizer):
         facts = {"space": self.units.name, "sample_rate": str(self.sample_rate), "unit_rate": str(self.unit_rate)}
         return [Graph("nano_tokenizer", self.network(), {"mel": mel}, ("units",), dynamic, metadata=facts)]
 
-    def _check(self, clip: Audio) -> None:
+    def check_rate(self, clip: Audio) -> None:
+        """Refuse a sound of another rate.
+
+        Raises:
+            InputError: If it has one.
+        """
         if clip.sample_rate != self.sample_rate:
             raise InputError(
                 f"the sound has {clip.sample_rate} Hz, and this tokenizer reads {self.sample_rate} Hz",
