@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,7 @@ class Graph:
         atol: Largest absolute difference of a floating-point output that still counts as equal, in float32.
         mismatch: Largest share of an integer output's values that may differ (values next to a rounding boundary).
         sample: Makes the inputs for given sizes of the axes; without it the examples are tiled and cut.
+        calibration: Makes typical inputs, from which convolutions are quantised to int8; without it they stay float.
         metadata: Facts a runtime needs beside the graph (rates, spaces, ids); strings.
     """
 
@@ -62,6 +63,7 @@ class Graph:
     atol: float = 1e-4
     mismatch: float = 0.0
     sample: Callable[[Mapping[str, int]], Mapping[str, Any]] | None = None
+    calibration: Callable[[], Sequence[Mapping[str, Any]]] | None = None
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property

@@ -15,6 +15,19 @@ from emova_sdk.errors import ParityError
 
 
 @dataclass(frozen=True)
+class Tolerance:
+    """What counts as equal.
+
+    Attributes:
+        cosine: Least cosine of the angle between two outputs, for reduced precisions; None asks for the graph's ``atol``.
+        mismatch: Share of an integer output's values that may differ, where the graph's own is smaller.
+    """
+
+    cosine: float | None = None
+    mismatch: float = 0.0
+
+
+@dataclass(frozen=True)
 class OutputParity:
     """How one output compares at one set of sizes.
 
@@ -25,7 +38,7 @@ class OutputParity:
         mean_abs_diff: Mean absolute difference.
         cosine: Cosine of the angle between the flattened outputs; 1 when equal.
         mismatch: Share of values that differ (integers), or that differ by more than the tolerance (floats).
-        atol: What was allowed: a difference for floats, a share for integers.
+        allowed: What was allowed, e.g. ``max_abs_diff <= 0.0001``.
         passed: Whether it was kept to.
     """
 
@@ -35,7 +48,7 @@ class OutputParity:
     mean_abs_diff: float
     cosine: float
     mismatch: float
-    atol: float
+    allowed: str
     passed: bool
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,14 +92,14 @@ def _multiple(axis: Axis, size: int) -> int:
 
 
 def compare(
-    graph: Graph, path: str | Path, *, atol: float | None = None, sizes: Iterable[Mapping[str, int]] = ()
+    graph: Graph, path: str | Path, *, tolerance: Tolerance = Tolerance(), sizes: Iterable[Mapping[str, int]] = ()
 ) -> list[OutputParity]:
     """Run original and export on the same inputs.
 
     Args:
         graph: The original.
         path: The exported file.
-        atol: Tolerance instead of the graph's own, for reduced precisions.
+        tolerance: What counts as equal.
         sizes: Sizes of the axes to compare at; by default those of `check_sizes`.
 
     Returns:
@@ -95,7 +108,6 @@ def compare(
     import torch
 
     session = open_session(path)
-    allowed = graph.atol if atol is None else atol
     records: list[OutputParity] = []
     for chosen in list(sizes) or check_sizes(graph):
         inputs = graph.sized(chosen)
@@ -103,27 +115,35 @@ def compare(
             expected = graph.module.eval()(*(tensor.clone() for tensor in inputs.values()))
         tensors = expected if isinstance(expected, tuple | list) else (expected,)
         found = run_session(session, {name: tensor.numpy() for name, tensor in inputs.items()})
-        records += [
-            _compared(name, dict(chosen), (tensor.numpy(), found[name]), atol=allowed, mismatch=graph.mismatch)
-            for name, tensor in zip(graph.outputs, tensors, strict=True)
-        ]
+        for name, tensor in zip(graph.outputs, tensors, strict=True):
+            records.append(_compared(graph, name, dict(chosen), (tensor.numpy(), found[name]), tolerance))
     return records
 
 
-def _compared(name: str, sizes: dict[str, int], pair: tuple[Any, Any], *, atol: float, mismatch: float) -> OutputParity:
+def _compared(graph: Graph, name: str, sizes: dict[str, int], pair: tuple[Any, Any], tolerance: Tolerance) -> OutputParity:
     expected, found = pair
     if expected.shape != found.shape:
-        return OutputParity(name, sizes, float("inf"), float("inf"), 0.0, 1.0, atol, passed=False)
+        allowed = f"shape {expected.shape}, found {found.shape}"
+        return OutputParity(name, sizes, float("inf"), float("inf"), 0.0, 1.0, allowed, passed=False)
     left, right = expected.astype(np.float64).ravel(), found.astype(np.float64).ravel()
     difference = np.abs(left - right)
-    largest = float(difference.max(initial=0.0))
-    norms = float(np.linalg.norm(left) * np.linalg.norm(right))
-    cosine = float(left @ right / norms) if norms else float(largest == 0.0)
+    largest, mean = (float(difference.max()), float(difference.mean())) if len(difference) else (0.0, 0.0)
+    cosine = _cosine(left, right)
     whole = np.issubdtype(expected.dtype, np.integer) or expected.dtype == np.bool_
-    share = float(np.mean(difference > (0 if whole else atol))) if len(difference) else 0.0
-    passed = bool(np.isfinite(right).all()) and (share <= mismatch if whole else largest <= atol)
-    mean = float(difference.mean()) if len(difference) else 0.0
-    return OutputParity(name, sizes, largest, mean, cosine, share, mismatch if whole else atol, passed)
+    share = float(np.mean(difference > (0 if whole else graph.atol))) if len(difference) else 0.0
+    if whole:
+        most = max(graph.mismatch, tolerance.mismatch)
+        agrees, allowed = share <= most, f"mismatch <= {most:g}"
+    elif tolerance.cosine is not None:
+        agrees, allowed = cosine >= tolerance.cosine, f"cosine >= {tolerance.cosine:g}"
+    else:
+        agrees, allowed = largest <= graph.atol, f"max_abs_diff <= {graph.atol:g}"
+    return OutputParity(name, sizes, largest, mean, cosine, share, allowed, passed=bool(np.isfinite(right).all()) and agrees)
+
+
+def _cosine(left: Any, right: Any) -> float:
+    norms = float(np.linalg.norm(left) * np.linalg.norm(right))
+    return float(left @ right) / norms if norms else float(not left.any() and not right.any())
 
 
 def require(records: Iterable[OutputParity], graph: str) -> None:
@@ -136,10 +156,10 @@ def require(records: Iterable[OutputParity], graph: str) -> None:
     if failed:
         worst = max(failed, key=lambda record: (record.max_abs_diff, record.mismatch))
         raise ParityError(
-            f"graph `{graph}`: output `{worst.output}` differs by {worst.max_abs_diff:.3g} at {worst.sizes}, "
-            f"and {worst.atol:g} is allowed",
+            f"graph `{graph}`: output `{worst.output}` differs by {worst.max_abs_diff:.3g} at {worst.sizes} "
+            f"(cosine {worst.cosine:.4f}, mismatch {worst.mismatch:.2%}); allowed is {worst.allowed}",
             "export in a higher precision, or report the graph",
             output=worst.output,
             max_abs_diff=worst.max_abs_diff,
-            atol=worst.atol,
+            atol=float(worst.allowed.rsplit(" ", 1)[-1]) if "<=" in worst.allowed or ">=" in worst.allowed else 0.0,
         )

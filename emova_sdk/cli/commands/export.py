@@ -1,0 +1,121 @@
+"""``emova export``: graphs that run without the SDK, compared with their originals every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from emova_sdk.cli.app import app
+from emova_sdk.cli.options import ConfigOption, JsonOption, SetOption, default_config
+from emova_sdk.cli.output import print_json, print_table, working
+
+export = typer.Typer(
+    name="export", help="Export components to graphs that run without torch, and verify them.", rich_markup_mode=None
+)
+app.add_typer(export)
+
+PrecisionName = Literal["fp32", "fp16", "int8", "int4"]
+ComponentOption = Annotated[
+    list[str] | None, typer.Option("--component", metavar="SLOT", help="Export this slot alone; may be given again.")
+]
+
+
+@export.command("onnx")
+def to_onnx(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to make.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    component: ComponentOption = None,
+    precision: Annotated[PrecisionName, typer.Option("--precision", help="What graphs are stored and computed in.")] = "fp32",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the graphs and write nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Export to ONNX, compare with the originals at several sizes, and write a manifest."""
+    from emova_sdk.exporters.bundle import export_bundle
+
+    name = config or default_config()
+    with _components(name, overrides, component) as components:
+        if dry_run:
+            _list_graphs(components, as_json=as_json)
+            return
+        with working(f"exporting {name}"):
+            manifest = export_bundle(components, out, precision=precision, source=name)
+    print_json(manifest) if as_json else _show(manifest)
+
+
+@export.command("verify")
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An export.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare an export with its originals again; its config is the one it was made from unless another is given."""
+    from emova_sdk.exporters.bundle import read_manifest, verify_bundle
+
+    manifest = read_manifest(folder)
+    slots = list(manifest["components"])
+    with _components(config or manifest["source"], overrides, slots) as components, working("comparing"):
+        found = verify_bundle(components, folder)
+    if as_json:
+        print_json(found)
+    else:
+        count = sum(len(records) for graphs in found.values() for records in graphs.values())
+        typer.echo(f"{folder}: {sum(map(len, found.values()))} graphs agree in {count} comparisons")
+
+
+class _components:  # noqa: N801 - used as a function
+    """The chosen slots of a config, closed afterwards."""
+
+    def __init__(self, config: str, overrides: list[str] | None, slots: list[str] | None) -> None:
+        from emova_sdk.pipeline import Pipeline
+        from emova_sdk.registry import names
+
+        for slot in slots or ():
+            names(slot)  # says which slots there are
+        self._pipeline = Pipeline.from_config(config, overrides=overrides or ())
+        self._slots = slots
+
+    def __enter__(self) -> dict[str, Any]:
+        from emova_sdk.errors import ConfigError
+
+        filled = self._pipeline.slots()
+        missing = [slot for slot in self._slots or () if slot not in filled]
+        if missing:
+            raise ConfigError(f"the `{missing[0]}` slot is empty", f"filled are {', '.join(filled)}")
+        return {slot: part for slot, part in filled.items() if not self._slots or slot in self._slots}
+
+    def __exit__(self, *_: object) -> None:
+        self._pipeline.close()
+
+
+def _list_graphs(components: dict[str, Any], *, as_json: bool) -> None:
+    found: list[dict[str, Any]] = []
+    for slot, component in components.items():
+        component.load()
+        for graph in component.graphs():
+            axes = {axis.name: [axis.min, axis.opt, axis.max] for axis in graph.axes.values()}
+            found.append(
+                {"slot": slot, "graph": graph.name, "inputs": list(graph.inputs), "outputs": list(graph.outputs), "axes": axes}
+            )
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        [one["slot"], one["graph"], ", ".join(one["inputs"]), ", ".join(one["outputs"]), ", ".join(one["axes"])]
+        for one in found
+    ]
+    print_table(["slot", "graph", "inputs", "outputs", "dynamic axes"], rows)
+
+
+def _show(manifest: dict[str, Any]) -> None:
+    rows: list[list[str]] = []
+    for slot, graphs in manifest["components"].items():
+        for graph in graphs:
+            size = sum(facts["bytes"] for facts in graph["files"].values()) / 1e6
+            worst = max(record["max_abs_diff"] for record in graph["parity"])
+            cosine = min(record["cosine"] for record in graph["parity"])
+            rows.append([slot, graph["name"], f"{size:.2f}", f"{worst:.2g}", f"{cosine:.6f}", str(len(graph["parity"]))])
+    print_table(["slot", "graph", "MB", "max abs diff", "least cosine", "comparisons"], rows)
