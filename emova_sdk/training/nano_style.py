@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from emova_sdk.models.nano_features import pitch_track
 from emova_sdk.models.nano_style import AXES, NanoStyle, style_input
 from emova_sdk.training.budget import Budget, Checkpoint, note, scheduled
+from emova_sdk.training.nano_tokenizer import warped
 from emova_sdk.training.speech_data import Utterance, load_all
 
 
@@ -50,16 +51,18 @@ def collated(group: list[Heard], rng: np.random.Generator | None) -> tuple[Tenso
 
 def _augmented(item: Heard, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
     bands = torch.linspace(-1, 1, item.mel.shape[1])
-    mel = item.mel + float(rng.normal(0, 0.25)) * bands + float(rng.normal(0, 0.25)) * bands.square()
+    # Another vocal tract: the voices are few, and their timbre is learnt by heart otherwise.
+    mel = warped(item.mel, float(rng.uniform(0.87, 1.15))) if rng.random() < 0.8 else item.mel
+    mel = mel + float(rng.normal(0, 0.35)) * bands + float(rng.normal(0, 0.35)) * bands.square()
     # Smooth random colour: another microphone.
-    bumps = torch.from_numpy(rng.normal(0, 0.2, 10).astype(np.float32))
+    bumps = torch.from_numpy(rng.normal(0, 0.45, 12).astype(np.float32))
     mel = mel + F.interpolate(bumps[None, None], mel.shape[1], mode="linear", align_corners=True)[0, 0]
     if rng.random() < 0.5:
         level = float(mel.mean(1).max()) - float(rng.uniform(3.0, 8.0))
         grain = torch.from_numpy(rng.standard_normal(tuple(mel.shape), np.float32))
         mel = torch.logaddexp(mel, level + 0.5 * float(rng.normal()) * bands + 0.6 * grain)
-    shift = float(np.exp(rng.normal(0, 0.03)))
-    return mel, item.pitch * shift, item.strength * float(rng.uniform(0.9, 1.0))
+    shift = float(np.exp(rng.normal(0, 0.04)))
+    return mel, item.pitch * shift, item.strength * float(rng.uniform(0.8, 1.0))
 
 
 def train_style(out: Path, *, budget_s: float, size: int = 32, data: list[Heard] | None = None, seed: int = 3) -> Path:

@@ -97,7 +97,7 @@ def augmented(mel: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Te
         units = -(-frames // STRIDE)
         labels = labels[(torch.arange(units) * len(labels) / units).long()]
     if rng.random() < 0.6:
-        mel = _warped(mel, float(rng.uniform(0.86, 1.16)))
+        mel = warped(mel, float(rng.uniform(0.86, 1.16)))
     bands = torch.linspace(-1, 1, mel.shape[1])
     mel = mel + float(rng.normal(0, 1.0)) * bands + float(rng.normal(0, 0.7)) * bands.square()
     if rng.random() < 0.5:
@@ -118,7 +118,7 @@ def augmented(mel: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Te
     return mel, labels
 
 
-def _warped(mel: Tensor, factor: float) -> Tensor:
+def warped(mel: Tensor, factor: float) -> Tensor:
     """Scale the frequency axis of log-mel frames, as a longer or shorter vocal tract does."""
     centre = 700 * (torch.exp(torch.linspace(0.0, 2840.0, mel.shape[1] + 2)[1:-1] / 1127) - 1)
     source = 1127 * torch.log1p((centre / factor) / 700) / 2840.0 * (mel.shape[1] + 1) - 1
