@@ -33,7 +33,6 @@ from emova_sdk.components.emova.weight_files import (
     COMPUTED,
     StoredTensor,
     canonical_name,
-    prefix_changes,
     read_headers,
     read_json,
 )
@@ -136,8 +135,8 @@ class Checkpoint:
         if IMAGE_MARK not in tokenizer.get_vocab():
             tokenizer.add_tokens([AddedToken(IMAGE_MARK, special=True, normalized=False)], special_tokens=True)
         config.image_token_index = int(tokenizer.convert_tokens_to_ids(IMAGE_MARK))
-        kind = cast("Any", config.text_config).model_type
-        return cls(folder, config, tokenizer, rows, raw.get("conv_template") or _TEMPLATES.get(kind))
+        text: Any = config.text_config
+        return cls(folder, config, tokenizer, rows, raw.get("conv_template") or _TEMPLATES.get(text.model_type))
 
     @property
     def stop_tokens(self) -> tuple[int, ...]:
@@ -223,15 +222,12 @@ def load_model(
         output_loading_info=True,
         config=config,
         dtype=dtype or "auto",
-        key_mapping=prefix_changes(tensor.name for tensor in stored),
         **options,
     )
     astray = sorted({*report["missing_keys"], *report["unexpected_keys"]})
     if astray:
         hint = "please report this: the headers of the files agree with the model"
         raise LoadError(f"tensor `{astray[0]}` was not loaded", hint, path=str(checkpoint.folder), tensor=astray[0])
-    # Saving writes this package's names, whatever the checkpoint's were.
-    vars(model).pop("_weight_conversions", None)
     if checkpoint.rows < rows and part != "vision":
         model.resize_token_embeddings(checkpoint.rows, mean_resizing=False)
     if device is not None and "device_map" not in options:

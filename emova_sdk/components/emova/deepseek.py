@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from torch import nn
-from transformers import AutoModel, LlamaModel
+from transformers import LlamaModel
 from transformers import initialization as init
 
 from emova_sdk.components.emova.configuration import DeepseekMoeConfig
@@ -51,6 +51,3 @@ def _experts(config: DeepseekMoeConfig) -> DeepseekMoe:
         shared_experts=config.n_shared_experts,
         gate=gate,
     )
-
-
-AutoModel.register(DeepseekMoeConfig, DeepseekMoeModel, exist_ok=True)

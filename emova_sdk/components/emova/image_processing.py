@@ -172,7 +172,8 @@ class EmovaImageProcessor(BaseImageProcessor):
             `pixel_values` and `image_grid_thw` (native resolution), or `pixel_values` (tiles of all pictures, 3, side,
             side) and `image_sizes` (pictures, 2) height and width.
         """
-        pictures = [_to_rgb(image) for image in make_flat_list_of_images(cast("Any", self.fetch_images(images)))]
+        fetched: Any = self.fetch_images(images)
+        pictures = [_to_rgb(image) for image in cast("list[Any]", make_flat_list_of_images(fetched))]
         if self.image_aspect_ratio == "native_anyres":
             patches, grids = zip(*(self._patches(picture) for picture in pictures), strict=True)
             data = {"pixel_values": np.concatenate(patches), "image_grid_thw": np.array(grids, dtype=np.int64)}

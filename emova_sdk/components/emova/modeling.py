@@ -3,7 +3,8 @@
 Importing this module registers the classes with transformers' Auto classes. A small model to train from scratch::
 
     from transformers import Qwen2Config
-    from emova_sdk.components.emova.configuration import EmovaConfig
+    from emova_sdk.components.emova.configuration import DeepseekMoeConfig, EmovaConfig
+from emova_sdk.components.emova.deepseek import DeepseekMoeModel
     from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
 
     text = Qwen2Config(
@@ -43,8 +44,8 @@ from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, Cache, GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
 
-from emova_sdk.components.emova import deepseek as _deepseek  # noqa: F401 - registers its model
-from emova_sdk.components.emova.configuration import EmovaConfig
+from emova_sdk.components.emova.configuration import DeepseekMoeConfig, EmovaConfig
+from emova_sdk.components.emova.deepseek import DeepseekMoeModel
 from emova_sdk.components.emova.modeling_vision import EmovaPreTrainedModel, EmovaVisionModel
 
 ImageEmbeds = torch.Tensor | Sequence[torch.Tensor]
@@ -263,6 +264,7 @@ class EmovaLanguageModel(EmovaForConditionalGeneration):
     _keys_to_ignore_on_load_unexpected: ClassVar[list[str] | None] = [r"vision_tower", r"mm_projector", r"image_newline"]
 
 
+AutoModel.register(DeepseekMoeConfig, DeepseekMoeModel, exist_ok=True)
 # The published checkpoints map AutoModel to the model with its head, and their users call `generate` on it.
 AutoModel.register(EmovaConfig, EmovaForConditionalGeneration, exist_ok=True)
 AutoModelForCausalLM.register(EmovaConfig, EmovaForConditionalGeneration, exist_ok=True)

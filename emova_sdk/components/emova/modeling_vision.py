@@ -16,6 +16,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from emova_sdk.components.emova.configuration import EmovaConfig, EmovaVisionConfig
+from emova_sdk.components.emova.weight_files import PUBLISHED_NAMES
 from emova_sdk.models.anyres import best_size, merge_tiles
 from emova_sdk.models.internvit import InternBlock, InternEmbeddings
 from emova_sdk.models.projector import ChannelNorm, GridProjector, build_projector, pooled_shape
@@ -46,6 +47,15 @@ class EmovaPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; checkpoints with published parameter names are understood too."""
+        kwargs["key_mapping"] = {**PUBLISHED_NAMES, **(kwargs.get("key_mapping") or {})}
+        loaded = super().from_pretrained(*args, **kwargs)
+        # Saving writes this package's names, whatever the checkpoint's were.
+        vars(loaded[0] if isinstance(loaded, tuple) else loaded).pop("_weight_conversions", None)
+        return loaded
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)

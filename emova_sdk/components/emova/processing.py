@@ -166,7 +166,7 @@ class EmovaProcessor(ProcessorMixin):
         self.image_token_id = tokenizer.convert_tokens_to_ids(image_token)
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
-    def __call__(
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride] - what transformers leaves open is named
         self,
         images: Any = None,
         text: str | Sequence[str] | None = None,
@@ -195,7 +195,7 @@ class EmovaProcessor(ProcessorMixin):
         rows: list[int] = []
         if images is not None and not (isinstance(images, Sequence) and not images):
             processor = cast("EmovaImageProcessor", self.image_processor)
-            prepared = processor(images, return_tensors=return_tensors)
+            prepared = processor(cast("Any", images), return_tensors=return_tensors)
             rows = processor.tokens_of(prepared)
             data |= dict(prepared)
         marks = sum(one.count(self.image_token) for one in texts)

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from emova_sdk.errors import LoadError
 
-# Published prefixes and this package's; the first that matches wins. The middle parts differ between publications.
-_PREFIXES = tuple(
-    (re.compile(pattern), ours)
-    for pattern, ours in (
-        (r"(?:model\.)?(?:language_model\.)?lm_head\.", "lm_head."),
-        (r"(?:model\.)?vision_tower\.norm\.", "model.vision_tower.norm."),
-        (
-            r"(?:model\.)?(?:vision_tower|vision_model|vision_encoder|visual)\.(?:vision_tower\.|network\.)*(?:vision_model\.)?",
-            "model.vision_tower.network.",
-        ),
-        (r"(?:model\.)?(?:mm_projector|multi_modal_projector)\.(?:mm_projector\.|projector\.)?", "model.mm_projector."),
-        (r"(?:model\.)?image_newline$", "model.image_newline"),
-        (r"(?:(?:model\.)?language_model\.)?(?:model\.)?layers\.", "model.language_model.layers."),
-        (r"(?:(?:model\.)?language_model\.)?(?:model\.)?embed_tokens\.", "model.language_model.embed_tokens."),
-        (r"(?:(?:model\.)?language_model\.)?(?:model\.)?norm\.", "model.language_model.norm."),
-    )
-)
+PUBLISHED_NAMES = {
+    r"^(?:model\.)?(?:language_model\.)?lm_head\.": "lm_head.",
+    r"^(?:model\.)?vision_tower\.norm\.": "model.vision_tower.norm.",
+    (
+        r"^(?:model\.)?(?:vision_tower|vision_model|vision_encoder|visual)\.(?!norm\.)"
+        r"(?:vision_tower\.|network\.)*(?:vision_model\.)?"
+    ): "model.vision_tower.network.",
+    r"^(?:model\.)?(?:mm_projector|multi_modal_projector)\.(?:mm_projector\.|projector\.)?": "model.mm_projector.",
+    r"^(?:model\.)?image_newline$": "model.image_newline",
+    r"^(?:(?:model\.)?language_model\.)?(?:model\.)?layers\.": "model.language_model.layers.",
+    r"^(?:(?:model\.)?language_model\.)?(?:model\.)?embed_tokens\.": "model.language_model.embed_tokens.",
+    r"^(?:(?:model\.)?language_model\.)?(?:model\.)?norm\.": "model.language_model.norm.",
+}
+"""Prefixes of published parameter names, and this package's. The middle parts differ between publications; names that
+are this package's already are matched and stay as they are, so that the table may be applied as a whole."""
+
+_PATTERNS = [(re.compile(pattern), ours) for pattern, ours in PUBLISHED_NAMES.items()]
 
 # Buffers that older versions of transformers saved and that are computed today.
 COMPUTED = re.compile(r"rotary_emb\.inv_freq$|embeddings\.position_ids$")
@@ -44,26 +43,11 @@ class StoredTensor:
 
 def canonical_name(name: str) -> str:
     """The name this package gives to the parameter a checkpoint calls `name`; unknown names come back as they are."""
-    prefix, ours = _prefix(name)
-    return ours + name[len(prefix) :]
-
-
-def _prefix(name: str) -> tuple[str, str]:
-    for pattern, ours in _PREFIXES:
+    for pattern, ours in _PATTERNS:
         match = pattern.match(name)
         if match:
-            return match.group(0), ours
-    return "", ""
-
-
-def prefix_changes(names: Iterable[str]) -> dict[str, str]:
-    """Renamings for transformers: one for each prefix that occurs and is not this package's."""
-    changes: dict[str, str] = {}
-    for name in names:
-        prefix, ours = _prefix(name)
-        if prefix != ours:
-            changes[f"^{re.escape(prefix)}"] = ours
-    return changes
+            return ours + name[match.end() :]
+    return name
 
 
 def read_headers(folder: Path) -> list[StoredTensor]:
