@@ -16,7 +16,7 @@ from emova_sdk.components.base import LLMCore, VisionEncoder
 from emova_sdk.components.nano.tools import TOOLS
 from emova_sdk.training import dialogue
 from emova_sdk.training.dialogue import PICTURE_INTENTS
-from emova_sdk.training.nano_llm import Utterance
+from emova_sdk.training.nano_examples import Utterance
 from emova_sdk.training.scenes import draw, random_scene
 from emova_sdk.training.turns import TALK_INTENTS, TOOL_INTENTS, random_question, reply_to
 from emova_sdk.types import (
@@ -165,6 +165,28 @@ def spoken_turns(
         rows.append(("reply", said(events) == turn.answer, turn.answer))
         declined.append(said(events) == "i did not catch that")
     return _by_intent(rows, total=False) | {"declined": Score.of(declined, ["yes"] * len(declined))}
+
+
+def written_units(llm: LLMCore, utterances: Sequence[Utterance], *, n: int = 60) -> Score:
+    """Let a model say held-out sentences: share of the teacher's units that it writes too, in order (1 - edit distance)."""
+    shares: list[float] = []
+    for utterance in [said for said in utterances if said.speakable][:n]:
+        events = llm.generate([Message("user", (utterance.text,))], task="speak")
+        found = [unit for event in events if isinstance(event, UnitsDelta) for unit in event.units.ids.tolist()]
+        shares.append(max(0.0, 1 - edit_distance(found, utterance.units) / max(1, len(utterance.units))))
+    draws = np.random.default_rng(0).choice(shares or [0.0], size=(1000, max(1, len(shares)))).mean(1)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Score(float(np.mean(shares or [0.0])), float(low), float(high), len(shares), 0.0)
+
+
+def edit_distance(first: Sequence[int], second: Sequence[int]) -> int:
+    """Fewest insertions, deletions and substitutions that make one sequence the other."""
+    row = list(range(len(second) + 1))
+    for place, left in enumerate(first, 1):
+        diagonal, row[0] = row[0], place
+        for other, right in enumerate(second, 1):
+            diagonal, row[other] = row[other], min(row[other] + 1, row[other - 1] + 1, diagonal + (left != right))
+    return row[-1]
 
 
 def _by_intent(rows: Sequence[tuple[str, bool, str]], *, total: bool = True) -> dict[str, Score]:

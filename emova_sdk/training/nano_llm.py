@@ -11,9 +11,8 @@ A stage goes on from the weights of the one before. Data is drawn anew for each 
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,26 +22,15 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from emova_sdk.components.nano.language import (
-    ANSWER,
-    IMAGE_TOKENS,
-    QUESTION,
-    RESULT,
-    Language,
-    reply_style,
-    tool_call,
-    user_style,
-)
-from emova_sdk.components.nano.lexicon import phones as phones_of
+from emova_sdk.components.nano.language import Language
 from emova_sdk.components.nano.network import NanoModel, load_model, save_model
+from emova_sdk.components.nano.weights import PRESET
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.models.nano_vision import NanoVisionTower
 from emova_sdk.training import dialogue
 from emova_sdk.training.budget import Budget, Checkpoint
-from emova_sdk.training.dialogue import PICTURE_INTENTS, Sentence, Split
-from emova_sdk.training.scenes import CELLS, Scene, Shape, draw, random_scene
-from emova_sdk.training.turns import TALK_INTENTS, TOOL_INTENTS, Dialogue, random_mood, random_question, reply_to
-from emova_sdk.types import Emotion, Pitch
+from emova_sdk.training.nano_examples import NEEDS, Example, Examples, described, read_speech
+from emova_sdk.training.scenes import CELLS, Scene, draw, random_scene
 
 Stage = Literal["prealign", "align", "instruct"]
 Modalities = Literal["both", "image", "speech"]
@@ -56,6 +44,8 @@ SIZES = {
 TOKENS_A_STEP = 1_024
 POOL = 192
 """Examples sorted by length at a time, so that little is padded."""
+SPLICED = 12_000
+"""Questions put together from words of others."""
 PEAK_RATE = {"prealign": 2e-3, "align": 2e-3, "instruct": 2e-3}
 MIXTURES: Mapping[Stage, Mapping[str, float]] = {
     "prealign": {"caption": 0.4, "look": 0.6},
@@ -63,239 +53,11 @@ MIXTURES: Mapping[Stage, Mapping[str, float]] = {
     "instruct": {"look": 0.5, "talk": 0.3, "hear": 0.1, "speak": 0.1},
 }
 """Share of examples of each kind."""
-NEEDS = {"caption": "image", "look": "image", "talk": None, "transcribe": "speech", "speak": "speech", "hear": "speech"}
-_CLOSED_SLOTS = ("thing", "person", "pet", "event", "topic", "name")
 
 
-@dataclass(frozen=True)
-class Utterance:
-    """A spoken sentence as units.
-
-    Attributes:
-        text: What is said.
-        units: Ids, repeats collapsed.
-        emotion: How it is said, as is ``pitch``.
-        voice: Who says it.
-        speakable: Whether the reply voices said it, so that it may teach speaking.
-        phones: Its phones, when the file names them.
-    """
-
-    text: str
-    units: tuple[int, ...]
-    emotion: Emotion = "neutral"
-    pitch: Pitch = "normal"
-    voice: str = ""
-    speakable: bool = True
-    phones: tuple[str, ...] = ()
-
-
-@dataclass
-class Example:
-    """One training sequence: ids, which of them are learnt, and the features of a picture if one is shown."""
-
-    ids: list[int] = field(default_factory=list[int])
-    learnt: list[bool] = field(default_factory=list[bool])
-    scene: Scene | None = None
-
-    def add(self, ids: list[int], learnt: bool) -> None:
-        """Append tokens."""
-        self.ids += ids
-        self.learnt += [learnt] * len(ids)
-
-
-class Examples:
-    """Draws training sequences.
-
-    Args:
-        language: Tokens.
-        rng: Draws everything.
-        split: Whose slot combinations may be used.
-        speech: Utterances; kinds that need them are left out without.
-    """
-
-    def __init__(
-        self, language: Language, rng: np.random.Generator, *, split: Split = "train", speech: tuple[Utterance, ...] = ()
-    ):
-        self.language, self.rng, self.split = language, rng, split
-        self.speech = speech
-        self.speakable = tuple(utterance for utterance in speech if utterance.speakable)
-        parsed = ((dialogue.parse_question(said.text), said) for said in speech)
-        self.questions = tuple((question, said) for question, said in parsed if question is not None)
-        self.within = tuple(said for said in speech if not language.of_words(said.text)[1])
-        self.foreign = tuple(said for said in speech if language.of_words(said.text)[1])
-
-    def draw(self, kind: str) -> Example:
-        """Draw one example of a kind of `NEEDS`."""
-        return getattr(self, kind)()
-
-    def caption(self) -> Example:
-        """A picture and a list of what is where."""
-        example = self._picture(random_scene(self.rng))
-        example.add([self.language.id("<caption>")], False)
-        for shape in example.scene.shapes if example.scene else ():
-            example.add(described(self.language, shape), True)
-        example.add([self.language.id("<end>")], True)
-        return example
-
-    def look(self) -> Example:
-        """A picture and a few typed questions about it."""
-        scene = random_scene(self.rng)
-        example = self._picture(scene)
-        if self.rng.random() < 0.7:
-            example.add([self.language.id("<tools>")], False)
-        kinds = sorted(PICTURE_INTENTS)
-        weights = np.array([3.0 if "relation" in kind else 1.5 if "count" in kind else 1.0 for kind in kinds])
-        for kind in self.rng.choice(kinds, size=3, p=weights / weights.sum()):
-            question = random_question(self.rng, self.split, str(kind), scene)
-            heard = random_mood(self.rng, question) if self.rng.random() < 0.4 else None
-            self._reply(example, reply_to(self.rng, question, scene, heard=heard, offered=True), typed=True)
-        return example
-
-    def talk(self) -> Example:
-        """One typed remark, question without a picture, or request for a tool."""
-        example = Example()
-        draw_ = self.rng.random()
-        offered = bool(self.rng.random() < 0.9)
-        if draw_ < 0.06:
-            intents: tuple[str, ...] = tuple(PICTURE_INTENTS)
-        else:
-            intents = TOOL_INTENTS if draw_ < 0.45 else TALK_INTENTS
-        if offered:
-            example.add([self.language.id("<tools>")], False)
-        if draw_ > 0.92:
-            return self._nonsense(example)
-        question = random_question(self.rng, self.split, str(self.rng.choice(sorted(intents))))
-        if self.rng.random() < 0.2:
-            question = self._with_blank(question)
-        heard = random_mood(self.rng, question) if self.rng.random() < 0.5 else None
-        self._reply(example, reply_to(self.rng, question, None, heard=heard, offered=offered), typed=True)
-        return example
-
-    def transcribe(self) -> Example:
-        """Speech and its text."""
-        said = self._one(self.foreign if self.foreign and self.rng.random() < 0.08 else self.within)
-        example = self._speech(said)
-        example.add([self.language.id(QUESTION), *self._transcript(said.text)], True)
-        example.add([self.language.id(user_style(said.emotion, said.pitch))], True)
-        return example
-
-    def hear(self) -> Example:
-        """A spoken question, perhaps about a picture, and the whole reply."""
-        chosen, sentence = self.rng.random(), None
-        if chosen < 0.1 and self.foreign:
-            said = self._one(self.foreign)
-        elif chosen < 0.2 or not self.questions:
-            said = self._one(self.within)
-        else:
-            sentence, said = self.questions[int(self.rng.integers(len(self.questions)))]
-        about_picture = sentence is not None and sentence.intent in PICTURE_INTENTS
-        scene = random_scene(self.rng) if self.rng.random() < (0.9 if about_picture else 0.2) else None
-        scene = self._worth(scene, sentence) if scene and sentence else scene
-        offered = bool(self.rng.random() < 0.9)
-        example = self._speech(said, scene)
-        if offered:
-            example.add([self.language.id("<tools>")], False)
-        question = sentence or Sentence(said.text, "unknown", "user/unknown/0")
-        turn = reply_to(self.rng, question, scene, heard=(said.emotion, said.pitch), offered=offered)
-        self._reply(example, turn, typed=False)
-        return example
-
-    def speak(self) -> Example:
-        """Phones and the units that say them."""
-        return speak_example(self.language, self._one(self.speakable))
-
-    def _one(self, choices: tuple[Utterance, ...]) -> Utterance:
-        return choices[int(self.rng.integers(len(choices)))]
-
-    def _worth(self, scene: Scene, sentence: Sentence) -> Scene:
-        """Try a few scenes for one that shows what is asked about."""
-        for _ in range(6):
-            names = {(shape.color, shape.shape) for shape in scene.shapes}
-            slots = sentence.slots
-            if any(slots.get("color", color) == color and slots.get("shape", shape) == shape for color, shape in names):
-                break
-            scene = random_scene(self.rng)
-        return scene
-
-    def _picture(self, scene: Scene) -> Example:
-        example = Example(scene=scene)
-        example.add([self.language.id("<image>")] * IMAGE_TOKENS, False)
-        return example
-
-    def _speech(self, said: Utterance, scene: Scene | None = None) -> Example:
-        example = Example(scene=scene)
-        units = self.language.of_units(said.units)
-        if self.split == "train":  # a few units are lost or wrong in another voice
-            units = [unit for unit in units if self.rng.random() > 0.03]
-        example.add([self.language.id("<speech>"), *units, self.language.heard(said.emotion, said.pitch)], False)
-        if scene is not None:
-            example.add([self.language.id("<image>")] * IMAGE_TOKENS, False)
-        return example
-
-    def _transcript(self, text: str) -> list[int]:
-        ids, unknown = self.language.of_words(text)
-        return [self.language.id("<unknown>")] if unknown else ids
-
-    def _nonsense(self, example: Example) -> Example:
-        """Random words, some unknown: nothing to answer."""
-        count = int(self.rng.integers(1, 8))
-        first, units = self.language.first_word, self.language.first_unit
-        words = [int(number) for number in self.rng.integers(first, units, count)]
-        blank = 1
-        for place in range(count):
-            if self.rng.random() < 0.4:
-                words[place] = self.language.id(f"<word_{min(blank, 4)}>")
-                blank += 1
-        example.add([self.language.id(QUESTION), *words], False)
-        turn = reply_to(self.rng, Sentence("", "unknown", "user/unknown/0"), None, heard=None, offered=True)
-        self._finish(example, turn)
-        return example
-
-    def _with_blank(self, question: Sentence) -> Sentence:
-        """Replace one free slot by a word that is not known."""
-        free = [name for name in question.slots if name in _CLOSED_SLOTS]
-        if not free:
-            return question
-        slots = {**question.slots, free[int(self.rng.integers(len(free)))]: "<word_1>"}
-        _, intent, place = question.template_key.split("/")
-        text = dialogue.fill(dialogue.QUESTIONS[intent][int(place)], slots)
-        return Sentence(text, intent, question.template_key, slots, question.emotion, novel=question.novel)
-
-    def _words(self, text: str) -> list[int]:
-        return [self.language.id(word) for word in text.split()]
-
-    def _reply(self, example: Example, turn: Dialogue, *, typed: bool) -> None:
-        text = turn.question.text
-        words = self._words(text) if typed or turn.question.intent != "unknown" else self._transcript(text)
-        example.add([self.language.id(QUESTION), *words], not typed)
-        self._finish(example, turn, style_given=typed and turn.heard)
-
-    def _finish(self, example: Example, turn: Dialogue, *, style_given: bool = False) -> None:
-        token = self.language.id
-        example.add([token(user_style(turn.emotion, turn.pitch))], not style_given)
-        if turn.tool is not None:
-            example.add([token(tool_call(turn.tool.name)), *self._words(turn.tool.argument), token(RESULT)], True)
-            example.add(self._words(turn.tool.result), False)
-        example.add([token(ANSWER), *self._words(turn.answer)], True)
-        example.add([token(reply_style(turn.reply_emotion, turn.reply_pitch)), token("<end>")], True)
-
-
-def speak_example(language: Language, said: Utterance) -> Example:
-    """The sequence that teaches saying an utterance."""
-    example = Example()
-    phones = [phone for phone in (said.phones or phones_of(said.text)) if f"/{phone}/" in language.ids]
-    example.add([language.id("<speak>"), *language.of_phones(phones), language.id("<units>")], False)
-    example.add([*language.of_units(said.units), language.id("<end>")], True)
-    return example
-
-
-def described(language: Language, shape: Shape) -> list[int]:
-    """Tokens of a shape: size, colour, shape, row and column."""
-    words = (shape.size, shape.color, shape.shape, f"<row_{shape.row + 1}>", f"<column_{shape.column + 1}>")
-    return [language.id(word) for word in words]
-
-
-def align_projector(model: NanoModel, language: Language, tower: NanoVisionTower, *, budget: Budget, share: float, seed: int) -> None:
+def align_projector(
+    model: NanoModel, language: Language, tower: NanoVisionTower, *, budget: Budget, share: float, seed: int
+) -> None:
     """Teach the projector to turn the feature of a cell into the sum of the embeddings of the words that describe it.
 
     Pictures then speak the language model's own words from the start. Takes ``share`` of the budget.
@@ -316,38 +78,6 @@ def align_projector(model: NanoModel, language: Language, tower: NanoVisionTower
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-
-
-def read_speech(path: Path | None, *, split: Split = "train") -> tuple[Utterance, ...]:
-    """Read utterances from a JSON-lines file: keys of `Utterance`, unknown keys ignored.
-
-    Raises:
-        InputError: If a line is not of that form.
-    """
-    if path is None or not path.exists():
-        return ()
-    found: list[Utterance] = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            found.append(utterance_from(json.loads(line)))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"line {number} of `{path.name}` ({split}) is not an utterance: {error!r}", "render it again"
-            ) from error
-    return tuple(found)
-
-
-def utterance_from(data: Mapping[str, Any]) -> Utterance:
-    """Read one utterance."""
-    return Utterance(
-        text=str(data["text"]),
-        units=tuple(int(unit) for unit in data["units"]),
-        emotion=data.get("emotion", "neutral"),
-        pitch=data.get("pitch", "normal"),
-        voice=str(data.get("voice", "")),
-        speakable=bool(data.get("speakable", True)),
-        phones=tuple(data.get("phones", ())),
-    )
 
 
 def batches(
@@ -529,3 +259,54 @@ def read_tower(folder: Path) -> NanoVisionTower:
     tower = NanoVisionTower()
     tower.load_state_dict(weights)
     return tower.eval().requires_grad_(False)
+
+
+SHARES: Mapping[Stage, float] = {"prealign": 0.1, "align": 0.3, "instruct": 0.6}
+"""Of the budget, for each stage."""
+
+
+def train_llm(
+    out: Path, *, budget_s: float, units: int = 256, seed: int = 0, report: Callable[[dict[str, float]], None] | None = None
+) -> Path:
+    """Train all three stages and write ``out/llm_core``; an interrupted run goes on from there.
+
+    Reads ``out/vision_encoder`` (the shipped one when it is not there) and ``out/units/train.jsonl``. Without speech the model
+    learns to see, to answer typed words and to call tools.
+
+    Args:
+        out: Work folder.
+        budget_s: CPU seconds for all stages.
+        units: Number of speech units.
+        seed: Of data and weights.
+        report: Called every 50 steps with step, share of the stage's budget and loss.
+    """
+    from emova_sdk.training.splice import Splicer, add_spliced, write_grammar
+
+    tower = out / "vision_encoder"
+    tower = tower if tower.exists() else PRESET / "vision_encoder"
+    speech = out / "units" / "train.jsonl"
+    work, result = out / "llm", out / "llm_core"
+    said: Path | None = None
+    if speech.exists():
+        clips = read_speech(speech)
+        splicer = Splicer([(clip.text, clip.units, clip.voice) for clip in clips], units=units)
+        said = add_spliced(clips, splicer, work / "speech.jsonl", count=SPLICED, seed=seed)
+        write_grammar(result, splicer.emissions)
+    start: Path | None = None
+    for stage, share in SHARES.items():
+        start = train_stage(
+            work / stage,
+            stage,
+            budget_s=budget_s * share,
+            tower=tower,
+            units=units,
+            speech=said,
+            start=start,
+            decay=0.35 if stage == "instruct" else 0.0,
+            seed=seed,
+            report=report,
+        )
+    result.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(work / "instruct" / "llm_core" / name, result / name)
+    return result

@@ -7,9 +7,10 @@ Juang and Rabiner 1990). Words are then cut at phone boundaries and joined so th
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from emova_sdk.components.nano.grammar import save_grammar
 from emova_sdk.components.nano.lexicon import phones as phones_of
 from emova_sdk.training import dialogue
-from emova_sdk.training.nano_llm import Utterance
+from emova_sdk.training.nano_examples import Utterance
 from emova_sdk.training.scenes import random_scene
 from emova_sdk.training.turns import random_mood, random_question
 
@@ -157,17 +158,15 @@ class Splicer:
         return tuple(found)
 
 
-def spliced(speech: Sequence[Utterance], *, units: int, count: int, seed: int = 0) -> list[Utterance]:
-    """Make spoken questions of the training split out of utterances.
+def spliced(splicer: Splicer, *, count: int, seed: int = 0) -> list[Utterance]:
+    """Make spoken questions of the training split.
 
     Args:
-        speech: Utterances to cut up.
-        units: Number of unit ids.
-        count: How many questions; templates take turns, so that no intent prevails.
+        splicer: Made of the utterances to cut up.
+        count: How many to try; templates take turns, so that no intent prevails. A few hold words nobody said.
         seed: Of every choice.
     """
     rng = np.random.default_rng(seed)
-    splicer = Splicer([(said.text, said.units, said.voice) for said in speech], units=units)
     intents = sorted(dialogue.QUESTIONS)
     found: list[Utterance] = []
     for place in range(count):
@@ -178,6 +177,17 @@ def spliced(speech: Sequence[Utterance], *, units: int, count: int, seed: int = 
             emotion, pitch = random_mood(rng, question)
             found.append(Utterance(question.text, splicer.disturbed(said, rng), emotion, pitch, voice, speakable=False))
     return found
+
+
+def add_spliced(clips: Sequence[Utterance], splicer: Splicer, path: Path, *, count: int, seed: int = 0) -> Path:
+    """Write utterances and spliced ones to a JSON-lines file, unless it is there already."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps(asdict(said)) for said in (*clips, *spliced(splicer, count=count, seed=seed))]
+        part = path.with_suffix(".tmp")
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        part.replace(path)
+    return path
 
 
 def write_grammar(folder: Path, emissions: NDArray[np.float64]) -> None:

@@ -81,10 +81,12 @@ def look(scene: Scene | None, intent: str, slots: Mapping[str, str]) -> str:
     """Answer a question about a picture."""
     if scene is None:
         return ANSWERS["no_picture"][0]
-    if intent.startswith("count"):
-        return _count(scene, intent, slots)
     if intent == "describe":
         return _describe(scene)
+    return _count(scene, intent, slots) if intent.startswith("count") else _look_for(scene, intent, slots)
+
+
+def _look_for(scene: Scene, intent: str, slots: Mapping[str, str]) -> str:
     wanted = [shape for shape in scene.shapes if _fits(shape, slots)]
     if intent == "exists":
         found = fill("{size} {color} {shape}" if "size" in slots else "{color} {shape}", slots)

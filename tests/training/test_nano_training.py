@@ -9,10 +9,11 @@ from emova_sdk.components.nano.llm import NanoLLM
 from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.training import dialogue
-from emova_sdk.training.nano_llm import Examples, Utterance, read_speech, read_tower, speak_example, train_stage
+from emova_sdk.training.nano_examples import Examples, Utterance, read_speech, speak_example
+from emova_sdk.training.nano_llm import read_tower, train_llm, train_stage
 from emova_sdk.training.nano_vision import ScenePool, cell_accuracy, cell_loss, train_vision
 from emova_sdk.training.splice import Splicer, align, spliced
-from emova_sdk.types import Image, Message
+from emova_sdk.types import Image, Message, SpeechUnits, Transcript
 
 UNITS = 80
 
@@ -26,7 +27,9 @@ def spoken(text, seed=0):
     return tuple(unit for unit in said for _ in range(int(rng.integers(1, 2))))
 
 
-SPEECH = tuple(Utterance(text, spoken(text), "sad", "low", "one") for text in ("i lost my dog", "i miss my cat", "my dog died", "hello"))
+SPEECH = tuple(
+    Utterance(text, spoken(text), "sad", "low", "one") for text in ("i lost my dog", "i miss my cat", "my dog died", "hello")
+)
 
 
 def test_vision_stage_writes_an_encoder_that_goes_on_where_it_stopped(tmp_path):
@@ -86,14 +89,23 @@ def test_what_is_learnt_of_a_tool_turn_is_the_call_and_not_the_result():
 
 def test_three_stages_run_on_a_tiny_budget_and_yield_a_model(tmp_path, vision_folder):
     lines = tmp_path / "speech.jsonl"
-    lines.write_text("".join(json.dumps({"text": u.text, "units": u.units, "emotion": u.emotion, "pitch": u.pitch}) + "\n" for u in SPEECH))
+    lines.write_text(
+        "".join(json.dumps({"text": u.text, "units": u.units, "emotion": u.emotion, "pitch": u.pitch}) + "\n" for u in SPEECH)
+    )
     assert len(read_speech(lines)) == len(SPEECH)
     start = None
     with torch.random.fork_rng():
         for stage in ("prealign", "align", "instruct"):
             seen = []
             start = train_stage(
-                tmp_path / stage, stage, budget_s=0.3, tower=vision_folder, units=UNITS, speech=lines, start=start, report=seen.append
+                tmp_path / stage,
+                stage,
+                budget_s=0.3,
+                tower=vision_folder,
+                units=UNITS,
+                speech=lines,
+                start=start,
+                report=seen.append,
             )
         with pytest.raises(InputError, match="no data"):
             train_stage(tmp_path / "x", "align", budget_s=0.1, tower=vision_folder, units=UNITS, modalities="speech")
@@ -102,6 +114,17 @@ def test_three_stages_run_on_a_tiny_budget_and_yield_a_model(tmp_path, vision_fo
     assert start is not None
     llm = NanoLLM(path=str(start))
     assert list(llm.generate([Message("user", ("hello",))]))
+
+
+def test_the_whole_language_stage_runs_from_speech_to_a_model_that_hears(tmp_path):
+    (tmp_path / "units").mkdir()
+    lines = [json.dumps({"text": u.text, "units": u.units, "kind": "target", "voice": "one"}) for u in SPEECH]
+    (tmp_path / "units" / "train.jsonl").write_text("\n".join(lines) + "\n")
+    with torch.random.fork_rng():
+        folder = train_llm(tmp_path, budget_s=1.0, units=UNITS)
+    llm = NanoLLM(path=str(folder), speech_path="language_model")
+    events = list(llm.generate([Message("user", (SpeechUnits.of(spoken("hello")),))], task="transcribe"))
+    assert isinstance(events[-1], Transcript)
 
 
 @pytest.fixture
@@ -137,5 +160,5 @@ def test_words_are_cut_and_joined_to_sentences_nobody_said():
     assert splicer.say("i lost my cat", "one", rng) == spoken("i lost my cat")
     assert splicer.say("i lost my umbrella", "one", rng) is None
     assert len(splicer.disturbed(SPEECH[0].units, rng, share=0.5)) > 5
-    made = spliced(SPEECH, units=UNITS, count=200)
+    made = spliced(splicer, count=200)
     assert made and all(dialogue.parse_question(u.text) for u in made)

@@ -171,7 +171,7 @@ class NanoLLM(LLMCore):
             not the model's own says so: ``{"heard_by": "grammar"}`` in the turn's metadata.
         speech_path: Who writes units; when not given, what was measured to be more intelligible. Answers whose units were
             not written by the model itself say so: ``{"speech_path": "text_to_units"}`` in the turn's metadata.
-        text_to_units: Folder of the network for that path; the shipped one when not given.
+        text_to_units: Folder of the network for that path; the one beside ``path`` when not given.
     """
 
     tools = True
@@ -188,7 +188,11 @@ class NanoLLM(LLMCore):
         self._folder = Path(path) if path else PRESET / "llm_core"
         self._language, self._sizes, facts = read_config(self._folder)
         self._threshold = float(facts.get("min_confidence", 0.5)) if min_confidence is None else min_confidence
-        self.speech_path: str = speech_path or str(facts.get("speech_path", "language_model"))
+        beside = Path(text_to_units) if text_to_units else self._folder.parent / "text_to_units"
+        reads_aloud = (beside / "config.json").exists()
+        self.speech_path: str = speech_path or str(
+            facts.get("speech_path", "text_to_units" if reads_aloud else "language_model")
+        )
         if not 0 <= self._threshold <= 1:
             raise InputError(f"`min_confidence` is {min_confidence}", "use a number from 0 to 1")
         checked = (self._folder / "grammar.json").exists()
@@ -197,7 +201,7 @@ class NanoLLM(LLMCore):
             raise InputError(f"`hearing` is `{self.hearing}`", "use language_model, grammar or both")
         if self.speech_path not in ("language_model", "text_to_units"):
             raise InputError(f"`speech_path` is `{self.speech_path}`", "use language_model or text_to_units")
-        self._reader = TextToUnits(path=text_to_units) if self.speech_path == "text_to_units" else None
+        self._reader = TextToUnits(path=str(beside)) if self.speech_path == "text_to_units" else None
         self.units: Space | None = Space(str(facts.get("space", "emova-nano-fsq-4444")), self._language.units)
         self.vision: Space | None = Space("emova-nano-vision", FEATURES)
         self._loaded: _Loaded | None = None
