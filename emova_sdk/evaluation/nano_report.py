@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
 from emova_sdk.components.nano.style import SPEAKERS, NanoStyleModule
@@ -31,8 +32,7 @@ from emova_sdk.evaluation.nano_speech import (
     word_errors,
 )
 from emova_sdk.models.nano_features import LogMel, at_level, pitch_track
-from emova_sdk.models.nano_style import AXES, NanoStyle, style_input
-from emova_sdk.training.nano_style import heard, train_style
+from emova_sdk.models.nano_style import style_input
 from emova_sdk.training.nano_tokenizer import UNKNOWN, unit_labels
 from emova_sdk.training.speech_data import Utterance, load_all
 from emova_sdk.training.voices import TARGETS, TEST_VOICES
@@ -187,42 +187,87 @@ def judge_words(nano: NanoSpeech, texts: Sequence[str], teacher: Callable[[str, 
     return found
 
 
-def emotion_judge(out: Path, train: Sequence[Utterance], *, budget_s: float) -> NanoStyle:
-    """A listener of its own: a fresh network, trained only on other voices than the two that nano speaks with."""
-    path = out / "judge" / "style" / "last.pt"
-    if not path.exists():
-        ours = {*TARGETS.values(), "festival:cmu_us_slt_arctic_hts"}
-        others = [u for u in train if u.plan.kind == "styled" and u.plan.voice not in ours and len(u.mel) > 60]
-        train_style(out / "judge", budget_s=budget_s, data=[heard(u) for u in others], seed=99)
-    judge = NanoStyle()
-    judge.load_state_dict(torch.load(path, weights_only=True)["model"])
-    return judge.eval()
-
-
-def heard_emotion(judge: NanoStyle, samples: Samples) -> str:
-    """The judge's opinion of a sound."""
+def prosody_features(samples: Samples) -> NDArray[np.float32]:
+    """What the judge of emotion hears: movement of pitch, level and spectrum; float32 of shape (40,)."""
     sound = at_level(torch.from_numpy(samples))
-    with torch.inference_mode():
-        frames, whole = style_input(LogMel()(sound[None])[0], *pitch_track(sound))
-        logits = judge(frames[None], whole[None], torch.tensor([len(frames)]))[0]
-    return AXES["emotion"][int(logits[0].argmax())]
+    mel = LogMel()(sound[None])[0]
+    frames, whole = style_input(mel, *pitch_track(sound))
+    loud = mel.mean(1) > mel.mean(1).quantile(0.3)
+    bands = (mel - mel[loud].mean())[loud].reshape(int(loud.sum()), 16, 5).mean(-1)
+    return torch.cat([whole[1:], bands.mean(0), bands.std(0), frames[:, -1:].mean(0)]).numpy()
 
 
-def judge_emotion(nano: NanoSpeech, judge: NanoStyle, texts: Sequence[str], tests: Sequence[Utterance]) -> dict[str, Any]:
+class EmotionJudge:
+    """A listener of its own, who knows how each speaker sounds when neutral and never heard the two voices nano speaks with.
+
+    Args:
+        features: (utterances, 40), each relative to its speaker's neutral mean.
+        emotions: What each was meant to be.
+    """
+
+    def __init__(self, features: NDArray[np.float32], emotions: Sequence[str]) -> None:
+        self._scale = features.std(0) + 1e-3
+        inputs = torch.from_numpy(features / self._scale)
+        classes = torch.tensor([EMOTIONS.index(e) for e in emotions])
+        weight = 1 / torch.bincount(classes, minlength=len(EMOTIONS)).float().clamp(min=1)
+        generator = torch.Generator().manual_seed(0)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self._network = nn.Sequential(
+                nn.Linear(inputs.shape[1], 64), nn.ReLU(), nn.Dropout(0.4), nn.Linear(64, len(EMOTIONS))
+            )
+            optimizer = torch.optim.AdamW(self._network.parameters(), lr=0.004, weight_decay=0.1)
+            for _ in range(500):
+                grain = 0.2 * torch.randn(inputs.shape, generator=generator)
+                loss = nn.functional.cross_entropy(self._network(inputs + grain), classes, weight=weight / weight.mean())
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        self._network.eval()
+
+    def __call__(self, features: NDArray[np.float32]) -> list[str]:
+        """Opinions on (utterances, 40) features relative to the speaker's neutral mean."""
+        with torch.inference_mode():
+            best = self._network(torch.from_numpy((features / self._scale).astype(np.float32))).argmax(-1)
+        return [EMOTIONS[i] for i in best.tolist()]
+
+
+def relative(features: NDArray[np.float32], emotions: Sequence[str], speakers: Sequence[str]) -> NDArray[np.float32]:
+    """Each row less the mean of its speaker's neutral rows."""
+    found = features.copy()
+    for speaker in set(speakers):
+        mine = np.array([s == speaker for s in speakers])
+        calm = mine & np.array([e == "neutral" for e in emotions])
+        found[mine] -= features[calm if calm.any() else mine].mean(0)
+    return found
+
+
+def emotion_judge(train: Sequence[Utterance], *, count: int = 1200) -> EmotionJudge:
+    """Train the judge on rendered speech of other voices, those whose vocal tract was not changed much."""
+    ours = {*TARGETS.values(), "festival:cmu_us_slt_arctic_hts"}
+    others = [u for u in train if u.plan.voice not in ours and 0.9 < u.plan.formant < 1.1 and len(u.mel) > 60][:count]
+    features = np.stack([prosody_features(sound_of(u)) for u in others])
+    emotions = [u.plan.emotion for u in others]
+    return EmotionJudge(relative(features, emotions, [u.plan.voice for u in others]), emotions)
+
+
+def judge_emotion(nano: NanoSpeech, judge: EmotionJudge, texts: Sequence[str], tests: Sequence[Utterance]) -> dict[str, Any]:
     """Emotion of replies as asked, by the judge and by nano's own ear; the teacher's styled audio is the ceiling."""
     asked = [(t, SPEAKERS[i % 2], EMOTIONS[(i // 2) % 4]) for i, t in enumerate(texts)]
-    truth = [e for _, _, e in asked]
+    truth, speakers = [e for _, _, e in asked], [s for _, s, _ in asked]
     replies = [nano.say(t, speaker=v, emotion=e) for t, v, e in asked]
     own = nano.style.perceive([Audio(r, 16000) for r in replies])
-    opinions = [heard_emotion(judge, r) for r in replies]
+    opinions = judge(relative(np.stack([prosody_features(r) for r in replies]), truth, speakers))
     teacher = [u for u in tests if u.plan.kind == "styled" and u.plan.voice in TARGETS.values()]
+    meant = [u.plan.emotion for u in teacher]
+    rows = relative(np.stack([prosody_features(sound_of(u)) for u in teacher]), meant, [u.plan.voice for u in teacher])
     return {
         "reply_emotion": accuracy(truth, opinions),
         "reply_emotion_confusions": {
             f"{a} as {b}": n for (a, b), n in sorted(Counter(zip(truth, opinions, strict=True)).items())
         },
         "reply_emotion_own_ear": accuracy(truth, [h.style.emotion for h in own]),
-        "teacher_emotion": accuracy([u.plan.emotion for u in teacher], [heard_emotion(judge, sound_of(u)) for u in teacher]),
+        "teacher_emotion": accuracy(meant, judge(rows)),
     }
 
 
@@ -297,7 +342,7 @@ def evaluate_speech(out: Path, *, preset: Path | None = None, texts: int = 100, 
         "tokenizer": judge_tokenizer(nano, tests),
         "probes": judge_probes(nano, train[:800], [u for u in tests["seen"] if u.plan.kind == "styled"]),
         "perception": judge_perception(nano, tests),
-        "emotion": judge_emotion(nano, emotion_judge(out, train, budget_s=150), said[:96], tests["seen"]),
+        "emotion": judge_emotion(nano, emotion_judge(train), said[:96], tests["seen"]),
         "control": judge_control(nano, said[:40]),
         "real_time_factor": judge_speed(nano, said[:20]),
         "words": judge_words(
