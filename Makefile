@@ -46,7 +46,8 @@ docs: $(READY)     ## build the documentation into site/
 
 train-deps:        ## the speech programs that training data is made with (Debian, Ubuntu)
 	apt-get install --yes --no-install-recommends \
-		espeak-ng flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
+		build-essential espeak-ng flite festival festlex-cmu festlex-poslex \
+		festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
 
 clean:             ## remove what was built, the environment included
 	rm -rf $(VENV) build dist site demo .pytest_cache .ruff_cache .coverage htmlcov
