@@ -6,20 +6,17 @@ does not answer. Each request is answered by itself: of the history it reads the
 
 from __future__ import annotations
 
-import math
-import re
 import threading
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from emova_sdk.components.base import GenerationOptions, LLMCore, Space, Task
-from emova_sdk.components.nano.grammar import Grammar, sureness
-from emova_sdk.components.nano.language import ANSWER, BLANKS, HEARD_AS, QUESTION, RESULT, Language, user_style
-from emova_sdk.components.nano.network import FEATURES, LONGEST, NanoModel, load_model, read_config
+from emova_sdk.components.nano.grammar import Grammar
+from emova_sdk.components.nano.network import FEATURES, load_model, read_config
 from emova_sdk.components.nano.text_to_units import TextToUnits
-from emova_sdk.components.nano.tools import ARGUMENT_OF, spoken
+from emova_sdk.components.nano.tools import ARGUMENT_OF
+from emova_sdk.components.nano.turn import Loaded, Request, Turn
 from emova_sdk.components.nano.weights import PRESET
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import (
@@ -27,137 +24,19 @@ from emova_sdk.types import (
     Image,
     LLMEvent,
     Message,
-    Metadata,
-    PerceivedStyle,
     SpeechUnits,
     Style,
-    StyleChosen,
-    TextDelta,
     ToolCall,
     ToolResult,
     ToolSpec,
-    Transcript,
-    UnitsDelta,
-    UserStyle,
     VisionFeatures,
 )
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from emova_sdk.models.qwen2_steps import Qwen2Steps
-
-DECLINE = "I did not catch that."
-_FIRST_PIECE, _PIECE = 6, 12
-"""Units in the first piece of a stream and in later ones."""
-_PHRASE = 9
-"""Words said in one go; longer texts are cut at punctuation or between words."""
 _MOST_FEATURES = 64
-_LONGEST_QUESTION = 40
 Hearing = Literal["language_model", "grammar", "both"]
 """Who writes questions down: the language model, the closed grammar of questions, or the model with the grammar's check."""
 SpeechPath = Literal["language_model", "text_to_units"]
 """Who writes the units of an answer: the language model itself, or the small network that only reads text aloud."""
-
-
-@dataclass
-class _Request:
-    """What is asked, taken from the messages."""
-
-    text: str = ""
-    units: SpeechUnits | None = None
-    style: Style | PerceivedStyle | None = None
-    picture: Any = None
-    call: ToolCall | None = None
-    result: ToolResult | None = None
-    tools: dict[str, ToolSpec] = field(default_factory=dict[str, ToolSpec])
-
-
-class _Loaded:
-    """Weights in memory: the stepping decoder, the projector and the sets of tokens that may stand in each place."""
-
-    def __init__(self, model: NanoModel, language: Language, reader: TextToUnits | None, grammar: Grammar | None) -> None:
-        import torch
-
-        from emova_sdk.models.qwen2_steps import Qwen2Steps
-
-        text: Any = model.core.config.get_text_config()
-        weights = model.core.model.language_model.state_dict()
-        self.steps: Qwen2Steps = Qwen2Steps(
-            weights, heads=text.num_attention_heads, shared=text.num_key_value_heads, eps=text.rms_norm_eps, longest=LONGEST
-        )
-        self.model = model
-        self.reader = reader
-        self.grammar = grammar
-        blanks = [language.id(f"<word_{place}>") for place in range(1, BLANKS + 1)]
-        words = [*range(language.first_word, language.first_unit), *blanks]
-        styles = [number for number in range(len(language)) if language.style_of(number)]
-        user = [number for number in styles if "user question" in language.tokens[number]]
-        reply = [number for number in styles if number not in set(user)]
-        units = list(range(language.first_unit, len(language)))
-        sets = {
-            "question": [*words, language.id("<unknown>"), *user],
-            "user_style": user,
-            "argument": [*words, language.id(RESULT)],
-            "answer": [*words, *reply],
-            "units": [*units, language.id("<end>")],
-        }
-        self.allowed: dict[str, Tensor] = {name: torch.tensor(sorted(numbers)) for name, numbers in sets.items()}
-
-
-class _Pen:
-    """One sequence being read and written."""
-
-    def __init__(self, loaded: _Loaded, language: Language, picture: Any, options: GenerationOptions) -> None:
-        import torch
-
-        self._loaded, self._language, self._options = loaded, language, options
-        self._picture = picture
-        self._cache: list[tuple[Tensor, Tensor]] = []
-        self._logits: Tensor | None = None
-        self._random = torch.Generator().manual_seed(options.seed or 0) if options.temperature > 0 else None
-        self.length = 0
-
-    def read(self, ids: Sequence[int]) -> None:
-        """Read tokens, picture features in the places of ``<image>``."""
-        import torch
-
-        if self.length + len(ids) > LONGEST:
-            raise InputError(f"the request is longer than {LONGEST} tokens", "say less at once")
-        with torch.inference_mode():
-            tokens = torch.tensor(list(ids))
-            embeds = self._loaded.steps.embed[tokens]
-            places = tokens == self._language.id("<image>")
-            if bool(places.any()):
-                embeds = embeds.clone()
-                embeds[places] = self._loaded.model.projector(self._picture)
-            self._logits = self._loaded.steps(embeds, self._cache)
-        self.length += len(ids)
-
-    def write(self, kind: str, *, also: Sequence[int] = ()) -> tuple[int, float]:
-        """Choose the next token among those that may stand here, read it, and return it with its log-probability."""
-        import torch
-
-        if self._logits is None or self.length >= LONGEST:
-            raise InputError(f"the answer is longer than {LONGEST} tokens", "ask for less at once")
-        with torch.inference_mode():
-            allowed = self._loaded.allowed[kind] if kind in self._loaded.allowed else torch.tensor(list(also))
-            scores = self._logits[allowed]
-            place = self._choose(scores)
-            number = int(allowed[place])
-            chance = float(self._logits[number] - self._logits.logsumexp(0))
-        self.read([number])
-        return number, chance
-
-    def _choose(self, scores: Tensor) -> int:
-        import torch
-
-        if self._random is None:
-            return int(scores.argmax())
-        chances, order = (scores / self._options.temperature).softmax(0).sort(descending=True)
-        before = chances.cumsum(0) - chances
-        chances = torch.where(before < self._options.top_p, chances, torch.zeros_like(chances))
-        return int(order[int(torch.multinomial(chances, 1, generator=self._random))])
 
 
 class NanoLLM(LLMCore):
@@ -204,7 +83,7 @@ class NanoLLM(LLMCore):
         self._reader = TextToUnits(path=str(beside)) if self.speech_path == "text_to_units" else None
         self.units: Space | None = Space(str(facts.get("space", "emova-nano-fsq-4444")), self._language.units)
         self.vision: Space | None = Space("emova-nano-vision", FEATURES)
-        self._loaded: _Loaded | None = None
+        self._loaded: Loaded | None = None
         self._lock = threading.Lock()
 
     def load(self) -> None:
@@ -215,7 +94,7 @@ class NanoLLM(LLMCore):
                 if self._reader is not None:
                     self._reader.load()
                 grammar = None if self.hearing == "language_model" else Grammar.load(self._folder)
-                self._loaded = _Loaded(model, self._language, self._reader, grammar)
+                self._loaded = Loaded(model, self._language, self._reader, grammar)
 
     def close(self) -> None:
         """Free the weights."""
@@ -243,7 +122,7 @@ class NanoLLM(LLMCore):
         if loaded is None:
             raise LoadError("the language model was closed while it was used", "keep it open until the answer ends")
         request = _request(messages, tools, units=self._language.units)
-        turn = _Turn(loaded, self._language, request, options, style, self.hearing)
+        turn = Turn(loaded, self._language, request, options, style, self.hearing)
         if task == "speak":
             if not request.text.strip():
                 raise InputError("there is no text to say", "pass a message with text")
@@ -256,7 +135,7 @@ class NanoLLM(LLMCore):
             yield from turn.chat(self._threshold)
 
 
-def _request(messages: Sequence[Message], tools: Sequence[ToolSpec], *, units: int) -> _Request:
+def _request(messages: Sequence[Message], tools: Sequence[ToolSpec], *, units: int) -> Request:
     """Take the last user message, the latest picture, and a tool's result that came after."""
     asked = [place for place, message in enumerate(messages) if message.role == "user"]
     if not asked:
@@ -265,7 +144,7 @@ def _request(messages: Sequence[Message], tools: Sequence[ToolSpec], *, units: i
         if any(isinstance(part, Audio | Image) for part in message.parts):
             raise InputError("nano reads units and features, not sound and pixels", "encode them, or use a `Pipeline`")
     last = messages[asked[-1]]
-    request = _Request(last.text, style=last.style, tools={tool.name: tool for tool in tools if tool.name in ARGUMENT_OF})
+    request = Request(last.text, style=last.style, tools={tool.name: tool for tool in tools if tool.name in ARGUMENT_OF})
     spoken_parts = [part for part in last.parts if isinstance(part, SpeechUnits)]
     if spoken_parts:
         request.units = SpeechUnits.of([unit for part in spoken_parts for unit in part.ids.tolist()]).reduced()
@@ -291,206 +170,3 @@ def _picture(features: VisionFeatures) -> Any:
             f"picture features have shape {tuple(embeddings.shape)}, not (16, {FEATURES})", "use the nano vision encoder"
         )
     return embeddings
-
-
-@dataclass
-class _Turn:
-    """One request being answered."""
-
-    loaded: _Loaded
-    language: Language
-    request: _Request
-    options: GenerationOptions
-    style: Style | None
-    hearing: str = "language_model"
-    unknown: list[str] = field(default_factory=list[str])
-
-    def __post_init__(self) -> None:
-        self.pen = _Pen(self.loaded, self.language, self.request.picture, self.options)
-
-    def chat(self, threshold: float) -> Iterator[LLMEvent]:
-        """Hear or read, answer or call a tool, speak."""
-        request, heard_style = self.request, self.request.style
-        if request.units is None and not request.text.strip():
-            raise InputError("there is nothing to answer", "pass a message with text or `SpeechUnits`")
-        text = request.text
-        if request.units is not None:
-            if text.strip():
-                yield Metadata({"unread_text": text})
-            confidence = 0.0
-            for event in self.hear(request.units):
-                yield event
-                if isinstance(event, Transcript):
-                    text, confidence = event.text, event.confidence or 0.0
-            if confidence < threshold:
-                yield from self._decline({"declined": "unclear speech"})
-                return
-        ids, self.unknown = self.language.of_words(text)
-        self.pen.read([*self._prefix(), self.language.id(QUESTION), *ids])
-        if heard_style is not None:
-            known = heard_style.style if isinstance(heard_style, PerceivedStyle) else heard_style
-            emotion = HEARD_AS.get(known.emotion, known.emotion)
-            self.pen.read([self.language.id(user_style(emotion, known.pitch))])
-        else:
-            user, sure = self._user_style()
-            yield UserStyle(PerceivedStyle(user, {"emotion": sure}, "llm_core"))
-        called = yield from self._maybe_call()
-        if not called:
-            yield from self._answer()
-
-    def hear(self, units: SpeechUnits) -> Iterator[LLMEvent]:
-        """Write speech down, with the grammar's check where that is wanted; says when the words are not the model's own."""
-        own = None if self.hearing == "grammar" else self._transcribe(units)
-        grammar = self.loaded.grammar
-        if grammar is None:
-            if own is not None:
-                yield own
-            return
-        found = grammar.hear(units.ids.tolist())
-        text, sure = (found.text, sureness(found.gap)) if found else ("", 0.0)
-        if own is None or own.text != text:
-            yield Metadata({"heard_by": "grammar"} | ({"model_heard": own.text} if own is not None else {}))
-        yield Transcript(text, sure)
-
-    def _transcribe(self, units: SpeechUnits) -> Transcript:
-        """Let the model write speech down; confidence is made of the mean and the lowest probability of its words."""
-        style = self.request.style
-        style = style.style if isinstance(style, PerceivedStyle) else style or Style()
-        pen = _Pen(self.loaded, self.language, None, self.options)
-        token, ids = self.language.id, self.language.of_units(units.ids.tolist()[: LONGEST // 2])
-        pen.read([token("<speech>"), *ids, self.language.heard(style.emotion, style.pitch), token(QUESTION)])
-        words: list[int] = []
-        scores: list[float] = []
-        while len(words) <= _LONGEST_QUESTION:
-            number, score = pen.write("question")
-            scores.append(score)
-            if self.language.style_of(number):
-                break
-            words.append(number)
-        lost = not words or len(words) > _LONGEST_QUESTION or token("<unknown>") in words
-        sure = math.sqrt(math.exp(sum(scores) / len(scores)) * math.exp(min(scores)))
-        return Transcript(self.language.decode(words), 0.0 if lost else min(1.0, sure))
-
-    def _prefix(self) -> list[int]:
-        token = self.language.id
-        ids = [] if self.request.picture is None else [token("<image>")] * len(self.request.picture)
-        return [*ids, token("<tools>")] if self.request.tools else ids
-
-    def _user_style(self) -> tuple[Style, float]:
-        number, score = self.pen.write("user_style")
-        emotion, pitch = self.language.style_of(number) or ("neutral", "normal")
-        return Style(emotion=emotion, pitch=pitch), min(1.0, math.exp(score))
-
-    def _maybe_call(self) -> Generator[LLMEvent, None, bool]:
-        """Begin the answer or the call of a tool; with a result at hand, put it in and go on to the answer."""
-        names = list(self.request.tools)
-        starts = {self._call_token(name): name for name in names}
-        given = self.request.call if self.request.result is not None else None
-        if given is not None and given.name in ARGUMENT_OF and self.request.result is not None:
-            argument, _ = self.language.of_words(str(given.arguments.get(ARGUMENT_OF[given.name], "")))
-            self.pen.read([self._call_token(given.name), *argument, self.language.id(RESULT)])
-            content = "failed" if self.request.result.failed else spoken(self.request.result.content)
-            result, self.unknown = self.language.of_words(content)
-            self.pen.read([*result, self.language.id(ANSWER)])
-            return False
-        number, _ = self.pen.write("start", also=[self.language.id(ANSWER), *starts])
-        if number not in starts:
-            return False
-        words: list[int] = []
-        while len(words) < 24:
-            word, _ = self.pen.write("argument")
-            if word == self.language.id(RESULT):
-                break
-            words.append(word)
-        name = starts[number]
-        argument_text = self.language.decode(words, self.unknown)
-        yield ToolCall(f"call_{name}_{self.pen.length}", name, {ARGUMENT_OF[name]: argument_text})
-        return True
-
-    def _call_token(self, name: str) -> int:
-        return next(number for number in range(len(self.language)) if self.language.tool_of(number) == name)
-
-    def _answer(self) -> Iterator[LLMEvent]:
-        words: list[str] = []
-        style: Style | None = None
-        for _ in range(min(60, self.options.max_tokens)):
-            number, _ = self.pen.write("answer")
-            found = self.language.style_of(number)
-            if found:
-                style = Style(emotion=found[0], pitch=found[1])
-                break
-            words.append(self.language.decode([number], self.unknown))
-            yield TextDelta(written(words[-1], first=len(words) == 1))
-        yield TextDelta(".")
-        yield StyleChosen(self.style or style or Style(), style)
-        yield from self.speak(" ".join(words))
-
-    def _decline(self, facts: dict[str, str]) -> Iterator[LLMEvent]:
-        yield Metadata(facts)
-        yield TextDelta(DECLINE)
-        yield StyleChosen(self.style or Style())
-        yield from self.speak(DECLINE)
-
-    def speak(self, text: str) -> Iterator[LLMEvent]:
-        """Say a text, phrase by phrase, as units while they are written."""
-        reader = self.loaded.reader
-        if reader is not None:
-            yield Metadata({"speech_path": "text_to_units"})
-        last = -1
-        for phrase in phrases(text):
-            pieces = self._written_units(phrase) if reader is None else _read_units(reader, phrase)
-            for piece in pieces:
-                fresh = piece[1:] if piece[0] == last else piece
-                last = piece[-1]
-                if fresh:
-                    yield UnitsDelta(SpeechUnits.of(fresh))
-
-    def _written_units(self, phrase: str) -> Iterator[list[int]]:
-        """Let the model write a phrase; phones are given to it as they stand in the dictionary."""
-        from emova_sdk.components.nano.lexicon import phones
-
-        known = [phone for phone in phones(phrase) if f"/{phone}/" in self.language.ids]
-        if not known:
-            return
-        pen = _Pen(self.loaded, self.language, None, self.options)
-        pen.read([self.language.id("<speak>"), *self.language.of_phones(known), self.language.id("<units>")])
-        piece: list[int] = []
-        size = _FIRST_PIECE
-        for _ in range(min(4 * len(known) + 12, self.options.max_tokens)):
-            number, _ = pen.write("units")
-            if number < self.language.first_unit:
-                break
-            unit = number - self.language.first_unit
-            if not piece or piece[-1] != unit:
-                piece.append(unit)
-            if len(piece) > size:  # the last one is kept back: the next may repeat it
-                yield piece[:-1]
-                piece, size = piece[-1:], _PIECE
-        if piece:
-            yield piece
-
-
-def _read_units(reader: TextToUnits, phrase: str) -> Iterator[list[int]]:
-    units = reader(phrase).ids.tolist()
-    if units:
-        yield units
-
-
-def phrases(text: str) -> list[str]:
-    """Cut a text into phrases short enough to be said in one go: at punctuation, else evenly between words."""
-    found: list[str] = []
-    for clause in re.split(r"(?<=[.,;:!?])\s+|\n+", text.strip()):
-        words = clause.split()
-        pieces = max(1, math.ceil(len(words) / _PHRASE))
-        for place in range(pieces):
-            part = words[round(place * len(words) / pieces) : round((place + 1) * len(words) / pieces)]
-            if part:
-                found.append(" ".join(part))
-    return found
-
-
-def written(word: str, *, first: bool) -> str:
-    """A word as it is written in a sentence: a space before it, unless it is the first; ``I`` and the beginning in capitals."""
-    if word in ("i", "emova") or word.startswith("i'"):
-        word = "EMOVA" if word == "emova" else word.capitalize()
-    return word[:1].upper() + word[1:] if first else f" {word}"

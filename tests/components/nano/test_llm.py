@@ -6,9 +6,10 @@ import torch
 
 from emova_sdk.components.base import GenerationOptions
 from emova_sdk.components.nano.language import Language
-from emova_sdk.components.nano.llm import NanoLLM, phrases, written
+from emova_sdk.components.nano.llm import NanoLLM
 from emova_sdk.components.nano.network import NanoModel, save_model
 from emova_sdk.components.nano.tools import TOOLS
+from emova_sdk.components.nano.turn import phrases, written
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import (
     Audio,
