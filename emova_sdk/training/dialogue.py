@@ -22,6 +22,8 @@ Side = Literal["user", "assistant"]
 
 TEST_SHARE = 8
 """One combination of slot values in this many belongs to the test split."""
+FEW = 8
+"""A single slot with fewer values than this is not held out from."""
 
 COLORS = ("red", "green", "blue", "yellow", "purple", "orange")
 SHAPES = ("circle", "square", "triangle", "star")
@@ -191,7 +193,7 @@ class Sentence:
         slots: Slot name to value, e.g. ``{"color": "red"}``.
         emotion: How it would be said; None when any emotion fits.
         side: Who says it.
-        novel: Whether its split was decided by its slots; sentences without slots belong to both splits.
+        novel: Whether its split was decided by its slots; the others belong to both splits, see `split_of`.
     """
 
     text: str
@@ -234,8 +236,11 @@ def fill(template: str, slots: Mapping[str, str]) -> str:
 
 
 def split_of(template_key: str, slots: Mapping[str, str]) -> Split | None:
-    """The split of a filled template; None (both) without slots."""
-    if not slots:
+    """The split of a filled template; None (both) for fixed phrases and those with one slot of few values.
+
+    Holding out ``how many stars are there`` would hold out all stars and test no combination.
+    """
+    if not slots or (len(slots) == 1 and len(SLOTS[next(iter(slots)).rstrip("23")]) < FEW):
         return None
     return "test" if is_test(template_key + "/" + "/".join(slots.values())) else "train"
 
@@ -280,7 +285,7 @@ def _listed(split: Split) -> tuple[Sentence, ...]:
             where = split_of(key, slots)
             if where in (None, split):
                 said = mood if side == "user" or intent not in ("hello", "sound") else None
-                column.append(Sentence(fill(template, slots), intent, key, slots, said, side, bool(slots)))
+                column.append(Sentence(fill(template, slots), intent, key, slots, said, side, where is not None))
         columns.append(column)
     rounds = itertools.zip_longest(*columns)
     return tuple(sentence for row in rounds for sentence in row if sentence is not None)
@@ -289,7 +294,7 @@ def _listed(split: Split) -> tuple[Sentence, ...]:
 def sentences(split: Split) -> Iterator[Sentence]:
     """List what can be said, both sides, one of each template in turn: any beginning of the list is a fair sample.
 
-    Sentences without slots come in both splits with ``novel=False``. The two splits share no filled template otherwise.
+    Sentences that belong to both splits come with ``novel=False``. The two splits share no filled template otherwise.
     """
     return iter(_listed(split))
 
@@ -326,5 +331,5 @@ def parse_question(text: str) -> Sentence | None:
         match = pattern.fullmatch(text)
         if match:
             slots = dict(zip(names, match.groups(), strict=True))
-            return Sentence(text, intent, key, slots, emotion_of(intent), novel=bool(slots))
+            return Sentence(text, intent, key, slots, emotion_of(intent), novel=split_of(key, slots) is not None)
     return None
