@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +27,10 @@ from emova_sdk.cli.options import (
 from emova_sdk.cli.output import print_json, working
 from emova_sdk.cli.records import reply_record
 
+if TYPE_CHECKING:
+    from emova_sdk.pipeline import Pipeline
+    from emova_sdk.session import Session
+
 
 @app.command()
 def chat(
@@ -40,6 +46,12 @@ def chat(
     speed: SpeedOption = None,
     speaker: SpeakerOption = None,
     system: Annotated[str, typer.Option("--system", metavar="TEXT", help="Instructions to the model.")] = "",
+    db: Annotated[
+        str | None, typer.Option("--db", metavar="FILE", help="Keep the conversation in this SQLite file or SQLAlchemy URL.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--session", metavar="NAME", help="Begin this session or go on with it.  [default: chat]")
+    ] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -56,16 +68,32 @@ def chat(
     with open_pipeline(config, overrides) as pipeline:
         voice = style_of(pipeline.style, speed=speed, speaker=speaker)
         wanted = style_of(voice, emotion=emotion, pitch=pitch) if emotion or pitch else None
-        session = pipeline.session(style=voice, system=system)
-        if text is None and audio is None and not images:
-            Conversation(session, style=wanted, out=out, as_json=as_json).run()
-            return
-        parts = [open_audio(audio, pipeline)] if audio else []
-        shown = [open_image(image, pipeline) for image in images or []]
-        with working("answering"):
-            reply = session.ask(*parts, *shown, *([text] if text is not None else []), style=wanted)
+        with _session(pipeline, db, name, style=voice, system=system) as session:
+            if text is None and audio is None and not images:
+                Conversation(session, style=wanted, out=out, as_json=as_json).run()
+                return
+            parts = [open_audio(audio, pipeline)] if audio else []
+            shown = [open_image(image, pipeline) for image in images or []]
+            with working("answering"):
+                reply = session.ask(*parts, *shown, *([text] if text is not None else []), style=wanted)
     path = reply.audio.save(out) if out and reply.audio else None
     if as_json:
         print_json(reply_record(reply, path))
     else:
         print_reply(reply, path)
+
+
+@contextmanager
+def _session(pipeline: Pipeline, db: str | None, name: str | None, **options: Any) -> Generator[Session, None, None]:
+    """Open a session that is kept in ``db``, or, without one, that is not kept."""
+    from emova_sdk.errors import InputError
+
+    if db is None:
+        if name is not None:
+            raise InputError("`--session` names a session of a database", "give the database with `--db FILE`")
+        yield pipeline.session(**options)
+        return
+    from emova_sdk.memory import SessionStore
+
+    with SessionStore(db) as store:
+        yield store.session(pipeline, name or "chat", **options)

@@ -1,0 +1,31 @@
+"""``emova convert``: a published EMOVA checkpoint in the layout that transformers reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emova_sdk.cli.app import app
+from emova_sdk.cli.options import JsonOption
+from emova_sdk.cli.output import print_json, working
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A checkpoint of either layout: a folder or a hub id.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder to write; it must not exist, or be empty.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write an EMOVA checkpoint of the origin layout in the layout of transformers."""
+    from emova_sdk.components.emova.checkpoints import convert_origin_to_hf, find_checkpoint
+
+    with working(f"converting {source}"):
+        written = convert_origin_to_hf(find_checkpoint(source), target)
+    files = sorted(path.name for path in written.iterdir())
+    size = sum(path.stat().st_size for path in written.iterdir())
+    if as_json:
+        print_json({"source": source, "target": str(written), "files": files, "bytes": size})
+    else:
+        typer.echo(f"{written}: {len(files)} files, {size / 1e6:.1f} MB")

@@ -1,0 +1,135 @@
+"""``emova history``: the sessions that were kept, to look at, exchange and forget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emova_sdk.cli.app import app
+from emova_sdk.cli.options import JsonOption, require_writable
+from emova_sdk.cli.output import describe_perceived, describe_style, print_json, print_table
+
+if TYPE_CHECKING:
+    from emova_sdk.memory import SessionStore
+    from emova_sdk.types import Turn
+
+group = typer.Typer(help="List, show, exchange, forget and draw sessions that were kept.")
+app.add_typer(group, name="history")
+
+DbOption = Annotated[str, typer.Option("--db", metavar="FILE", help="The database: an SQLite file, or any SQLAlchemy URL.")]
+NameArgument = Annotated[str, typer.Argument(metavar="SESSION", help="Name of the session.")]
+
+
+@group.command("list")
+def list_all(db: DbOption, as_json: JsonOption = False) -> None:
+    """List all sessions, the newest first; times are UTC."""
+    with _open(db) as store:
+        found = store.sessions()
+    if as_json:
+        records = [
+            {"id": one.id, "created_at": _time(one.created_at), "updated_at": _time(one.updated_at), "turns": one.turns}
+            for one in found
+        ]
+        print_json({"sessions": records})
+    else:
+        rows = [(one.id, str(one.turns), _time(one.created_at), _time(one.updated_at)) for one in found]
+        print_table(("session", "turns", "created", "last used"), rows)
+
+
+@group.command()
+def show(name: NameArgument, db: DbOption, as_json: JsonOption = False) -> None:
+    """Print what was said in a session, and how."""
+    with _open(db) as store:
+        turns = _turns(store, name)
+    if as_json:
+        print_json({"id": name, "turns": [turn.to_dict() for turn in turns]})
+        return
+    for turn in turns:
+        typer.echo(_line(turn))
+
+
+@group.command()
+def export(
+    name: NameArgument,
+    db: DbOption,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="[default: SESSION.jsonl]")] = None,
+) -> None:
+    """Write a session as JSON lines; sounds and pictures stay where they are."""
+    path = out or Path(f"{name}.jsonl")
+    require_writable(path, (".jsonl",))
+    with _open(db) as store:
+        store.export(name, path)
+        typer.echo(f"{path}: {len(store.turns(name))} turns of {name}")
+
+
+@group.command("import")
+def load(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="What `emova history export` wrote.")],
+    db: DbOption,
+    name: Annotated[str | None, typer.Option("--session", metavar="NAME", help="Call the session so instead.")] = None,
+) -> None:
+    """Read an exported session into a database, which is made where there is none."""
+    with _open(db, must_exist=False) as store:
+        loaded = store.load(path, session_id=name)
+        typer.echo(f"{loaded}: {len(store.turns(loaded))} turns")
+
+
+@group.command()
+def forget(name: NameArgument, db: DbOption) -> None:
+    """Remove a session for good: its turns, sounds and pictures."""
+    with _open(db) as store:
+        store.forget(name)
+    typer.echo(f"{name} is forgotten")
+
+
+@group.command()
+def plot(
+    name: NameArgument,
+    db: DbOption,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="[default: SESSION.png]")] = None,
+) -> None:
+    """Draw the emotions of a session over its turns."""
+    from emova_sdk.cli.emotion_plot import draw_emotions, moods_of
+
+    path = out or Path(f"{name}.png")
+    require_writable(path, (".png",))
+    with _open(db) as store:
+        turns = _turns(store, name)
+    moods = moods_of(turns)
+    draw_emotions(moods, turns=len(turns), title=f"emotions of {name}").save(path)
+    typer.echo(f"{path}: {len(moods)} emotions in {len(turns)} turns")
+
+
+def _open(db: str, *, must_exist: bool = True) -> SessionStore:
+    from emova_sdk.errors import InputError
+    from emova_sdk.memory import SessionStore
+
+    if must_exist and "://" not in db and not Path(db).is_file():
+        raise InputError(f"there is no database `{db}`", "`emova chat --db FILE` makes one; check the path")
+    return SessionStore(db)
+
+
+def _turns(store: SessionStore, name: str) -> list[Turn]:
+    from emova_sdk.errors import InputError
+
+    names = [one.id for one in store.sessions()]
+    if name not in names:
+        raise InputError(f"there is no session `{name}`", f"there are {', '.join(names[:10])}" if names else "there are none")
+    return store.turns(name)
+
+
+def _line(turn: Turn) -> str:
+    """``you: i lost my dog  (sad (93%), low, female)``."""
+    if turn.role == "user":
+        who, how = "you", describe_perceived(turn.perceived)
+    else:
+        who, how = "emova", describe_style(turn.style) + (", interrupted" if turn.interrupted else "")
+    with_it = [f"{len(turn.images)} pictures"] if turn.images else []
+    with_it += [f"asks {call.name}" for call in turn.tool_calls]
+    return f"{who}: {turn.text}  ({', '.join([how, *with_it])})"
+
+
+def _time(moment: Any) -> str:
+    return moment.isoformat(sep=" ", timespec="seconds")
