@@ -1,0 +1,84 @@
+"""A whole turn on the native components: a TOML names checkpoint folders, a recording and a picture go in, speech comes out."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_llm
+from test_llm_core import scripted
+
+from emova_sdk import Audio, AudioDelta, Image, Pipeline, Style, StyleChosen, TextDelta, Transcript, UserStyle
+
+REPLY = (
+    '{"user question text": "could you tell me", "user question emotion": "neutral", "user question pitch": "normal", '
+    '"assistant response text": "of course", "assistant response emotion": "happy", "assistant response pitch": "high", '
+    '"assistant response speech": "' + "".join(f"<|speech_{unit}|>" for unit in (3, 11, 60, 7, 22, 40)) + '"}'
+)
+PICTURE = Image(np.random.default_rng(0).integers(0, 255, (70, 90, 3), dtype=np.uint8))
+
+
+def question() -> Audio:
+    recording = Path(__file__).parents[4] / "shared" / "audio" / "en_website.wav"
+    if not recording.exists():
+        pytest.skip("the real recordings of ../shared/audio are not here")
+    return Audio.open(recording)
+
+
+@pytest.fixture(params=["origin", "hf"])
+def config(request, tmp_path, combined, monkeypatch) -> Path:
+    monkeypatch.setattr(tiny_llm, "tokenizer", functools.partial(tiny_llm.tokenizer, units=64))
+    write = tiny_llm.write_origin if request.param == "origin" else tiny_llm.write_hf
+    folder = write(tmp_path / "llm")
+    (tmp_path / "assistant.toml").write_text(
+        f"""
+        [speech_tokenizer]
+        type = "emova"
+        model = "{combined}"
+        [vision_encoder]
+        type = "emova"
+        model = "{folder}"
+        [llm_core]
+        type = "emova"
+        model = "{folder}"
+        unit_space = "emova-fsq-444"
+        [style_module]
+        type = "emova"
+        model = "{combined}"
+        [vocoder]
+        type = "emova"
+        model = "{combined}"
+        """
+    )
+    return tmp_path / "assistant.toml"
+
+
+def test_hears_a_recording_sees_a_picture_and_answers_aloud_in_order(config: Path) -> None:
+    heard = question()
+    with Pipeline.from_config(config) as pipeline:
+        scripted(pipeline.llm_core, REPLY)
+        session = pipeline.session()
+        events = list(session.respond(heard, PICTURE))
+    kinds = [type(event) for event in events]
+    assert kinds[:2] == [Transcript, UserStyle]
+    assert kinds.index(UserStyle) < kinds.index(TextDelta) < kinds.index(StyleChosen) < kinds.index(AudioDelta)
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "of course"
+    user, assistant = session.history
+    assert user.text == "could you tell me"
+    assert user.perceived is not None
+    assert user.perceived.source == "llm_core"
+    assert assistant.style == Style("female", "happy", "high")
+    assert assistant.audio == Audio.concat([event.audio for event in events if isinstance(event, AudioDelta)])
+    assert assistant.audio.duration_s > 0  # type: ignore[union-attr]
+    assert sum(event.units for event in events if isinstance(event, AudioDelta)) == 6
+
+
+def test_untrained_weights_answer_something_or_nothing_and_never_fail(config: Path) -> None:
+    from emova_sdk import GenerationOptions
+
+    with Pipeline.from_config(config) as pipeline:
+        session = pipeline.session(options=GenerationOptions(max_tokens=12))
+        session.ask(question(), PICTURE)
+        assert [turn.role for turn in session.history] == ["user", "assistant"]
