@@ -1,0 +1,96 @@
+"""``emova eval``: the figures of a model card, measured again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emova_sdk.cli.app import app
+from emova_sdk.cli.options import JsonOption, require_writable
+from emova_sdk.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from emova_sdk.evaluation.nano_card import Card, Figure
+
+group = typer.Typer(help="Measure how well models understand, answer and speak.")
+app.add_typer(group, name="eval")
+
+HEADINGS = ("what", "figure", "value", "95 % interval", "n", "best guess", "ceiling")
+
+
+@group.callback()
+def _group() -> None:  # pyright: ignore[reportUnusedFunction] - makes typer keep the name of a group's only command
+    pass
+
+
+@group.command()
+def nano(
+    *,
+    preset: Annotated[
+        Path | None, typer.Option("--preset", metavar="FOLDER", help="A trained nano.  [default: the shipped one]")
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option("--work", metavar="FOLDER", help="Rendered speech: what `emova train nano` worked in.")
+    ] = None,
+    cases: Annotated[int, typer.Option("--cases", min=1, metavar="N", help="Questions for each kind of turn.")] = 300,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the figures too: .json, or .md for a table.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure emova-nano: pictures, typed and spoken turns, hearing, speaking and style.
+
+    Every figure comes with its cases, its 95 % interval, what the best constant answer would get, and the ceiling.
+
+    What cannot be measured for want of speech, weights or programs is named with the reason.
+    """
+    from emova_sdk.evaluation.nano_card import measure
+
+    require_writable(out, (".json", ".md"))
+    card = measure(preset=preset, work=work, cases=cases, begin=_announce)
+    record = {"model": str(preset or "emova-nano"), **card.to_dict()}
+    if out is not None:
+        _write(out, json.dumps(record, indent=1) if out.suffix.lower() == ".json" else _markdown(card))
+    if as_json:
+        print_json(record)
+        return
+    print_table(HEADINGS, [_row(figure) for figure in card.figures])
+    for name, why in card.left_out.items():
+        typer.echo(f"not measured: {name}: {why}")
+
+
+def _announce(name: str) -> None:
+    if sys.stderr.isatty():
+        typer.echo(f"measuring {name} ...", err=True)
+
+
+def _row(figure: Figure) -> tuple[str, ...]:
+    interval = f"{_percent(figure.low)} to {_percent(figure.high)}"
+    ends = (_percent(figure.guess), _percent(figure.ceiling))
+    return (figure.group, figure.name.replace("_", " "), _percent(figure.value), interval, str(figure.n), *ends)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}"
+
+
+def _markdown(card: Card) -> str:
+    lines = [HEADINGS, tuple("---" for _ in HEADINGS), *(_row(figure) for figure in card.figures)]
+    table = [f"| {' | '.join(line)} |" for line in lines]
+    facts = [f"- {name}: {_plain(value)}" for name, value in card.facts.items()]
+    absent = [f"- not measured: {name}: {why}" for name, why in card.left_out.items()]
+    return "\n".join([*table, "", *facts, *absent]) + "\n"
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.tmp")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

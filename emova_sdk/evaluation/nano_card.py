@@ -1,0 +1,221 @@
+"""The figures of nano's model card in one table: every measurement there is, run on what there is to measure.
+
+What lacks its weights, its data or a program is left out and said to be, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emova_sdk.errors import EmovaError, InputError
+
+if TYPE_CHECKING:
+    from emova_sdk.components.nano.llm import NanoLLM
+    from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
+    from emova_sdk.evaluation.nano_dialogue import Score
+    from emova_sdk.training.nano_examples import Utterance
+
+__all__ = ["Card", "Figure", "measure", "speech_figures"]
+
+CEILINGS = {
+    "word_error_neutral": "word_error_teacher",
+    "word_error_styled": "word_error_teacher",
+    "reply_emotion": "teacher_emotion",
+}
+"""Figures whose ceiling is the teacher's own audio, by the beginning of their names."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table.
+
+    Attributes:
+        group: What was measured.
+        name: Of the figure.
+        value: A share: of right answers, or of errors where the name says so.
+        low: Lower end of the 95 % bootstrap interval, as is ``high`` the upper.
+        n: Cases.
+        guess: What the best constant answer would get; None for error rates.
+        ceiling: What the teacher's own audio gets; None where there is no such thing.
+    """
+
+    group: str
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+    guess: float | None = None
+    ceiling: float | None = None
+
+
+@dataclass
+class Card:
+    """What was measured.
+
+    Attributes:
+        figures: The table.
+        facts: Other numbers by name: entropies, seconds of work for a second of sound.
+        left_out: What could not be measured, and why.
+    """
+
+    figures: list[Figure] = field(default_factory=list[Figure])
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    left_out: dict[str, str] = field(default_factory=dict[str, str])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        rows = [
+            {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(figure).items()}
+            for figure in self.figures
+        ]
+        return {"figures": rows, "facts": self.facts, "left_out": self.left_out}
+
+
+def measure(
+    *, preset: Path | None = None, work: Path | None = None, cases: int = 300, begin: Callable[[str], None] | None = None
+) -> Card:
+    """Measure everything that can be measured here.
+
+    Args:
+        preset: Folder with the parts of a trained nano; the shipped ones by default.
+        work: Work folder with rendered speech, for all that is heard and spoken.
+        cases: Questions for each kind of turn; at most a third as many texts are spoken.
+        begin: Called with the name of each measurement before it starts.
+    """
+    card = Card()
+    llm, eyes = _parts(preset, card)
+    if llm is not None and eyes is not None:
+        from emova_sdk.evaluation import nano_dialogue
+
+        dialogues: dict[str, Callable[[], Mapping[str, Score]]] = {
+            "pictures": lambda: nano_dialogue.picture_questions(llm, eyes, n=cases),
+            "typed turns": lambda: nano_dialogue.typed_turns(llm, n=cases),
+        }
+        for name, kind in (("spoken turns", "seen"), ("spoken turns, unseen voices", "unseen")):
+            dialogues[name] = lambda kind=kind: nano_dialogue.spoken_turns(
+                llm, eyes, _asked(_require(work), preset, unseen=kind == "unseen"), n=cases
+            )
+        for name, scores in dialogues.items():
+            _attempt(card, name, lambda name=name, scores=scores: _add_scores(card, name, scores()), begin)
+    _attempt(card, "speech", lambda: _add_speech(card, preset, _require(work), max(1, cases // 3)), begin)
+    return card
+
+
+def _attempt(card: Card, name: str, work: Callable[[], None], begin: Callable[[str], None] | None) -> None:
+    if begin is not None:
+        begin(name)
+    try:
+        work()
+    except EmovaError as error:
+        card.left_out[name] = f"{error.message}; {error.hint}" if error.hint else error.message
+
+
+def _parts(preset: Path | None, card: Card) -> tuple[NanoLLM | None, NanoVisionEncoder | None]:
+    from emova_sdk.components.nano.llm import NanoLLM
+    from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
+
+    def folder(name: str) -> str | None:
+        return None if preset is None else str(preset / name)
+
+    try:
+        llm = NanoLLM(path=folder("llm_core"), text_to_units=folder("text_to_units"))
+        llm.load()
+        return llm, NanoVisionEncoder(path=folder("vision_encoder"))
+    except EmovaError as error:
+        card.left_out["pictures and turns"] = error.message
+        return None, None
+
+
+def _require(work: Path | None) -> Path:
+    """Return the work folder if speech was rendered there."""
+    hint = "render it with `emova train nano --stage data --budget-s 600 --out FOLDER`, then pass `--work FOLDER`"
+    if work is None:
+        raise InputError("no rendered speech was given", hint)
+    if not any((work / "speech").glob("shard-*.npz")):
+        raise InputError(f"there is no rendered speech in `{work}`", hint)
+    return work
+
+
+def _asked(work: Path, preset: Path | None, *, unseen: bool) -> list[Utterance]:
+    """Hear the rendered test questions, of voices that were trained on or of the others."""
+    from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
+    from emova_sdk.evaluation.nano_report import sound_of
+    from emova_sdk.training.nano_examples import utterance_from
+    from emova_sdk.training.speech_data import load_all
+    from emova_sdk.training.voices import TEST_VOICES
+    from emova_sdk.types import Audio
+
+    asked = [
+        said
+        for said in load_all(work)
+        if said.plan.split == "test" and "question" in said.plan.id and (said.plan.voice in TEST_VOICES) == unseen
+    ]
+    if not asked:
+        raise InputError(f"there are no test questions in `{work}`", "render more with a bigger `--budget-s`")
+    ear = NanoSpeechTokenizer(path=None if preset is None else str(preset / "speech_tokenizer"))
+    heard = ear.encode([Audio(sound_of(said), 16000) for said in asked])
+    return [
+        utterance_from(
+            {
+                "text": said.plan.text,
+                "units": units.ids.tolist(),
+                "emotion": said.plan.emotion,
+                "pitch": said.plan.pitch,
+                "voice": said.plan.voice,
+            }
+        )
+        for said, units in zip(asked, heard, strict=True)
+    ]
+
+
+def _add_scores(card: Card, group: str, scores: Mapping[str, Score]) -> None:
+    for name, score in scores.items():
+        card.figures.append(Figure(group, name, score.share, score.low, score.high, score.n, score.guess))
+
+
+def _add_speech(card: Card, preset: Path | None, work: Path, texts: int) -> None:
+    from emova_sdk.evaluation.nano_report import evaluate_speech
+
+    figures, facts = speech_figures(evaluate_speech(work, preset=preset, texts=min(100, texts)))
+    card.figures += figures
+    card.facts |= facts
+
+
+def speech_figures(report: Mapping[str, Any]) -> tuple[list[Figure], dict[str, Any]]:
+    """Flatten the report of the speech half into lines of the table and other facts."""
+    measured: dict[tuple[str, str], Mapping[str, Any]] = {}
+    facts: dict[str, Any] = {}
+    for group, name, value in _leaves(report):
+        if isinstance(value, Mapping) and "interval" in value:
+            measured[group, name] = value
+        else:
+            facts[f"{group}.{name}"] = value
+    figures = [
+        Figure(
+            group, name, value["value"], *value["interval"], value["n"],
+            value.get("majority"), _ceiling(group, name, measured),
+        )
+        for (group, name), value in measured.items()
+    ]  # fmt: skip
+    return figures, facts
+
+
+def _leaves(report: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    for group, found in report.items():
+        if isinstance(found, Mapping):
+            for name, value in found.items():
+                yield group, str(name), value
+        else:
+            yield "speech", group, found
+
+
+def _ceiling(group: str, name: str, measured: Mapping[tuple[str, str], Mapping[str, Any]]) -> float | None:
+    for start, teacher in CEILINGS.items():
+        if name.startswith(start):
+            found = measured.get((group, teacher + name.removeprefix(start)))
+            return None if found is None else found["value"]
+    return None
