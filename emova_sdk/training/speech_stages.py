@@ -23,7 +23,7 @@ STAGES: tuple[SpeechStage, ...] = ("data", "tokenizer", "style", "vocoder", "tex
 
 DIALOGUE_SHARDS = 200
 """Number of the first shard of dialogue lines."""
-EXPANSION, SHARPENING, GAIN = 1.25, 0.25, -0.6
+EXPANSION, SHARPENING, GAIN = 1.1, 0.45, -0.6
 """Chosen by ear of the judge: how much the predicted melody and envelope are sharpened, and the level in nepers of power."""
 
 
