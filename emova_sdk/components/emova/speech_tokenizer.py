@@ -16,7 +16,9 @@ from torch import Tensor
 from emova_sdk.components.base import Space, SpeechTokenizer
 from emova_sdk.components.emova.phones import PHONES
 from emova_sdk.components.emova.speech_checkpoint import SpeechCheckpoint, read_tensors
+from emova_sdk.components.emova.speech_graphs import tokenizer_graph
 from emova_sdk.components.emova.weights import load_spiral
+from emova_sdk.components.graph import Graph
 from emova_sdk.errors import BackendError, InputError, LoadError
 from emova_sdk.models.spiral import SpiralConfig, SpiralTokenizer
 from emova_sdk.types import Audio, SpeechUnits
@@ -154,6 +156,10 @@ class EmovaSpeechTokenizer(SpeechTokenizer):
         if (net := self._net) is None:
             raise BackendError("the speech tokenizer was closed by another thread while it was used", "load it again")
         return net
+
+    def graphs(self) -> list[Graph]:
+        """One graph, ``tokenizer``: waveforms and their lengths to units, the front end included."""
+        return [tokenizer_graph(self.net, self.units)]
 
     def encode(self, clips: Sequence[Audio]) -> list[SpeechUnits]:
         """Encode each clip. An empty clip has no units; one below 257 samples is padded with silence to that length.

@@ -16,9 +16,11 @@ from torch import nn
 
 from emova_sdk.components.base import Space, StyleModule
 from emova_sdk.components.emova.speech_checkpoint import SpeechCheckpoint, read_tensors
+from emova_sdk.components.emova.speech_graphs import style_graph
 from emova_sdk.components.emova.speech_tokenizer import RELEASED, pick_device
 from emova_sdk.components.emova.vocoder import vits_config
 from emova_sdk.components.emova.weights import load_style_encoder, strip_prefix
+from emova_sdk.components.graph import Graph
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.models.style_encoder import Spectrogram, StyleEncoder
 from emova_sdk.types import EMOTIONS, PITCHES, SPEEDS, Audio, Style
@@ -87,6 +89,11 @@ class EmovaStyle(StyleModule):
         """Free the vectors and the style encoder; added voices stay."""
         with self._lock:
             self._table = self._encoder = None
+
+    def graphs(self) -> list[Graph]:
+        """One graph, ``style_encoder``: recordings to style vectors. The table of styles needs none."""
+        ear = self._ear()
+        return [style_graph(ear.spectrogram, ear.style_encoder, sample_rate=self.config.sampling_rate)]
 
     def embed(self, styles: Sequence[Style]) -> Vectors:
         """Return one vector for each style, float32 (styles, ``style.size``).

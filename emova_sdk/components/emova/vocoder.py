@@ -14,8 +14,10 @@ from torch import Tensor
 
 from emova_sdk.components.base import Space, Stream, Vocoder
 from emova_sdk.components.emova.speech_checkpoint import SpeechCheckpoint, read_tensors
+from emova_sdk.components.emova.speech_graphs import vocoder_graphs
 from emova_sdk.components.emova.speech_tokenizer import RELEASED, Precision, pick_device, unit_space
 from emova_sdk.components.emova.weights import load_vits
+from emova_sdk.components.graph import Graph
 from emova_sdk.errors import BackendError, InputError, LoadError
 from emova_sdk.models.vits import Vits, VitsConfig, frames_of
 from emova_sdk.types import Audio, SpeechChunk, SpeechUnits
@@ -154,6 +156,13 @@ class EmovaVocoder(Vocoder):
         if (net := self._net) is None:
             raise BackendError("the vocoder was closed by another thread while it was used", "load it again")
         return net
+
+    def graphs(self) -> list[Graph]:
+        """Three graphs, ``prior``, ``latents`` and ``generator``, so that streaming survives an export.
+
+        They always take a style: the unconditional voice is not in them.
+        """
+        return vocoder_graphs(self.net, self.units, self.style)
 
     def synthesize(
         self, units: Sequence[SpeechUnits], styles: Vectors | None, *, sampling: Sampling | None = None

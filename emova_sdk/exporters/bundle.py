@@ -1,0 +1,258 @@
+"""Exports of a component or a whole assistant: graphs, their parity and a manifest, written whole or not at all.
+
+::
+
+    DIR/manifest.json          what was exported, from what, how exactly it agrees, with digests of all files
+    DIR/report.md              the same for people
+    DIR/SLOT/GRAPH.onnx        and GRAPH.onnx.data beside it
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from emova_sdk.components.base import Component
+from emova_sdk.components.graph import Graph
+from emova_sdk.errors import ExportError, InputError, LoadError, ParityError
+from emova_sdk.exporters.onnx import OPSET, export_onnx, files_of
+from emova_sdk.exporters.parity import Tolerance, compare, require
+from emova_sdk.exporters.quantize import TOLERANCES, Precision, quantize
+
+SCHEMA = 1
+"""Version of the manifest's form."""
+
+Progress = Callable[[str], object]
+
+
+def export_bundle(
+    components: Mapping[str, Component],
+    out: str | Path,
+    *,
+    precision: Precision = "fp32",
+    opset: int = OPSET,
+    source: str = "",
+    progress: Progress = lambda _: None,
+) -> dict[str, Any]:
+    """Export every graph of some components and compare each with its original.
+
+    Args:
+        components: Slot to component.
+        out: Folder to make; it must not exist, or be an earlier export.
+        precision: What the graphs are stored and computed in.
+        opset: ONNX operator set.
+        source: What the components were made from (a preset, a config), for the manifest.
+        progress: Told what is being done.
+
+    Returns:
+        The manifest, as written to ``manifest.json``.
+
+    Raises:
+        ParityError: If an exported graph disagrees with its original; nothing is left behind.
+        ExportError: If a graph cannot be exported, or no component offers one.
+        InputError: If ``out`` is in the way.
+    """
+    out = Path(out)
+    _require_free(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    try:
+        records = {
+            slot: _export_component(
+                component, staging / slot, precision, opset, lambda text, slot=slot: progress(f"{slot}: {text}")
+            )
+            for slot, component in components.items()
+        }
+        _require_some(records)
+        manifest = _manifest(records, precision=precision, opset=opset, source=source)
+        (staging / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        (staging / "report.md").write_text(report(manifest))
+        staging.chmod(0o755)
+        if out.exists():
+            shutil.rmtree(out)
+        staging.replace(out)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return manifest
+
+
+def _require_free(out: Path) -> None:
+    if out.exists() and not (out / "manifest.json").exists() and any(out.iterdir()):
+        raise InputError(f"`{out}` exists and is no export", "choose another folder")
+
+
+def _require_some(records: Mapping[str, list[dict[str, Any]]]) -> None:
+    if not any(records.values()):
+        raise ExportError("none of these components offers a graph", "a component offers them by its method `graphs`")
+
+
+def _export_component(
+    component: Component, folder: Path, precision: Precision, opset: int, progress: Progress
+) -> list[dict[str, Any]]:
+    component.load()
+    graphs = component.graphs()
+    if graphs:
+        folder.mkdir()
+    return [_export_graph(graph, folder, precision, opset, progress) for graph in graphs]
+
+
+def _export_graph(graph: Graph, folder: Path, precision: Precision, opset: int, progress: Progress) -> dict[str, Any]:
+    progress(f"exporting {graph.name}")
+    path = export_onnx(graph, folder / f"{graph.name}.onnx", opset=opset)
+    if precision != "fp32":
+        path = _reduced(graph, path, precision, progress)
+    progress(f"comparing {graph.name}")
+    parity = compare(graph, path, tolerance=TOLERANCES[precision])
+    require(parity, graph.name)
+    return {
+        "name": graph.name,
+        "file": f"{folder.name}/{path.name}",
+        "files": {f"{folder.name}/{file.name}": _facts(file) for file in files_of(path)},
+        "inputs": list(graph.inputs),
+        "outputs": list(graph.outputs),
+        "axes": {name: asdict(axis) for name, axis in graph.axes.items()},
+        "dynamic": {name: {str(at): axis.name for at, axis in axes.items()} for name, axes in graph.dynamic.items()},
+        "metadata": dict(graph.metadata),
+        "parity": [record.to_dict() for record in parity],
+    }
+
+
+def _reduced(graph: Graph, path: Path, precision: Precision, progress: Progress) -> Path:
+    progress(f"converting {graph.name} to {precision}")
+    whole = path.rename(path.with_name(f"{path.stem}.fp32.onnx"))
+    data = path.with_name(path.name + ".data")  # the graph refers to its weights by this name
+    try:
+        return quantize(graph, whole, path.with_name(f"{path.stem}.{precision}.onnx"), precision=precision)
+    finally:
+        whole.unlink()
+        data.unlink(missing_ok=True)
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    with file.open("rb") as opened:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
+
+
+def _manifest(records: Mapping[str, list[dict[str, Any]]], *, precision: str, opset: int, source: str) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "source": source,
+        "precision": precision,
+        "opset": opset,
+        "versions": {name: _version(name) for name in ("emova-sdk", "torch", "onnx", "onnxruntime", "onnxruntime-gpu")},
+        "components": {slot: graphs for slot, graphs in records.items() if graphs},
+        "without_graphs": sorted(slot for slot, graphs in records.items() if not graphs),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+# --- looking at an export again ---
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """Read an export's manifest and check that its files are whole.
+
+    Raises:
+        LoadError: If the manifest is missing, unreadable or of another version, or a file is missing or changed.
+    """
+    folder = Path(folder)
+    path = folder / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if manifest["schema"] != SCHEMA:
+            raise LoadError(f"`{path}` has the form {manifest['schema']}, not {SCHEMA}", "export again", path=str(path))
+        files = {
+            file: facts
+            for graphs in manifest["components"].values()
+            for graph in graphs
+            for file, facts in graph["files"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LoadError(f"`{path}` is not the manifest of an export: {error}", "export again", path=str(path)) from error
+    for name, facts in files.items():
+        file = (folder / name).resolve()
+        if not file.is_relative_to(folder.resolve()) or not file.is_file():
+            raise LoadError(f"`{name}` is missing from the export `{folder}`", "export again", path=str(file))
+        if _facts(file) != facts:
+            raise LoadError(f"`{name}` is not what was exported: its size or digest differs", "export again", path=str(file))
+    return manifest
+
+
+def verify_bundle(
+    components: Mapping[str, Component], folder: str | Path, *, progress: Progress = lambda _: None
+) -> dict[str, Any]:
+    """Compare an export with its originals again.
+
+    Returns:
+        Slot and graph to the records of parity.
+
+    Raises:
+        LoadError: If the export is broken.
+        ParityError: If a graph disagrees.
+        ExportError: If a component offers no graph of an exported name.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    tolerance: Tolerance = TOLERANCES[manifest["precision"]]
+    found: dict[str, Any] = {}
+    for slot, records in manifest["components"].items():
+        component = components.get(slot)
+        if component is None:
+            raise ExportError(
+                f"the export holds `{slot}` and the config does not", "verify it with the config it was made from"
+            )
+        component.load()
+        graphs = {graph.name: graph for graph in component.graphs()}
+        for record in records:
+            if record["name"] not in graphs:
+                raise ExportError(f"`{slot}` offers no graph `{record['name']}`", "verify it with the config it was made from")
+            progress(f"{slot}: comparing {record['name']}")
+            parity = compare(graphs[record["name"]], folder / record["file"], tolerance=tolerance)
+            require(parity, record["name"])
+            found.setdefault(slot, {})[record["name"]] = [one.to_dict() for one in parity]
+    return found
+
+
+def report(manifest: Mapping[str, Any]) -> str:
+    """Describe an export in Markdown: sizes, axes, and how exactly each output agrees."""
+    lines = [f"# Export of {manifest['source'] or 'components'} in {manifest['precision']}", ""]
+    for slot, graphs in manifest["components"].items():
+        for graph in graphs:
+            size = sum(facts["bytes"] for facts in graph["files"].values())
+            axes = ", ".join(f"{axis['name']} {axis['min']}..{axis['max']}" for axis in graph["axes"].values()) or "none"
+            lines += [f"## {slot}: {graph['name']}", "", f"{size / 1e6:.2f} MB; dynamic axes: {axes}", ""]
+            lines += [
+                "| output | sizes | max abs diff | mean abs diff | cosine | mismatch | allowed |",
+                "|---|---|---|---|---|---|---|",
+            ]
+            lines += [_row(record) for record in graph["parity"]] + [""]
+    if manifest["without_graphs"]:
+        lines += [f"Without graphs: {', '.join(manifest['without_graphs'])}.", ""]
+    return "\n".join(lines)
+
+
+def _row(record: Mapping[str, Any]) -> str:
+    sizes = ", ".join(f"{name} {size}" for name, size in record["sizes"].items()) or "fixed"
+    numbers = (
+        f"{record['max_abs_diff']:.3g} | {record['mean_abs_diff']:.3g} | {record['cosine']:.6f} | {record['mismatch']:.4f}"
+    )
+    return f"| {record['output']} | {sizes} | {numbers} | {record['allowed']} |"
+
+
+__all__ = ["ParityError", "export_bundle", "read_manifest", "report", "verify_bundle"]

@@ -1,0 +1,167 @@
+"""Smaller and faster variants of an exported graph. Each is measured against the original again, under its own tolerance."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from emova_sdk.components.graph import Graph
+from emova_sdk.errors import ExportError
+from emova_sdk.exporters.parity import Tolerance
+
+Precision = Literal["fp32", "fp16", "int8", "int4"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+TOLERANCES: dict[Precision, Tolerance] = {
+    "fp32": Tolerance(),
+    "fp16": Tolerance(cosine=0.999, mismatch=0.01),
+    "int8": Tolerance(cosine=0.99, mismatch=0.02),
+    "int4": Tolerance(cosine=0.95, mismatch=0.10),
+}
+"""What counts as equal to the float32 original: for reduced precisions the angle between outputs, not their difference."""
+
+
+def quantize(graph: Graph, source: Path, target: Path, *, precision: Precision, block_size: int = 32) -> Path:
+    """Write a variant of an exported graph.
+
+    ``fp16`` stores and computes in half precision, with inputs, outputs and spectra in float32. ``int8`` quantises matrix
+    products dynamically and, if the graph can be sampled, convolutions statically from its own samples. ``int4`` stores the
+    weights of matrix products in blocks of 4 bits and computes in float32.
+
+    Args:
+        graph: The original.
+        source: Its float32 export.
+        target: The file to write.
+        precision: Which variant.
+        block_size: Weights that share a scale, for ``int4``.
+
+    Returns:
+        The path of the variant.
+
+    Raises:
+        ExportError: If the graph cannot be converted.
+    """
+    try:
+        with _quietly():
+            if precision == "fp16":
+                _to_half(source, target)
+            elif precision == "int4":
+                _to_blocks(source, target, block_size)
+            elif precision == "int8":
+                _to_int8(graph, source, target)
+            else:
+                shutil.copy(source, target)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ExportError(f"graph `{graph.name}` cannot be converted to {precision}: {reason}", "export it in fp32") from error
+    return target
+
+
+@contextmanager
+def _quietly() -> Generator[None, None, None]:
+    """ONNX Runtime's converters log through the root logger; nothing of theirs concerns a caller."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+
+
+def _save(model: Any, target: Path) -> None:
+    import onnx_ir
+    from onnx_ir.passes.common import TopologicalSortPass
+
+    tidy = onnx_ir.from_proto(model)
+    TopologicalSortPass()(tidy)  # the converters append their casts at the end
+    onnx_ir.save(tidy, str(target), external_data=f"{target.name}.data", size_threshold_bytes=1024)
+
+
+def _to_half(source: Path, target: Path) -> None:
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    model = onnx.load(str(source))
+    _save(convert_float_to_float16(model, keep_io_types=True, node_block_list=_spectrum(model)), target)
+
+
+def _spectrum(model: Any) -> list[str]:
+    """Nodes from a sound to the logarithm or root of its spectrum: half precision lacks their range, and STFT a kernel."""
+    makers = {output: node for node in model.graph.node for output in node.output}
+    readers = [(name, node) for node in model.graph.node for name in node.input]
+    found: dict[str, Any] = {}
+    waiting = [node for node in model.graph.node if node.op_type == "STFT"]
+    while waiting:  # upward to the sound
+        node = waiting.pop()
+        found[node.name] = node
+        waiting += [makers[name] for name in node.input if name in makers and makers[name].name not in found]
+    waiting = [node for node in found.values() if node.op_type == "STFT"]
+    while waiting:  # and downward to the logarithm
+        node = waiting.pop()
+        found[node.name] = node
+        if node.op_type not in {"Log", "Sqrt"}:
+            waiting += [reader for name, reader in readers if name in node.output and reader.name not in found]
+    return list(found)
+
+
+def _to_blocks(source: Path, target: Path, block_size: int) -> None:
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    quantizer = MatMulNBitsQuantizer(onnx.load(str(source)), bits=4, block_size=block_size, is_symmetric=True, accuracy_level=4)
+    quantizer.process()
+    wrapped: Any = quantizer.model
+    _save(getattr(wrapped, "model", wrapped), target)
+
+
+def _to_int8(graph: Graph, source: Path, target: Path) -> None:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    model = onnx.load(str(source))
+    if any(node.op_type in {"Conv", "ConvTranspose"} for node in model.graph.node) and graph.calibration is not None:
+        _calibrated(graph, source, target)
+        return
+    interim = target.with_name(f"{target.stem}.interim.onnx")
+    quantize_dynamic(
+        str(source),
+        str(interim),
+        op_types_to_quantize=["MatMul", "Gemm"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        extra_options={"MatMulConstBOnly": True},
+    )
+    _save(onnx.load(str(interim)), target)
+    interim.unlink()
+
+
+def _calibrated(graph: Graph, source: Path, target: Path) -> None:
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    samples = iter([{name: tensor.numpy() for name, tensor in inputs.items()} for inputs in graph.calibration()])  # type: ignore[misc]
+
+    class Samples(CalibrationDataReader):
+        def get_next(self) -> Any:
+            return next(samples, None)
+
+    interim = target.with_name(f"{target.stem}.interim.onnx")
+    # symmetric int8 with float biases is what TensorRT reads as well
+    quantize_static(
+        str(source),
+        str(interim),
+        Samples(),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        op_types_to_quantize=["Conv", "ConvTranspose", "MatMul", "Gemm"],
+        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+    )
+    _save(onnx.load(str(interim)), target)
+    interim.unlink()
