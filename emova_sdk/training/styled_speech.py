@@ -45,7 +45,9 @@ def _world() -> Any:
             warnings.simplefilter("ignore")
             import pyworld
     except ImportError as error:
-        raise MissingDependencyError("training data needs `pyworld`", "install emova-sdk[speech-data]", package="pyworld") from error
+        raise MissingDependencyError(
+            "training data needs `pyworld`", "install emova-sdk[speech-data]", package="pyworld"
+        ) from error
     return pyworld
 
 
