@@ -134,10 +134,17 @@ def _to_int8(graph: Graph, source: Path, target: Path) -> None:
         op_types_to_quantize=["MatMul", "Gemm"],
         per_channel=True,
         weight_type=QuantType.QInt8,
+        nodes_to_exclude=_stacked(model),
         extra_options={"MatMulConstBOnly": True},
     )
     _save(onnx.load(str(interim)), target)
     interim.unlink()
+
+
+def _stacked(model: Any) -> list[str]:
+    """Matrix products with constants that are not one matrix, which the kernel for dynamic int8 does not take."""
+    others = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) != 2}
+    return [node.name for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in others]
 
 
 def _calibrated(graph: Graph, source: Path, target: Path) -> None:
