@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types layers coverage docs train-deps clean
+.PHONY: help install demo test test-all check lint types layers coverage docs train-deps clean
 
 help:          ## show this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## ?/  make \1\t/' | expand -t 22
@@ -24,6 +24,9 @@ demo: $(READY)     ## hear, see and answer: prints the turns, writes the answers
 
 test: $(READY)     ## run the tests
 	$(BIN)/python -m pytest
+
+test-all: $(READY) ## run the tests, the slow ones too
+	$(BIN)/python -m pytest -m "slow or not slow"
 
 check: lint types layers test  ## everything a change must pass
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from emova_sdk.config import PipelineConfig, load_config
     from emova_sdk.errors import EmovaError
     from emova_sdk.pipeline import Pipeline
+    from emova_sdk.policy import StylePolicy
     from emova_sdk.session import Reply, Session, Tool, TurnContext, astream
     from emova_sdk.types import (
         Audio,
@@ -56,6 +57,7 @@ _HOMES = {
     "emova_sdk.config": "PipelineConfig load_config",
     "emova_sdk.errors": "EmovaError",
     "emova_sdk.pipeline": "Pipeline",
+    "emova_sdk.policy": "StylePolicy",
     "emova_sdk.session": "Reply Session Tool TurnContext astream",
     "emova_sdk.types": (
         "Audio AudioDelta Image MediaRef Message PerceivedStyle SpeechUnits Style StyleChosen TextDelta Timings ToolCall "
@@ -78,6 +80,7 @@ __all__ = [
     "Message",
     "PerceivedStyle",
     "Pipeline",
+    "PipelineConfig",
     "Reply",
     "Session",
     "Space",
@@ -87,6 +90,7 @@ __all__ = [
     "Style",
     "StyleChosen",
     "StyleModule",
+    "StylePolicy",
     "TextDelta",
     "Timings",
     "Tool",
@@ -102,6 +106,7 @@ __all__ = [
     "Vocoder",
     "__version__",
     "astream",
+    "load_config",
 ]
 
 
