@@ -179,10 +179,26 @@ def _add_scores(card: Card, group: str, scores: Mapping[str, Score]) -> None:
 
 def _add_speech(card: Card, preset: Path | None, work: Path, texts: int) -> None:
     from emova_sdk.evaluation.nano_report import evaluate_speech
+    from emova_sdk.training.voices import require_programs
 
+    require_programs()  # the teacher speaks too
+    _require_tests(work)
     figures, facts = speech_figures(evaluate_speech(work, preset=preset, texts=min(100, texts)))
     card.figures += figures
     card.facts |= facts
+
+
+def _require_tests(work: Path) -> None:
+    """Check that speech was rendered for every kind of test."""
+    from emova_sdk.evaluation.nano_report import groups
+    from emova_sdk.training.speech_data import load_all
+
+    tests = groups(said for said in load_all(work) if said.plan.split == "test")
+    lacking = [name for name, utterances in tests.items() if not utterances]
+    if lacking:
+        raise InputError(
+            f"there is no test speech in `{work}` of the kinds {', '.join(lacking)}", "render more with a bigger `--budget-s`"
+        )
 
 
 def speech_figures(report: Mapping[str, Any]) -> tuple[list[Figure], dict[str, Any]]:
@@ -194,13 +210,11 @@ def speech_figures(report: Mapping[str, Any]) -> tuple[list[Figure], dict[str, A
             measured[group, name] = value
         else:
             facts[f"{group}.{name}"] = value
-    figures = [
-        Figure(
-            group, name, value["value"], *value["interval"], value["n"],
-            value.get("majority"), _ceiling(group, name, measured),
-        )
-        for (group, name), value in measured.items()
-    ]  # fmt: skip
+    figures: list[Figure] = []
+    for (group, name), found in measured.items():
+        low, high = found["interval"]
+        ceiling = _ceiling(group, name, measured)
+        figures.append(Figure(group, name, found["value"], low, high, found["n"], found.get("majority"), ceiling))
     return figures, facts
 
 

@@ -19,6 +19,7 @@ from typing import Literal, get_args
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.training import speech_data, voices
 from emova_sdk.training.budget import Budget
+from emova_sdk.training.nano_examples import read_speech
 from emova_sdk.training.nano_llm import train_llm
 from emova_sdk.training.nano_vision import train_vision
 from emova_sdk.training.speech_stages import DIALOGUE_SHARDS, export_speech, run_speech_stage
@@ -132,12 +133,21 @@ def _run(stage: Stage, out: Path, budget_s: float, workers: int, report: Report 
         case "vision":
             train_vision(out, budget_s=budget_s, report=report)
         case "llm":
+            _require_units(out)
             train_llm(out, budget_s=budget_s, report=report)
         case "vocoder":
             run_speech_stage("vocoder", out, budget_s=VOICE * budget_s)
             run_speech_stage("text_to_units", out, budget_s=(1 - VOICE) * budget_s)
         case _:
             run_speech_stage(stage, out, budget_s=budget_s)
+
+
+def _require_units(out: Path) -> None:
+    """Check that the units tell sounds apart: a tokenizer that has seen too little writes a single unit for a sentence."""
+    path = out / "units" / "train.jsonl"
+    if path.exists() and all(len(said.units) < 2 for said in read_speech(path)):
+        hint = "train it for longer: `emova train nano --stage tokenizer` with a bigger `--budget-s`"
+        raise ConfigError(f"the tokenizer in `{out}` does not tell sounds apart yet", hint)
 
 
 def _render(out: Path, budget_s: float, workers: int) -> None:

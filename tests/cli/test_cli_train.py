@@ -12,8 +12,11 @@ import pytest
 import torch
 
 from emova_sdk import registry
+from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
 from emova_sdk.errors import ConfigError, InputError
+from emova_sdk.models.nano_tokenizer import NanoTokenizer
 from emova_sdk.training import nano_llm, nano_stages, speech_data, voices
+from emova_sdk.training.budget import Checkpoint
 
 SIZES = {"target": 2, "styled": 3, "plain": 1, "test": 1}
 needs_programs = pytest.mark.skipif(
@@ -79,10 +82,27 @@ def test_a_stage_that_is_done_is_skipped_and_a_new_tokenizer_sets_aside_what_was
         nano_stages.assemble_preset(tmp_path)
 
 
+def put_shipped_tokenizer(work: Path) -> None:
+    """A tokenizer that has used its budget: a second of training from nothing does not always yield more than one unit."""
+    shipped = NanoSpeechTokenizer().network().state_dict()
+    model = NanoTokenizer(width=128, blocks=4)
+    model.load_state_dict(shipped)
+    counters = {"used": 1e9, "epoch": 1, "step": 1}
+    Checkpoint(work / "tokenizer" / "last.pt").save(model, torch.optim.AdamW(model.parameters()), **counters)
+
+
+def test_units_that_say_nothing_are_one_clear_error(tmp_path):
+    (tmp_path / "units").mkdir()
+    (tmp_path / "units" / "train.jsonl").write_text('{"text": "hello", "units": [3]}\n')
+    with pytest.raises(ConfigError, match="does not tell sounds apart"):
+        nano_stages.run_stage("llm", tmp_path, budget_s=1)
+
+
 @needs_programs
 @pytest.mark.slow
 def test_nano_from_nothing_to_a_preset_on_a_tiny_budget(emova, monkeypatch):
-    """The stages are the real ones; only the plans of what is said are cut short."""
+    """The stages are the real ones; only the plans of what is said are cut short, and the tokenizer has had its training."""
+    put_shipped_tokenizer(Path("work"))
     monkeypatch.setattr(speech_data, "make_plan", partial(speech_data.make_plan, **SIZES))
     monkeypatch.setattr(speech_data, "make_dialogue_plan", partial(speech_data.make_dialogue_plan, train=6, test=3))
     monkeypatch.setattr(nano_llm, "SPLICED", 20)
