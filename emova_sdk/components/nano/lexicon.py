@@ -1,6 +1,6 @@
 """Text to phones: a pronunciation dictionary, number words, and letter-to-sound rules for the rest.
 
-The dictionary is a subset of the CMU Pronouncing Dictionary (freely usable, see the notice beside it); phones are the
+The dictionary is a subset of the CMU Pronouncing Dictionary (see `lexicon.LICENSE.txt`); phones are the
 39 of ARPAbet without stress.
 """
 
