@@ -15,6 +15,7 @@ from functools import cache
 from typing import Literal
 from zlib import crc32
 
+from emova_sdk.components.nano.sight import COLORS, SHAPES, SIZES
 from emova_sdk.types import Emotion, Pitch
 
 Split = Literal["train", "test"]
@@ -25,9 +26,6 @@ TEST_SHARE = 8
 FEW = 8
 """A single slot with fewer values than this is not held out from."""
 
-COLORS = ("red", "green", "blue", "yellow", "purple", "orange")
-SHAPES = ("circle", "square", "triangle", "star")
-SIZES = ("small", "big")
 RELATIONS = ("left of", "right of", "above", "below")
 SMALL = ("no", "one", "two", "three", "four", "five")
 ONES = (  # noqa: SIM905

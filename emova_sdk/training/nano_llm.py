@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from emova_sdk.components.nano.language import Language
 from emova_sdk.components.nano.network import NanoModel, load_model, save_model
+from emova_sdk.components.nano.sight import save_sight
 from emova_sdk.components.nano.weights import PRESET
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.models.nano_vision import NanoVisionTower
@@ -248,6 +249,14 @@ class Optimizer:
             part.load_state_dict(state)
 
 
+def write_sight(folder: Path, tower: Path) -> None:
+    """Write the check of pictures beside a language model: the cell heads, and the questions it knows."""
+    cells = {k.removeprefix("heads."): v for k, v in load_file(tower / "model.safetensors").items() if k.startswith("heads.")}
+    questions = {intent: dialogue.QUESTIONS[intent] for intent in sorted(dialogue.PICTURE_INTENTS)}
+    slots = {name: dialogue.SLOTS[name] for name in ("color", "shape", "size", "relation")}
+    save_sight(folder, questions=questions, slots=slots, cells=cells)
+
+
 def read_tower(folder: Path) -> NanoVisionTower:
     """Read a pretrained tower, in float32, for features that are not trained on."""
     path = folder / "model.safetensors"
@@ -292,6 +301,7 @@ def train_llm(
         splicer = Splicer([(clip.text, clip.units, clip.voice) for clip in clips], units=units)
         said = add_spliced(clips, splicer, work / "speech.jsonl", count=SPLICED, seed=seed)
         write_grammar(result, splicer.emissions)
+    write_sight(result, tower)
     start: Path | None = None
     for stage, share in SHARES.items():
         start = train_stage(

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from emova_sdk.components.nano import sight
 from emova_sdk.components.nano.tools import calculator, spoken
 from emova_sdk.errors import InputError
 from emova_sdk.training import dialogue
 from emova_sdk.training.dialogue import ANSWERS, PICTURE_INTENTS, QUESTIONS, SLOTS, Sentence, Split, fill
-from emova_sdk.training.scenes import Scene, Shape
+from emova_sdk.training.scenes import Scene
 from emova_sdk.types import Emotion, Pitch
 
 TOOL_INTENTS = tuple(dialogue.TOOL_OF)
@@ -77,85 +78,6 @@ def _pick(rng: np.random.Generator, choices: tuple[str, ...]) -> str:
     return choices[int(rng.integers(len(choices)))]
 
 
-def look(scene: Scene | None, intent: str, slots: Mapping[str, str]) -> str:
-    """Answer a question about a picture."""
-    if scene is None:
-        return ANSWERS["no_picture"][0]
-    if intent == "describe":
-        return _describe(scene)
-    return _count(scene, intent, slots) if intent.startswith("count") else _look_for(scene, intent, slots)
-
-
-def _look_for(scene: Scene, intent: str, slots: Mapping[str, str]) -> str:
-    wanted = [shape for shape in scene.shapes if _fits(shape, slots)]
-    if intent == "exists":
-        found = fill("{size} {color} {shape}" if "size" in slots else "{color} {shape}", slots)
-        return fill(f"yes there is a {found}" if wanted else f"no there is no {found}", {})
-    if intent in ("is_relation", "what_relation"):
-        return _relate(scene, intent, slots, wanted)
-    if len(wanted) != 1:
-        return ANSWERS["unclear"][0 if wanted else 1]
-    one = {"color": wanted[0].color, "shape": wanted[0].shape, "size": wanted[0].size}
-    if intent == "color_of":
-        return fill(ANSWERS["color_of"][1 if "size" in slots else 0], one)
-    return fill(ANSWERS[intent][0], one)
-
-
-def _fits(shape: Shape, slots: Mapping[str, str], mark: str = "") -> bool:
-    about = {"color": shape.color, "shape": shape.shape, "size": shape.size}
-    return all(slots.get(name + mark, value) == value for name, value in about.items())
-
-
-def _count(scene: Scene, intent: str, slots: Mapping[str, str]) -> str:
-    number = sum(_fits(shape, slots) for shape in scene.shapes)
-    words = {**slots, "count": dialogue.number(number)}
-    if intent == "count_all":
-        return fill(ANSWERS[intent][min(number, 2) - 1], words)
-    return fill(ANSWERS[intent][{0: 2, 1: 0}.get(number, 1)], words)
-
-
-def _describe(scene: Scene) -> str:
-    slots: dict[str, str] = {}
-    for shape, mark in zip(scene.shapes[:3], ("", "2", "3"), strict=False):
-        slots |= {f"color{mark}": shape.color, f"shape{mark}": shape.shape}
-    return fill(ANSWERS["describe"][min(len(scene.shapes), 4) - 1], slots)
-
-
-def _relation_holds(first: Shape, relation: str, second: Shape) -> bool:
-    return {
-        "left of": first.column < second.column,
-        "right of": first.column > second.column,
-        "above": first.row < second.row,
-        "below": first.row > second.row,
-    }[relation]
-
-
-def _true_relation(first: Shape, asked: str, second: Shape) -> str:
-    across = ("left of", "right of")
-    order = (*across, "above", "below") if asked in across else ("above", "below", *across)
-    return next(relation for relation in order if _relation_holds(first, relation, second))
-
-
-def _relate(scene: Scene, intent: str, slots: Mapping[str, str], wanted: list[Shape]) -> str:
-    groups = [(wanted, fill("i see no {color} {shape}", slots))]
-    if intent == "is_relation":
-        others = [shape for shape in scene.shapes if _fits(shape, slots, "2")]
-        groups.append((others, fill("i see no {color2} {shape2}", slots)))
-    for group, none in groups:
-        if len(group) != 1:
-            return ANSWERS["unclear"][0] if group else none
-    relation = slots["relation"]
-    if intent == "is_relation":
-        second = groups[1][0][0]
-        holds = _relation_holds(wanted[0], relation, second)
-        true = relation if holds else _true_relation(wanted[0], relation, second)
-        return f"{'yes' if holds else 'no'} it is {true} the {second.shape}"
-    found = [shape for shape in scene.shapes if _relation_holds(shape, relation, wanted[0])]
-    if not found:
-        return f"there is nothing {relation} it"
-    return f"the {found[0].name}" if len(found) == 1 else f"there are {dialogue.number(len(found))} shapes {relation} it"
-
-
 def answer_talk(intent: str, slots: Mapping[str, str], question_key: str, heard: Emotion) -> str:
     """Answer small talk; a greeting depends on the emotion that is heard in it."""
     options = ANSWERS[intent]
@@ -208,7 +130,7 @@ def reply_to(
     emotion, pitch = heard or (question.emotion or "neutral", "normal")
     tool: ToolUse | None = None
     if intent in PICTURE_INTENTS:
-        answer = look(scene, intent, question.slots)
+        answer = sight.look(scene.shapes, intent, question.slots) if scene else sight.NO_PICTURE
     elif intent in TOOL_INTENTS:
         tool = use_tool(rng, intent, question.slots) if offered else None
         answer = answer_tool(tool) if tool else ANSWERS["no_tool"][0]

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from emova_sdk.components.base import GenerationOptions, LLMCore, Space, Task
 from emova_sdk.components.nano.grammar import Grammar
 from emova_sdk.components.nano.network import FEATURES, load_model, read_config
+from emova_sdk.components.nano.sight import Sight
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.tools import ARGUMENT_OF
 from emova_sdk.components.nano.turn import Loaded, Request, Turn
@@ -46,6 +47,8 @@ class NanoLLM(LLMCore):
         path: Folder with ``config.json`` and ``model.safetensors``; the shipped one when not given.
         min_confidence: Transcripts below this (0 to 1) are not answered but declined; 0 answers everything. When not given,
             what was found best on held-out speech.
+        check_pictures: Whether answers about pictures are checked against the shapes read off the features; an answer that
+            the rules corrected says so: ``{"answered_by": "scene_rules"}``. When not given, whether the files for it are there.
         hearing: Who writes questions down; when not given, what was measured best. A transcript that is the grammar's and
             not the model's own says so: ``{"heard_by": "grammar"}`` in the turn's metadata.
         speech_path: Who writes units; when not given, what was measured to be more intelligible. Answers whose units were
@@ -60,6 +63,7 @@ class NanoLLM(LLMCore):
         *,
         path: str | None = None,
         min_confidence: float | None = None,
+        check_pictures: bool | None = None,
         hearing: Hearing | None = None,
         speech_path: SpeechPath | None = None,
         text_to_units: str | None = None,
@@ -76,6 +80,7 @@ class NanoLLM(LLMCore):
             raise InputError(f"`min_confidence` is {min_confidence}", "use a number from 0 to 1")
         checked = (self._folder / "grammar.json").exists()
         self.hearing: str = hearing or str(facts.get("hearing", "both" if checked else "language_model"))
+        self.check_pictures = (self._folder / "questions.json").exists() if check_pictures is None else check_pictures
         if self.hearing not in ("language_model", "grammar", "both"):
             raise InputError(f"`hearing` is `{self.hearing}`", "use language_model, grammar or both")
         if self.speech_path not in ("language_model", "text_to_units"):
@@ -94,7 +99,8 @@ class NanoLLM(LLMCore):
                 if self._reader is not None:
                     self._reader.load()
                 grammar = None if self.hearing == "language_model" else Grammar.load(self._folder)
-                self._loaded = Loaded(model, self._language, self._reader, grammar)
+                sight = Sight.load(self._folder) if self.check_pictures else None
+                self._loaded = Loaded(model, self._language, reader=self._reader, grammar=grammar, sight=sight)
 
     def close(self) -> None:
         """Free the weights."""

@@ -16,6 +16,7 @@ from emova_sdk.components.base import GenerationOptions
 from emova_sdk.components.nano.grammar import Grammar, sureness
 from emova_sdk.components.nano.language import ANSWER, BLANKS, HEARD_AS, QUESTION, RESULT, Language, user_style
 from emova_sdk.components.nano.network import LONGEST, NanoModel
+from emova_sdk.components.nano.sight import Sight, look
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.tools import ARGUMENT_OF, spoken
 from emova_sdk.errors import InputError
@@ -64,7 +65,15 @@ class Request:
 class Loaded:
     """Weights in memory: the stepping decoder, the projector and the sets of tokens that may stand in each place."""
 
-    def __init__(self, model: NanoModel, language: Language, reader: TextToUnits | None, grammar: Grammar | None) -> None:
+    def __init__(
+        self,
+        model: NanoModel,
+        language: Language,
+        *,
+        reader: TextToUnits | None = None,
+        grammar: Grammar | None = None,
+        sight: Sight | None = None,
+    ) -> None:
         import torch
 
         from emova_sdk.models.qwen2_steps import Qwen2Steps
@@ -77,6 +86,7 @@ class Loaded:
         self.model = model
         self.reader = reader
         self.grammar = grammar
+        self.sight = sight
         blanks = [language.id(f"<word_{place}>") for place in range(1, BLANKS + 1)]
         words = [*range(language.first_word, language.first_unit), *blanks]
         styles = [number for number in range(len(language)) if language.style_of(number)]
@@ -191,7 +201,7 @@ class Turn:
             yield UserStyle(PerceivedStyle(user, {"emotion": sure}, "llm_core"))
         called = yield from self._maybe_call()
         if not called:
-            yield from self._answer()
+            yield from self._answer(text)
 
     def hear(self, units: SpeechUnits) -> Iterator[LLMEvent]:
         """Write speech down, with the grammar's check where that is wanted; says when the words are not the model's own."""
@@ -265,7 +275,7 @@ class Turn:
     def _call_token(self, name: str) -> int:
         return next(number for number in range(len(self.language)) if self.language.tool_of(number) == name)
 
-    def _answer(self) -> Iterator[LLMEvent]:
+    def _answer(self, question: str) -> Iterator[LLMEvent]:
         words: list[str] = []
         style: Style | None = None
         for _ in range(min(60, self.options.max_tokens)):
@@ -275,7 +285,19 @@ class Turn:
                 style = Style(emotion=found[0], pitch=found[1])
                 break
             words.append(self.language.decode([number], self.unknown))
-            yield TextDelta(written(words[-1], first=len(words) == 1))
+        if self.request.picture is not None and self.loaded.sight is not None:
+            asked = self.loaded.sight.asks(spoken(question))
+            if asked is not None:
+                scene = self.loaded.sight.read(self.request.picture)
+                if scene is None:
+                    yield from self._decline({"declined": "unclear picture"})
+                    return
+                right = look(scene, *asked)
+                if right != " ".join(words):
+                    yield Metadata({"answered_by": "scene_rules", "model_answer": " ".join(words)})
+                    words = right.split()
+        for place, word in enumerate(words):
+            yield TextDelta(written(word, first=not place))
         yield TextDelta(".")
         yield StyleChosen(self.style or style or Style(), style)
         yield from self.speak(" ".join(words))
