@@ -73,14 +73,37 @@ class NanoVocoder(nn.Module):
     def frames(self, states: Tensor, durations: Tensor) -> tuple[VoiceFrames, Tensor]:
         """States (batch, units, width) and int64 durations (batch, units) to features and mask (batch, frames, 1)."""
         spread, mask = expand(states, durations)
+        return self.features_of(spread, mask), mask
+
+    def features_of(self, spread: Tensor, mask: Tensor | None = None) -> VoiceFrames:
+        """States spread over frames, with their places (batch, frames, width + 4), to features."""
         x = self.to_frames(spread)
         for block in self.frame_blocks:
             x = block(x, mask)
         pitch, voicing, envelope, noise = self.features(x).split((1, 1, ENVELOPE, APERIODICITY), -1)
         scaled = envelope * self.envelope_scale + self.envelope_mean
-        return VoiceFrames(pitch.squeeze(-1) * 0.2, voicing.squeeze(-1), scaled, torch.sigmoid(noise)), mask
+        return VoiceFrames(pitch.squeeze(-1) * 0.2, voicing.squeeze(-1), scaled, torch.sigmoid(noise))
 
-    def forward(self, ids: Tensor, speaker: Tensor, durations: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """All at once, for given durations: log durations, then the fields of `VoiceFrames`."""
-        states, log_durations = self.states(ids, speaker)
-        return (log_durations, *self.frames(states, durations)[0])
+
+class UnitPart(nn.Module):
+    """The part of a `NanoVocoder` between units: ids (batch, units) and speakers (batch,) to states and log durations."""
+
+    def __init__(self, vocoder: NanoVocoder) -> None:
+        super().__init__()
+        self.vocoder = vocoder
+
+    def forward(self, ids: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
+        """See `NanoVocoder.states`."""
+        return self.vocoder.states(ids, speaker)
+
+
+class FramePart(nn.Module):
+    """The part of a `NanoVocoder` between frames: states spread by `nano_blocks.expand` to features."""
+
+    def __init__(self, vocoder: NanoVocoder) -> None:
+        super().__init__()
+        self.vocoder = vocoder
+
+    def forward(self, spread: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See `NanoVocoder.features_of`."""
+        return tuple(self.vocoder.features_of(spread))

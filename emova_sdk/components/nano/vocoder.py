@@ -118,19 +118,25 @@ class NanoUnitVocoder(Vocoder):
         return network
 
     def graphs(self) -> list[Graph]:
-        """The network for given durations: units, speaker and durations (batch 1) to durations and voice features."""
+        """The network in two parts; between them states are repeated for their durations, see `nano_blocks.expand`."""
         import torch
 
-        chance = torch.Generator().manual_seed(0)
-        inputs = {
-            "ids": torch.randint(0, self.units.size, (1, 12), generator=chance),
-            "speaker": torch.tensor([0]),
-            "durations": torch.randint(2, 12, (1, 12), generator=chance),
-        }
-        axis = Axis("units", 2, 24, 512)
-        dynamic = {"ids": {1: axis}, "durations": {1: axis}}
-        outputs = ("log_durations", "pitch", "voicing", "envelope", "aperiodicity")
-        return [Graph("nano_vocoder", self.network(), inputs, outputs, dynamic)]
+        from emova_sdk.models.nano_vocoder import FramePart, UnitPart
+
+        network, chance = self.network(), torch.Generator().manual_seed(0)
+        ids = torch.randint(0, self.units.size, (1, 12), generator=chance)
+        spread = torch.randn(1, 60, network.to_frames.in_features, generator=chance)
+        facts = {"units": str(self.units), "sample_rate": str(self.sample_rate)}
+        return [
+            Graph(
+                "nano_vocoder_units", UnitPart(network), {"ids": ids, "speaker": torch.tensor([0])}, ("states", "log_durations"),
+                {"ids": {1: Axis("units", 2, 24, 512)}}, metadata=facts,
+            ),
+            Graph(
+                "nano_vocoder_frames", FramePart(network), {"spread": spread}, ("pitch", "voicing", "envelope", "aperiodicity"),
+                {"spread": {1: Axis("frames", 4, 120, 4096)}}, metadata=facts,
+            ),
+        ]  # fmt: skip
 
 
 class _SpeakingStream(Stream[SpeechUnits, SpeechChunk]):
