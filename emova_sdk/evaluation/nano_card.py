@@ -95,7 +95,7 @@ def measure(
             "pictures": lambda: nano_dialogue.picture_questions(llm, eyes, n=cases),
             "typed turns": lambda: nano_dialogue.typed_turns(llm, n=cases),
         }
-        for name, kind in (("spoken turns", "seen"), ("spoken turns, unseen voices", "unseen")):
+        for name, kind in (("spoken turns", "seen"), ("unseen voices", "unseen")):
             dialogues[name] = lambda kind=kind: nano_dialogue.spoken_turns(
                 llm, eyes, _asked(_require(work), preset, unseen=kind == "unseen"), n=cases
             )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 group = typer.Typer(help="Measure how well models understand, answer and speak.")
 app.add_typer(group, name="eval")
 
-HEADINGS = ("what", "figure", "value", "95 % interval", "n", "best guess", "ceiling")
+HEADINGS = ("what", "figure", "%", "interval", "n", "guess", "ceiling")
 
 
 @group.callback()
@@ -69,7 +69,7 @@ def _announce(name: str) -> None:
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
-    interval = f"{_percent(figure.low)} to {_percent(figure.high)}"
+    interval = f"{_percent(figure.low)}-{_percent(figure.high)}"
     ends = (_percent(figure.guess), _percent(figure.ceiling))
     return (figure.group, figure.name.replace("_", " "), _percent(figure.value), interval, str(figure.n), *ends)
 
