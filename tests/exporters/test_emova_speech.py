@@ -25,7 +25,7 @@ from emova_sdk.components.emova.style import EmovaStyle
 from emova_sdk.components.emova.vocoder import EmovaVocoder
 from emova_sdk.components.emova.weights import released_tensors
 from emova_sdk.components.onnx import OnnxSpeechTokenizer, OnnxVocoder
-from emova_sdk.errors import InputError, LoadError
+from emova_sdk.errors import InputError, LoadError, ParityError
 from emova_sdk.exporters.bundle import read_manifest
 from emova_sdk.exporters.parity import compare, require
 from emova_sdk.exporters.quantize import TOLERANCES, quantize
@@ -69,6 +69,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "encoder": source.seeded(SpiralTokenizer(SpiralConfig.from_dict(source.S2U))),
         "decoder": source.seeded(Vits(VitsConfig.from_dict(source.U2S))),
     }
+    _vary_units(nets["encoder"])
     tensors = {
         f"{part}.{name}": value.contiguous()
         for part, net in nets.items()
@@ -79,6 +80,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "config.json").write_text(json.dumps(source.CONFIG))
     save_file(tensors | {"style_embedding.weight": torch.nn.functional.normalize(table, dim=1)}, folder / "model.safetensors")
     return folder
+
+
+@torch.inference_mode()
+def _vary_units(net: SpiralTokenizer) -> None:
+    """Seeded weights alone hear one and the same unit in everything."""
+    sound = torch.randn(1, 48000, generator=torch.Generator().manual_seed(1)) * torch.linspace(0, 1, 48000)
+    latents, _ = net.latents(*net.log_mel(sound, torch.tensor([48000])))
+    mean, spread = latents.mean((0, 1)), latents.std((0, 1))
+    net.pre_quant.weight.data /= spread[:, None]
+    net.pre_quant.bias.data = (net.pre_quant.bias - mean) / spread
 
 
 def written_config(folder: Path, model: Path) -> Path:
@@ -155,6 +166,7 @@ def test_the_tokenizer_graph_hears_what_the_component_hears(bundle: Path, tiny: 
     inputs = {"audio": sound[None], "lengths": np.array([7001])}
     units, valid, _ = bare(bundle, "tokenizer").run(None, inputs)
     expected = EmovaSpeechTokenizer(str(tiny), device="cpu", reduced=False).encode([Audio(sound, 16000)])[0]
+    assert len(set(expected.ids.tolist())) > 3
     assert np.mean(units[0, : valid[0]] != expected.ids) <= 0.01
 
 
@@ -196,13 +208,22 @@ def test_the_vocoder_graphs_chained_in_pieces_speak_what_the_component_speaks(bu
     assert np.abs(found - expected).max() <= 1e-5
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
-@pytest.mark.parametrize("name", SLOT_OF)
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [(name, precision) for name in SLOT_OF for precision in ("fp16", "int8") if (name, precision) != ("tokenizer", "int8")],
+)
 def test_smaller_precisions_hold(bundle: Path, parts: dict[str, Any], tmp_path: Path, name: str, precision: Any) -> None:
     graph = graph_of(parts, name)
     path = quantize(graph, file_of(bundle, name), tmp_path / f"{name}.{precision}.onnx", precision=precision)
     records = compare(graph, path, tolerance=TOLERANCES[precision])
     require([record for record in records if record.output not in {"units", "durations"}], name)
+
+
+def test_a_tokenizer_that_hears_other_units_in_int8_is_refused(bundle: Path, parts: dict[str, Any], tmp_path: Path) -> None:
+    graph = graph_of(parts, "tokenizer")
+    path = quantize(graph, file_of(bundle, "tokenizer"), tmp_path / "tokenizer.int8.onnx", precision="int8")
+    with pytest.raises(ParityError, match="graph `tokenizer`"):
+        require(compare(graph, path, tolerance=TOLERANCES["int8"]), "tokenizer")
 
 
 # --- the components that run an export ---
