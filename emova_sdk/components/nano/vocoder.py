@@ -129,12 +129,12 @@ class NanoUnitVocoder(Vocoder):
         facts = {"units": str(self.units), "sample_rate": str(self.sample_rate)}
         return [
             Graph(
-                "nano_vocoder_units", UnitPart(network), {"ids": ids, "speaker": torch.tensor([0])}, ("states", "log_durations"),
-                {"ids": {1: Axis("units", 2, 24, 512)}}, metadata=facts,
+                "nano_vocoder_units", UnitPart(network), {"ids": ids, "speaker": torch.tensor([0])},
+                ("states", "log_durations"), {"ids": {1: Axis("units", 2, 24, 512)}}, metadata=facts,
             ),
             Graph(
-                "nano_vocoder_frames", FramePart(network), {"spread": spread}, ("pitch", "voicing", "envelope", "aperiodicity"),
-                {"spread": {1: Axis("frames", 4, 120, 4096)}}, metadata=facts,
+                "nano_vocoder_frames", FramePart(network), {"spread": spread},
+                ("pitch", "voicing", "envelope", "aperiodicity"), {"spread": {1: Axis("frames", 4, 120, 4096)}}, metadata=facts,
             ),
         ]  # fmt: skip
 
