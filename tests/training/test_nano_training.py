@@ -58,7 +58,7 @@ def test_cells_are_learnt_and_the_shipped_eyes_know_them():
     tower = read_tower(PRESET / "vision_encoder")
     assert cell_accuracy(tower, heads, scenes=100, seed=99)["scene"] >= 0.98
     pixels, targets = ScenePool(np.random.default_rng(0), 64).batch(8, 8)
-    assert float(cell_loss(heads(tower(pixels)), targets)) < 0.2
+    assert cell_loss(heads(tower(pixels)), targets).item() < 0.2
 
 
 def test_examples_of_every_kind_keep_to_the_language():
