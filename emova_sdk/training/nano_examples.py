@@ -80,7 +80,8 @@ class Examples:
     def __init__(
         self, language: Language, rng: np.random.Generator, *, split: Split = "train", speech: tuple[Utterance, ...] = ()
     ):
-        self.language, self.rng, self.split = language, rng, split
+        self.language, self.rng = language, rng
+        self.split: Split = split
         self.speech = speech
         self.speakable = tuple(utterance for utterance in speech if utterance.speakable)
         parsed = ((dialogue.parse_question(said.text), said) for said in speech)

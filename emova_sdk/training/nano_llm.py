@@ -65,7 +65,8 @@ def align_projector(
     """
     rng = np.random.default_rng((seed, 17))
     optimizer = torch.optim.AdamW(model.projector.parameters(), lr=3e-3)
-    table = model.core.get_input_embeddings().weight.detach()
+    embeddings: Any = model.core.get_input_embeddings()
+    table: Tensor = embeddings.weight.detach()
     while budget.share < share:
         scenes = [random_scene(rng) for _ in range(24)]
         targets = torch.zeros(len(scenes), CELLS * CELLS, table.shape[1])
@@ -179,7 +180,7 @@ def train_stage(
     model = NanoModel.fresh(language, SIZES)
     if start is not None:
         load_model(start, language, SIZES, model)
-    optimizer = Optimizer(model)
+    optimizer: Any = Optimizer(model)  # saved and read back like one of torch
     checkpoint = Checkpoint(out / f"llm_{stage}.pt")
     done = checkpoint.load(model, optimizer)
     step, budget = int(done.get("step", 0)), Budget(budget_s, used=done.get("used", 0.0))

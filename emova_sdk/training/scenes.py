@@ -130,7 +130,7 @@ def _paint(canvas: NDArray[np.float32], shape: Shape, paint: NDArray[np.float32]
     canvas[top:bottom, left:right] = canvas[top:bottom, left:right] * (1 - cover) + paint * cover
 
 
-def _outside(shape: str, u: NDArray[np.float32], v: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
+def _outside(shape: str, u: NDArray[np.float32], v: NDArray[np.float32], radius: float) -> NDArray[np.floating]:
     """Distance to the shape's edge in pixels, negative inside; ``v`` points down."""
     if shape == "circle":
         return np.hypot(u, v) - radius

@@ -202,7 +202,8 @@ class Sight:
                 if float(chance) < _SURE:
                     return None
                 names.append(values[int(kind)])
-            found.append(Seen(*names, *divmod(place, CELLS)))
+            color, shape, size = names
+            found.append(Seen(color, shape, size, place // CELLS, place % CELLS))
         return found
 
     def asks(self, question: str) -> tuple[str, dict[str, str]] | None:
