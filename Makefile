@@ -23,7 +23,7 @@ demo: $(READY)     ## hear, see and answer: prints the turns, writes the answers
 	$(BIN)/emova demo
 
 test: $(READY)     ## run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-all: $(READY) ## run the tests, the slow ones too
 	$(BIN)/python -m pytest -m "slow or not slow"

@@ -122,3 +122,16 @@ def as_tools(tools: Sequence[Tool | Callable[..., Any]]) -> dict[str, Tool]:
             raise InputError(f"two tools are named `{tool.spec.name}`", "rename one of the functions")
         named[tool.spec.name] = tool
     return named
+
+
+def builtin_tools() -> tuple[Tool, ...]:
+    """A calculator, a clock and a timer: the tools `emova-nano` was taught to call, and any other model may be offered."""
+    from emova_sdk.components.nano import tools
+
+    specs = {spec.name: spec for spec in tools.TOOLS}
+
+    def clock(question: str) -> str:
+        return tools.clock(question)
+
+    functions: dict[str, Callable[..., str]] = {"calculator": tools.calculator, "clock": clock, "timer": tools.timer}
+    return tuple(Tool(specs[name], function) for name, function in functions.items())

@@ -263,9 +263,7 @@ def test_a_tool_sees_how_the_user_feels() -> None:
     assert '"said": "what is my mood"' in reply.turn.tool_results[0].content
 
 
-@pytest.mark.parametrize(
-    ("arguments", "reason"), [({"days": 1}, "city: Field required"), ({"city": "x", "extra": 1}, "extra")]
-)
+@pytest.mark.parametrize(("arguments", "reason"), [({"days": 1}, "city: Field required"), ({"city": "x", "extra": 1}, "extra")])
 def test_wrong_arguments_become_a_failed_result_and_the_turn_goes_on(arguments: dict[str, Any], reason: str) -> None:
     reply = make(FakeLLMCore(tool_arguments={"weather": arguments})).session(tools=[weather]).ask("the weather please")
     assert reply.turn.tool_results[0].failed
@@ -378,3 +376,15 @@ def test_astream_passes_errors_on() -> None:
 
     with pytest.raises(InputError):
         asyncio.run(run())
+
+
+def test_the_builtin_tools_answer_and_refuse() -> None:
+    from emova_sdk.tools import as_tools, builtin_tools
+
+    tools = as_tools(builtin_tools())
+    context = TurnContext("s", "hello", None, Style(), ())
+    assert tools["calculator"].call(ToolCall("1", "calculator", {"expression": "twelve plus thirty"}), context).content == "42"
+    assert tools["timer"].call(ToolCall("2", "timer", {"duration": "ten minutes"}), context).content == "ten minutes"
+    assert tools["clock"].call(ToolCall("3", "clock", {"question": "day"}), context).content.endswith("day")
+    assert tools["clock"].call(ToolCall("4", "clock", {"question": "weather"}), context).failed
+    assert tools["calculator"].call(ToolCall("5", "calculator", {"sum": "1 plus 1"}), context).failed

@@ -11,7 +11,12 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SAYS = {
     "bridge": ["you (sad): my dog ran away", "emova (sad): Oh no. Where did you see him last?"],
-    "langgraph_agent": ["the user sounds sad", "tools: call_back, order_status", "the user sounds happy", "tools: order_status\n"],
+    "langgraph_agent": [
+        "the user sounds sad",
+        "tools: call_back, order_status",
+        "the user sounds happy",
+        "tools: order_status\n",
+    ],
     "style_policy": ["never cheerful to a sad user   the caller wants happy    spoken: neutral", "spoken: neutral, slow"],
     "hello_turn": ["you (", "emova (", "spoken: hello_turn.wav"],
     "streaming": ["the whole answer:", "interrupted: True, heard: 'You"],

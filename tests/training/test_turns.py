@@ -51,7 +51,11 @@ def test_two_that_fit_are_not_told_apart():
 def test_arithmetic_is_done_by_the_tool():
     turn = ask("what is forty two times three", None)
     assert turn.tool is not None
-    assert (turn.tool.name, turn.tool.argument, turn.tool.result) == ("calculator", "forty two times three", "one hundred twenty six")
+    assert (turn.tool.name, turn.tool.argument, turn.tool.result) == (
+        "calculator",
+        "forty two times three",
+        "one hundred twenty six",
+    )
     assert turn.answer == "it is one hundred twenty six"
     failed = ask("what is four divided by zero", None)
     assert failed.tool is not None

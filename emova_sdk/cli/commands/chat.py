@@ -63,12 +63,13 @@ def chat(
     Emotion and pitch are the model's own choice unless they are given.
     """
     from emova_sdk.cli.conversation import Conversation, print_reply
+    from emova_sdk.tools import builtin_tools
 
     require_writable(out, (".wav", ".flac"))
     with open_pipeline(config, overrides) as pipeline:
         voice = style_of(pipeline.style, speed=speed, speaker=speaker)
         wanted = style_of(voice, emotion=emotion, pitch=pitch) if emotion or pitch else None
-        with _session(pipeline, db, name, style=voice, system=system) as session:
+        with _session(pipeline, db, name, style=voice, system=system, tools=builtin_tools()) as session:
             if text is None and audio is None and not images:
                 Conversation(session, style=wanted, out=out, as_json=as_json).run()
                 return

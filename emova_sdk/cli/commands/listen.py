@@ -28,5 +28,6 @@ def listen(
     if as_json:
         print_json(heard_record(transcript, perceived))
     else:
-        typer.echo(transcript.text)
+        sure = transcript.confidence
+        typer.echo(transcript.text if sure is None or sure >= 0.5 else f"(a guess, {sure:.0%} sure) {transcript.text}")
         typer.echo(f"({describe_perceived(perceived)})")

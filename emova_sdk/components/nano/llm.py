@@ -158,6 +158,7 @@ def _request(messages: Sequence[Message], tools: Sequence[ToolSpec], *, units: i
             raise InputError(f"unit `{request.units.ids.max()}` is not below {units}", "use nano's own speech tokenizer")
     pictures = [part for m in messages[: asked[-1] + 1] for part in m.parts if isinstance(part, VisionFeatures)]
     request.picture = _picture(pictures[-1]) if pictures else None
+    request.picture_is_new = any(isinstance(part, VisionFeatures) for part in messages[asked[-1]].parts)
     for message in messages[asked[-1] + 1 :]:
         for part in message.parts:
             if isinstance(part, ToolCall):

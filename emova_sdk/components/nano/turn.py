@@ -57,6 +57,7 @@ class Request:
     units: SpeechUnits | None = None
     style: Style | PerceivedStyle | None = None
     picture: Any = None
+    picture_is_new: bool = True
     call: ToolCall | None = None
     result: ToolResult | None = None
     tools: dict[str, ToolSpec] = field(default_factory=dict[str, ToolSpec])
@@ -190,6 +191,7 @@ class Turn:
             if confidence < threshold:
                 yield from self._decline({"declined": "unclear speech"})
                 return
+        self._put_away_picture(text)
         ids, self.unknown = self.language.of_words(text)
         self.pen.read([*self._prefix(), self.language.id(QUESTION), *ids])
         if heard_style is not None:
@@ -235,6 +237,12 @@ class Turn:
         lost = not words or len(words) > _LONGEST_QUESTION or token("<unknown>") in words
         sure = math.sqrt(math.exp(sum(scores) / len(scores)) * math.exp(min(scores)))
         return Transcript(self.language.decode(words), 0.0 if lost else min(1.0, sure))
+
+    def _put_away_picture(self, text: str) -> None:
+        """A picture of an earlier turn is looked at again only for a question about it: it would disturb all other talk."""
+        sight = self.loaded.sight
+        if not self.request.picture_is_new and sight is not None and sight.asks(spoken(text)) is None:
+            self.request.picture = None
 
     def _prefix(self) -> list[int]:
         token = self.language.id

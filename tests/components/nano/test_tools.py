@@ -46,6 +46,10 @@ def test_results_are_spoken_as_words():
 
 def test_calls_are_answered_and_mistakes_come_back_as_failed_results():
     assert run_tool(ToolCall("1", "calculator", {"expression": "1 + 1"})).content == "2"
-    for call in (ToolCall("1", "nothing", {}), ToolCall("1", "timer", {}), ToolCall("1", "calculator", {"expression": "1 / 0"})):
+    for call in (
+        ToolCall("1", "nothing", {}),
+        ToolCall("1", "timer", {}),
+        ToolCall("1", "calculator", {"expression": "1 / 0"}),
+    ):
         assert run_tool(call).failed
     assert {tool.name for tool in TOOLS} == {"calculator", "clock", "timer"}

@@ -103,7 +103,11 @@ def test_the_style_asked_for_is_the_style_spoken(llm):
 
 def test_transcribe_and_speak(llm):
     assert [type(event) for event in llm.generate(ask(UNITS), task="transcribe")] == [Transcript]
-    units = [event.units for event in llm.generate(ask("some ordinary words, and a few more"), task="speak") if isinstance(event, UnitsDelta)]
+    units = [
+        event.units
+        for event in llm.generate(ask("some ordinary words, and a few more"), task="speak")
+        if isinstance(event, UnitsDelta)
+    ]
     assert units and all(int(part.ids.max()) < 16 for part in units)
 
 
@@ -116,7 +120,11 @@ def test_greedy_answers_are_the_same_every_time_and_sampling_is_seeded(llm):
 
 def test_a_tool_result_is_read_and_never_called_again(llm):
     call = ToolCall("1", "calculator", {"expression": "two plus two"})
-    messages = [*ask("what is two plus two"), Message("assistant", (call,)), Message("tool", (ToolResult("1", "calculator", "4"),))]
+    messages = [
+        *ask("what is two plus two"),
+        Message("assistant", (call,)),
+        Message("tool", (ToolResult("1", "calculator", "4"),)),
+    ]
     events = list(llm.generate(messages, tools=TOOLS))
     assert any(isinstance(event, TextDelta) for event in events)
     assert not any(isinstance(event, ToolCall) for event in events)
