@@ -244,7 +244,7 @@ def test_a_tool_is_called_and_its_answer_is_spoken() -> None:
     llm = FakeLLMCore(tool_arguments={"weather": {"city": "Lund", "days": 2}})
     session = make(llm).session(tools=[weather])
     events = list(session.respond("tell me the weather"))
-    assert [event for event in events if isinstance(event, ToolCall)][0].arguments == {"city": "Lund", "days": 2}
+    assert next(event for event in events if isinstance(event, ToolCall)).arguments == {"city": "Lund", "days": 2}
     result = next(event for event in events if isinstance(event, ToolResult))
     assert (result.content, result.failed) == ("sunny in Lund for 2 days", False)
     turn = session.history[-1]
