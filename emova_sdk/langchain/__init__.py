@@ -1,6 +1,6 @@
 """EMOVA in LangChain: a chat model, tools, a history. The names are imported on first use.
 
-Needs only ``langchain-core``; the history needs SQLAlchemy (``pip install "emova-sdk[sql]"``).
+Needs only ``langchain-core``; the history needs SQLAlchemy.
 """
 
 from __future__ import annotations
