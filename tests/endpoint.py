@@ -132,7 +132,8 @@ def refuses(status: int, message: str = "no", *, headers: dict[str, str] | None 
     def behave(to: Connection, _: dict[str, Any]) -> None:
         body = json.dumps({"error": {"message": message, "type": "error", "code": code}}).encode()
         to.send_response(status)
-        for name, value in {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}.items():
+        sent = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close", **(headers or {})}
+        for name, value in sent.items():
             to.send_header(name, value)
         to.end_headers()
         to.wfile.write(body)

@@ -87,7 +87,21 @@ def _to_half(source: Path, target: Path) -> None:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     model = onnx.load(str(source))
-    _save(convert_float_to_float16(model, keep_io_types=True, node_block_list=_spectrum(model)), target)
+    half = convert_float_to_float16(model, keep_io_types=True, node_block_list=_spectrum(model))
+    _drop_repeated(half)
+    _save(half, target)
+
+
+def _drop_repeated(model: Any) -> None:
+    """ONNX Runtime 1.31 casts an input again for each kept node that reads it, under one name: once is enough."""
+    made: set[str] = set()
+    nodes: list[Any] = []
+    for node in model.graph.node:
+        if node.op_type != "Cast" or not made.issuperset(node.output):
+            nodes.append(node)
+        made.update(node.output)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _spectrum(model: Any) -> list[str]:
