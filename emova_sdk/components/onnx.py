@@ -5,95 +5,27 @@ Each reads a folder that ``emova export onnx`` wrote; the facts it needs are in 
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Generator, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from emova_sdk.components.base import Space, SpeechTokenizer, Stream, Vocoder
-from emova_sdk.components.onnx_session import open_session, run_session
-from emova_sdk.errors import InputError, LoadError
-from emova_sdk.types import Audio, SpeechChunk, SpeechUnits
+from emova_sdk.components.exported import Exported, Open
+from emova_sdk.components.exported_speech import VOCODER_GRAPHS, ExportedSpeechTokenizer, ExportedVocoder
+from emova_sdk.components.onnx_session import open_session
 
 __all__ = ["OnnxSpeechTokenizer", "OnnxVocoder"]
 
-Floats = NDArray[np.float32]
 _CPU = ("CPUExecutionProvider",)
 
 
-class _Exported:
-    """The graphs of one slot of an export, opened on first use and shared between threads."""
+def _runtime(providers: Sequence[str], threads: int) -> Open:
+    def opened(file: Path, record: Mapping[str, Any]) -> Any:  # noqa: ARG001
+        return open_session(file, providers=providers, threads=threads)
 
-    def __init__(self, bundle: str, slot: str, graphs: Sequence[str], *, providers: Sequence[str], threads: int) -> None:
-        folder = Path(bundle).expanduser()
-        records = _records(folder, slot)
-        missing = [name for name in graphs if name not in records]
-        if missing:
-            hint = f"export the `{slot}` of EMOVA with `emova export onnx`"
-            raise LoadError(f"the export `{folder}` holds no {slot} graph `{missing[0]}`", hint, path=bundle)
-        self._files = {name: _inside(folder, records[name]["file"]) for name in graphs}
-        self._facts: dict[str, str] = records[graphs[0]]["metadata"]
-        self._providers, self._threads, self._path = providers, threads, bundle
-        self._sessions: dict[str, Any] = {}
-        self._lock = threading.Lock()
-
-    def text(self, name: str) -> str:
-        """A fact of the export."""
-        try:
-            return self._facts[name]
-        except KeyError:
-            raise LoadError(f"the export `{self._path}` does not say its `{name}`", "export again", path=self._path) from None
-
-    def number(self, name: str) -> int:
-        """A fact that is a whole number."""
-        value = self.text(name)
-        if not value.isdecimal():
-            raise LoadError(f"`{name}` of the export `{self._path}` is `{value}`", "export again", path=self._path)
-        return int(value)
-
-    def open(self) -> dict[str, Any]:
-        """Sessions by graph."""
-        with self._lock:
-            if not self._sessions:
-                self._sessions = {
-                    name: open_session(file, providers=self._providers, threads=self._threads)
-                    for name, file in self._files.items()
-                }
-            return self._sessions
-
-    def close(self) -> None:
-        with self._lock:
-            self._sessions = {}
-
-    def run(self, graph: str, **inputs: Any) -> dict[str, Any]:
-        """Run a graph on NumPy arrays; outputs by name."""
-        return run_session(self.open()[graph], inputs)
+    return opened
 
 
-def _records(folder: Path, slot: str) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-        if manifest["schema"] != 1:
-            raise LoadError(f"`{path}` has the form {manifest['schema']}, not 1", "export again", path=str(path))
-        return {graph["name"]: graph for graph in manifest["components"].get(slot, ())}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LoadError(f"`{path}` is not the manifest of an export: {error}", "export again", path=str(path)) from error
-
-
-def _inside(folder: Path, name: str) -> Path:
-    file = (folder / name).resolve()
-    if not file.is_relative_to(folder.resolve()):
-        raise LoadError(f"the export `{folder}` names a file outside of it: `{name}`", "export again", path=str(file))
-    return file
-
-
-class OnnxSpeechTokenizer(SpeechTokenizer):
+class OnnxSpeechTokenizer(ExportedSpeechTokenizer):
     """Speech to units by an exported EMOVA tokenizer, without torch.
 
     Args:
@@ -118,54 +50,11 @@ class OnnxSpeechTokenizer(SpeechTokenizer):
         window_s: float = 60.0,
         context_s: float = 1.0,
     ) -> None:
-        if context_s < 0 or window_s <= 2 * context_s:
-            raise InputError(f"`window_s={window_s}`, `context_s={context_s}` is out of range", "window_s > 2 context_s >= 0")
-        self._exported = _Exported(bundle, "speech_tokenizer", ["tokenizer"], providers=providers, threads=threads)
-        self.units = Space(self._exported.text("units"), self._exported.number("units_size"))
-        self.sample_rate = self._exported.number("sample_rate")
-        self._step, self._shortest = self._exported.number("samples_per_unit"), self._exported.number("shortest")
-        self.unit_rate = self.sample_rate / self._step
-        self._reduced = reduced
-        self._window, self._context = max(1, int(window_s * self.unit_rate)), int(context_s * self.unit_rate)
-
-    def load(self) -> None:
-        """Open the graph. Safe to call again and from several threads."""
-        self._exported.open()
-
-    def close(self) -> None:
-        """Free the graph."""
-        self._exported.close()
-
-    def encode(self, clips: Sequence[Audio]) -> list[SpeechUnits]:
-        """Encode each clip. An empty clip has no units.
-
-        Raises:
-            InputError: If a clip has another rate than `sample_rate`.
-        """
-        for clip in clips:
-            if clip.sample_rate != self.sample_rate:
-                raise InputError(
-                    f"the clip has {clip.sample_rate} Hz, this tokenizer reads {self.sample_rate} Hz",
-                    f"call `audio.resample({self.sample_rate})` first",
-                )
-        found = [SpeechUnits.of(np.concatenate([np.zeros(0, np.int64), *self._encode(clip.samples)])) for clip in clips]
-        return [units.reduced() for units in found] if self._reduced else found
-
-    def _encode(self, samples: Floats) -> Iterator[NDArray[np.int64]]:
-        """Units of windows of equal length that overlap by the context."""
-        total = -(-len(samples) // self._step)
-        parts = 1 if total <= self._window else -(-total // (self._window - 2 * self._context))
-        for first, last in pairwise([total * part // parts for part in range(parts + 1)]):
-            if first == last:
-                continue
-            begin, end = max(0, first - self._context), min(total, last + self._context)
-            sound = samples[begin * self._step : end * self._step]
-            padded = np.pad(sound, (0, max(0, self._shortest - len(sound))))
-            ids = self._exported.run("tokenizer", audio=padded[None], lengths=np.array([len(sound)]))["units"][0]
-            yield ids[first - begin :][: last - first]
+        exported = Exported(bundle, "speech_tokenizer", ["tokenizer"], open=_runtime(providers, threads))
+        super().__init__(exported, reduced=reduced, window_s=window_s, context_s=context_s)
 
 
-class OnnxVocoder(Vocoder):
+class OnnxVocoder(ExportedVocoder):
     """Units to speech by an exported EMOVA vocoder, without torch, streaming as the original does.
 
     The noise is NumPy's: a seed gives the same speech every time, but not that of the torch component. The unconditional
@@ -199,119 +88,12 @@ class OnnxVocoder(Vocoder):
         first_frames: int = 8,
         chunk_frames: int = 256,
     ) -> None:
-        if min(first_frames, chunk_frames) < 1:
-            raise InputError("pieces have at least one frame", "use positive numbers")
-        if not 0.1 <= length_scale <= 10 or min(noise_scale, noise_scale_duration) < 0:
-            raise InputError("the scales are out of range", "0.1 <= length_scale <= 10, noise scales >= 0")
-        self.exported = _Exported(bundle, "vocoder", ["prior", "latents", "generator"], providers=providers, threads=threads)
-        self.units = Space(self.exported.text("units"), self.exported.number("units_size"))
-        self.style = Space(self.exported.text("style"), self.exported.number("style_size"))
-        self.sample_rate = self.exported.number("sample_rate")
-        self.samples_per_frame, self.channels = self.exported.number("samples_per_frame"), self.exported.number("channels")
-        self.flow_context = self.exported.number("flow_context")
-        self.generator_context = self.exported.number("generator_context")
-        self.seed, self.length_scale = seed, length_scale
-        self.noise_scale, self.noise_scale_duration = noise_scale, noise_scale_duration
-        self.first_frames, self.chunk_frames = first_frames, chunk_frames
-
-    def load(self) -> None:
-        """Open the graphs. Safe to call again and from several threads."""
-        self.exported.open()
-
-    def close(self) -> None:
-        """Free the graphs."""
-        self.exported.close()
-
-    def synthesize(self, units: Sequence[SpeechUnits], styles: Floats) -> list[Audio]:
-        """Speak each sequence in the style of its row, float32 (sequences, ``style.size``).
-
-        Raises:
-            InputError: If a unit is outside the code book, or a style is of another shape or zero.
-        """
-        if styles.shape != (len(units), self.style.size):
-            raise InputError(
-                f"styles have shape {styles.shape}, not ({len(units)}, {self.style.size})", "pass one row for each sequence"
-            )
-        spoken: list[Audio] = []
-        for sequence, row in zip(units, styles, strict=True):
-            stream = _Voice(self, row, first=self.chunk_frames)
-            chunks = [*stream.push(sequence), *stream.finish()]
-            spoken.append(Audio.concat([chunk.audio for chunk in chunks], sample_rate=self.sample_rate))
-        return spoken
-
-    def stream(self, style: Floats) -> Stream[SpeechUnits, SpeechChunk]:
-        """Speak units in one style, float32 (``style.size``,); the pieces together are the whole.
-
-        Raises:
-            InputError: If the style is of another shape or zero.
-        """
-        if style.shape != (self.style.size,):
-            raise InputError(f"the style has shape {style.shape}, not ({self.style.size},)", "pass one vector")
-        return _Voice(self, style, first=self.first_frames)
-
-
-class _Voice(Stream[SpeechUnits, SpeechChunk]):
-    """Collects the units of a phrase, and speaks them in pieces that grow."""
-
-    def __init__(self, vocoder: OnnxVocoder, style: Floats, *, first: int) -> None:
-        if style.dtype != np.float32 or not np.isfinite(style).all() or not style.any():
-            raise InputError("a style vector is not finite float32, or zero", "use the vectors of the style module")
-        self._vocoder, self._style, self._first = vocoder, style[None].copy(), first
-        self._waiting = np.zeros(0, np.int64)
-        self._chance = np.random.default_rng(vocoder.seed)
-
-    def push(self, chunk: SpeechUnits) -> list[SpeechChunk]:
-        """Take the next units; they are spoken at the end."""
-        space = self._vocoder.units
-        if len(chunk) and int(chunk.ids.max()) >= space.size:
-            message = f"unit `{int(chunk.ids.max())}` is outside {space}"
-            raise InputError(message, "use the speech tokenizer the vocoder belongs to")
-        self._waiting = np.concatenate([self._waiting, chunk.ids])
-        return []
-
-    def finish(self) -> list[SpeechChunk]:
-        """Speak."""
-        return list(self.drain())
-
-    def drain(self) -> Generator[SpeechChunk, None, None]:
-        """Speak, handing out each piece as soon as it is made."""
-        units, self._waiting = self._waiting, np.zeros(0, np.int64)
-        if not len(units):
-            return
-        vocoder, prior = self._vocoder, self._prior(units)
-        ends = prior["durations"][0].cumsum()
-        total, context, step = int(ends[-1]), vocoder.generator_context, vocoder.samples_per_frame
-        latents, spoken, start, size = np.zeros((1, vocoder.channels, 0), np.float32), 0, 0, self._first
-        while start < total:
-            stop = min(start + min(size, vocoder.chunk_frames), total)
-            if latents.shape[-1] < min(stop + context, total):
-                latents = self._latents(prior, total if start else min(stop + context, total))
-            begin = max(0, start - context)
-            part = np.ascontiguousarray(latents[..., begin : stop + context])
-            wave = vocoder.exported.run("generator", latents=part, style=self._style)["audio"][0]
-            done = int(np.searchsorted(ends, stop, side="right"))
-            audio = Audio(wave[(start - begin) * step : (stop - begin) * step].copy(), vocoder.sample_rate)
-            yield SpeechChunk(audio, done - spoken)
-            spoken, start, size = done, stop, 2 * size
-
-    def _prior(self, units: NDArray[np.int64]) -> dict[str, Any]:
-        """Durations and prior of the units, and the noise of their frames."""
-        vocoder, count = self._vocoder, len(units)
-        found = vocoder.exported.run(
-            "prior",
-            units=units[None],
-            lengths=np.array([count]),
-            style=self._style,
-            noise=self._chance.standard_normal((1, 2, count), np.float32),
-            noise_scale=np.array([vocoder.noise_scale_duration], np.float32),
-            length_scale=np.array([vocoder.length_scale], np.float32),
+        super().__init__(
+            Exported(bundle, "vocoder", VOCODER_GRAPHS, open=_runtime(providers, threads)),
+            seed=seed,
+            length_scale=length_scale,
+            noise_scale=noise_scale,
+            noise_scale_duration=noise_scale_duration,
+            first_frames=first_frames,
+            chunk_frames=chunk_frames,
         )
-        frames = int(found["durations"].sum())
-        return found | {"noise": self._chance.standard_normal((1, vocoder.channels, frames), np.float32)}
-
-    def _latents(self, prior: dict[str, Any], stop: int) -> Floats:
-        """The first `stop` latents: the flow sees a few frames more, and no others."""
-        noise = np.ascontiguousarray(prior["noise"][..., : stop + self._vocoder.flow_context])
-        scale = np.array([self._vocoder.noise_scale], np.float32)
-        inputs = prior | {"noise": noise, "style": self._style, "noise_scale": scale}
-        return self._vocoder.exported.run("latents", **inputs)["latents"][..., :stop]

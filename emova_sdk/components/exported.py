@@ -1,0 +1,92 @@
+"""An export on disk: which graphs a slot has in it, what they say of themselves, and running them, whatever runs them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emova_sdk.components.onnx_session import run_session
+from emova_sdk.errors import LoadError
+
+__all__ = ["Exported", "Open"]
+
+Open = Callable[[Path, Mapping[str, Any]], Any]
+
+
+class Exported:
+    """The graphs of one slot of an export, opened on first use and shared between threads.
+
+    Args:
+        bundle: Folder of the export.
+        slot: Whose graphs.
+        graphs: Names of the graphs that are needed.
+        open: Opens a graph's file: what runs it, by the two methods of an `onnxruntime.InferenceSession` that `run_session`
+            uses. It gets the graph's record in the manifest as well.
+
+    Raises:
+        LoadError: If the folder is no such export.
+    """
+
+    def __init__(self, bundle: str, slot: str, graphs: Sequence[str], *, open: Open) -> None:  # noqa: A002
+        folder = Path(bundle).expanduser()
+        records = _records(folder, slot)
+        missing = [name for name in graphs if name not in records]
+        if missing:
+            hint = f"export the `{slot}` of EMOVA with `emova export onnx`"
+            raise LoadError(f"the export `{folder}` holds no {slot} graph `{missing[0]}`", hint, path=bundle)
+        self._graphs = {name: (_inside(folder, records[name]["file"]), records[name]) for name in graphs}
+        self._facts: dict[str, str] = records[graphs[0]]["metadata"]
+        self._open, self._path = open, bundle
+        self._sessions: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def text(self, name: str) -> str:
+        """A fact of the export."""
+        try:
+            return self._facts[name]
+        except KeyError:
+            raise LoadError(f"the export `{self._path}` does not say its `{name}`", "export again", path=self._path) from None
+
+    def number(self, name: str) -> int:
+        """A fact that is a whole number."""
+        value = self.text(name)
+        if not value.isdecimal():
+            raise LoadError(f"`{name}` of the export `{self._path}` is `{value}`", "export again", path=self._path)
+        return int(value)
+
+    def open(self) -> dict[str, Any]:
+        """Sessions by graph."""
+        with self._lock:
+            if not self._sessions:
+                self._sessions = {name: self._open(file, record) for name, (file, record) in self._graphs.items()}
+            return self._sessions
+
+    def close(self) -> None:
+        """Free the sessions."""
+        with self._lock:
+            self._sessions = {}
+
+    def run(self, graph: str, **inputs: Any) -> dict[str, Any]:
+        """Run a graph on NumPy arrays; outputs by name."""
+        return run_session(self.open()[graph], inputs)
+
+
+def _records(folder: Path, slot: str) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+        if manifest["schema"] != 1:
+            raise LoadError(f"`{path}` has the form {manifest['schema']}, not 1", "export again", path=str(path))
+        return {graph["name"]: graph for graph in manifest["components"].get(slot, ())}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LoadError(f"`{path}` is not the manifest of an export: {error}", "export again", path=str(path)) from error
+
+
+def _inside(folder: Path, name: str) -> Path:
+    file = (folder / name).resolve()
+    if not file.is_relative_to(folder.resolve()):
+        raise LoadError(f"the export `{folder}` names a file outside of it: `{name}`", "export again", path=str(file))
+    return file
