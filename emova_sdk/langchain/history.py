@@ -140,7 +140,7 @@ def _opened(connection: str) -> tuple[Engine, Table]:
         import sqlalchemy as sql
         from sqlalchemy.exc import SQLAlchemyError
     except ImportError as error:
-        hint = 'pip install sqlalchemy'
+        hint = "pip install sqlalchemy"
         raise MissingDependencyError("a chat history needs SQLAlchemy", hint, package="sqlalchemy") from error
     table = sql.Table(
         "emova_messages",
