@@ -24,8 +24,19 @@ _ONES = [
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
 ]  # fmt: skip
 _TENS = ["zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_SYMBOLS = {"+": "plus", "=": "equals", "%": "percent", "&": "and", "*": "times", "/": "divided by", "$": "dollars", "@": "at"}
-_TOKEN = re.compile(r"[a-z]+(?:'[a-z]+)*'?|\d+(?:\.\d+)?|[+=%&*/$@]|[.,;:!?]")
+_SYMBOLS = {
+    "+": "plus",
+    "=": "equals",
+    "%": "percent",
+    "&": "and",
+    "*": "times",
+    "×": "times",
+    "/": "divided by",
+    "÷": "divided by",
+    "$": "dollars",
+    "@": "at",
+}
+_TOKEN = re.compile(r"[a-z]+(?:'[a-z]+)*'?|\d+(?:\.\d+)?|[+=%&*×/÷$@]|[.,;:!?]")
 _LETTERS = {
     "a": "ey", "b": "b iy", "c": "s iy", "d": "d iy", "e": "iy", "f": "eh f", "g": "jh iy", "h": "ey ch", "i": "ay",
     "j": "jh ey",

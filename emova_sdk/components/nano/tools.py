@@ -51,11 +51,17 @@ _ONES = tuple(
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _VALUES = {word: value for value, word in enumerate(_ONES)} | {word: 10 * value for value, word in enumerate(_TENS, 2)}
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600}
+_NUMBER = rf"(?:(?:minus|negative) )?(?:(?:{'|'.join((*_VALUES, 'hundred', 'thousand', 'point'))})\b ?)+"
+_ARGUMENTS: Mapping[str, re.Pattern[str]] = {
+    "calculator": re.compile(rf"\b{_NUMBER}(?:plus|minus|times|divided by|multiplied by|over) {_NUMBER}"),
+    "timer": re.compile(rf"\b{_NUMBER}(?:seconds?|minutes?|hours?)\b"),
+    "clock": re.compile(r"\b(?:time|day)\b"),
+}
 
 
 def spoken(content: str) -> str:
     """What a tool answered as lowercase words: ``-5`` is ``minus five``, ``10:05`` is ``ten oh five``."""
-    text = re.sub(r"(?<![\d.])-(?=\d)", "minus ", content)
+    text = re.sub(r"(?<=\d)\s*[-−]\s*(?=\d)|(?<![\d.])-(?=\d)", " minus ", content)
     text = re.sub(r"\b(\d{1,2}):00\b", r"\1 o'clock", text)
     text = re.sub(r"\b(\d{1,2}):0(\d)\b", r"\1 oh \2", text)
     text = re.sub(r"\b(\d{1,2}):(\d{2})\b", r"\1 \2", text)
@@ -88,6 +94,14 @@ def value_of(words: str) -> Fraction:
         raise InputError(f"`{words}` is not a number", "use digits or number words")
     decimal = sum((Fraction(digit, 10**place) for place, digit in enumerate(digits, 1)), Fraction(0))
     return sign * (total + group + decimal)
+
+
+def arguments_in(tool: str, question: str) -> list[str]:
+    """List what the words of a question offer as a tool's argument: whole sums, whole lengths of time, ``time`` or ``day``.
+
+    A number is taken with all its words, so that ``one hundred thirty plus two`` is never read from its middle.
+    """
+    return [" ".join(found.group().split()) for found in _ARGUMENTS[tool].finditer(spoken(question))]
 
 
 def calculator(expression: str) -> str:

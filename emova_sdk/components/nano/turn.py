@@ -18,7 +18,7 @@ from emova_sdk.components.nano.language import ANSWER, BLANKS, HEARD_AS, QUESTIO
 from emova_sdk.components.nano.network import LONGEST, NanoModel
 from emova_sdk.components.nano.sight import Sight, look
 from emova_sdk.components.nano.text_to_units import TextToUnits
-from emova_sdk.components.nano.tools import ARGUMENT_OF, spoken
+from emova_sdk.components.nano.tools import ARGUMENT_OF, arguments_in, spoken
 from emova_sdk.errors import InputError
 from emova_sdk.types import (
     LLMEvent,
@@ -201,7 +201,7 @@ class Turn:
         else:
             user, sure = self._user_style()
             yield UserStyle(PerceivedStyle(user, {"emotion": sure}, "llm_core"))
-        called = yield from self._maybe_call()
+        called = yield from self._maybe_call(text)
         if not called:
             yield from self._answer(text)
 
@@ -254,7 +254,7 @@ class Turn:
         emotion, pitch = self.language.style_of(number) or ("neutral", "normal")
         return Style(emotion=emotion, pitch=pitch), min(1.0, math.exp(score))
 
-    def _maybe_call(self) -> Generator[LLMEvent, None, bool]:
+    def _maybe_call(self, question: str) -> Generator[LLMEvent, None, bool]:
         """Begin the answer or the call of a tool; with a result at hand, put it in and go on to the answer."""
         names = list(self.request.tools)
         starts = {self._call_token(name): name for name in names}
@@ -276,9 +276,20 @@ class Turn:
                 break
             words.append(word)
         name = starts[number]
-        argument_text = self.language.decode(words, self.unknown)
+        argument_text = yield from self._copied(name, self.language.decode(words, self.unknown), question)
         yield ToolCall(f"call_{name}_{self.pen.length}", name, {ARGUMENT_OF[name]: argument_text})
         return True
+
+    def _copied(self, tool: str, written: str, question: str) -> Generator[LLMEvent, None, str]:
+        """An argument is copied from the question: where the model wrote other words than were said, those said count.
+
+        A question without a fitting argument is passed to the tool as it is, which then says that it cannot be done.
+        """
+        offered = arguments_in(tool, question) or [spoken(question)]
+        if written in offered:
+            return written
+        yield Metadata({"argument_by": "question_words", "model_argument": written})
+        return offered[0]
 
     def _call_token(self, name: str) -> int:
         return next(number for number in range(len(self.language)) if self.language.tool_of(number) == name)

@@ -8,7 +8,7 @@ from emova_sdk.components.base import GenerationOptions
 from emova_sdk.components.nano.language import Language
 from emova_sdk.components.nano.llm import NanoLLM
 from emova_sdk.components.nano.network import NanoModel, save_model
-from emova_sdk.components.nano.tools import TOOLS
+from emova_sdk.components.nano.tools import TOOLS, arguments_in
 from emova_sdk.components.nano.turn import phrases, written
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import (
@@ -178,3 +178,12 @@ def test_answers_are_written_as_sentences():
     assert written("i", first=False) == " I"
     assert written("emova", first=False) == " EMOVA"
     assert written("hello", first=True) == "Hello"
+
+
+@pytest.mark.parametrize("question", ["what is twelve plus thirty", "What is 137 + 20?", "how much is 3.5 times 2"])
+def test_numbers_reach_the_calculator_as_they_were_said(question):
+    events = list(NanoLLM().generate(ask(question), tools=TOOLS))
+    (call,) = (event for event in events if isinstance(event, ToolCall))
+    assert call.arguments["expression"] == arguments_in("calculator", question)[0]
+    own = [event.values["model_argument"] for event in events if isinstance(event, Metadata) and "argument_by" in event.values]
+    assert call.arguments["expression"] not in own

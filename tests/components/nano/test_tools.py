@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from emova_sdk.components.nano.tools import TOOLS, calculator, clock, run_tool, spoken, timer_seconds, value_of
+from emova_sdk.components.nano.tools import TOOLS, arguments_in, calculator, clock, run_tool, spoken, timer_seconds, value_of
 from emova_sdk.errors import InputError
 from emova_sdk.types import ToolCall
 
@@ -53,3 +53,18 @@ def test_calls_are_answered_and_mistakes_come_back_as_failed_results():
     ):
         assert run_tool(call).failed
     assert {tool.name for tool in TOOLS} == {"calculator", "clock", "timer"}
+
+
+@pytest.mark.parametrize(
+    ("tool", "question", "found"),
+    [
+        ("calculator", "what is twelve plus thirty", ["twelve plus thirty"]),
+        ("calculator", "what is 137 - 20", ["one hundred thirty seven minus twenty"]),
+        ("calculator", "how much is -5 × 3.5?", ["minus five times three point five"]),
+        ("calculator", "what is two", []),
+        ("timer", "wake me in 90 seconds please", ["ninety seconds"]),
+        ("clock", "tell me the time please", ["time"]),
+    ],
+)
+def test_arguments_are_found_whole_in_the_words_of_a_question(tool, question, found):
+    assert arguments_in(tool, question) == found
