@@ -80,12 +80,51 @@ class Graph:
                     raise InputError(f"graph `{self.name}` has two different axes `{axis.name}`", "rename one of them")
         return found
 
+    @property
+    def shapes(self) -> dict[str, tuple[int | str, ...]]:
+        """Shape of every input: a number, or the name of the axis."""
+        return {
+            name: tuple(axes[at].name if at in axes else int(size) for at, size in enumerate(tensor.shape))
+            for name, tensor in self.inputs.items()
+            for axes in (self.dynamic.get(name, {}),)
+        }
+
     def sized(self, sizes: Mapping[str, int]) -> dict[str, Any]:
         """Return inputs of the given sizes of the axes; what is left out keeps its usual size."""
         wanted = {name: axis.opt for name, axis in self.axes.items()} | dict(sizes)
         if self.sample is not None:
             return dict(self.sample(wanted))
         return {name: _fitted(tensor, self.dynamic.get(name, {}), wanted) for name, tensor in self.inputs.items()}
+
+
+Profile = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
+"""Of each dynamic input its shortest, usual and longest shape: what an engine is built for."""
+
+
+def profile(shapes: Mapping[str, Sequence[int | str]], axes: Mapping[str, Axis]) -> Profile:
+    """Derive the shapes an engine is built for.
+
+    Two inputs that share an axis get the same sizes along it, which TensorRT itself does not check.
+
+    Args:
+        shapes: Shape of every input, as `Graph.shapes` gives it.
+        axes: The axes by name.
+
+    Raises:
+        InputError: If a shape names an unknown axis.
+    """
+    unknown = {size for shape in shapes.values() for size in shape if isinstance(size, str) and size not in axes}
+    if unknown:
+        raise InputError(f"no axis is named `{min(unknown)}`", f"the axes are {', '.join(axes) or 'none'}")
+
+    def sized(shape: Sequence[int | str], bound: Callable[[Axis], int]) -> tuple[int, ...]:
+        return tuple(bound(axes[size]) if isinstance(size, str) else size for size in shape)
+
+    return {
+        name: (sized(shape, lambda axis: axis.min), sized(shape, lambda axis: axis.opt), sized(shape, lambda axis: axis.max))
+        for name, shape in shapes.items()
+        if any(isinstance(size, str) for size in shape)
+    }
 
 
 def _fitted(tensor: Any, axes: Mapping[int, Axis], sizes: Mapping[str, int]) -> Any:

@@ -13,7 +13,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -60,11 +61,7 @@ def export_bundle(
         ExportError: If a graph cannot be exported, or no component offers one.
         InputError: If ``out`` is in the way.
     """
-    out = Path(out)
-    _require_free(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    try:
+    with staged(out) as staging:
         records = {
             slot: _export_component(
                 component, staging / slot, precision, opset, lambda text, slot=slot: progress(f"{slot}: {text}")
@@ -73,8 +70,23 @@ def export_bundle(
         }
         _require_some(records)
         manifest = _manifest(records, precision=precision, opset=opset, source=source)
-        (staging / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-        (staging / "report.md").write_text(report(manifest))
+        write_manifest(manifest, staging)
+    return manifest
+
+
+@contextmanager
+def staged(out: str | Path) -> Generator[Path, None, None]:
+    """A folder to write an export into, which takes the place of ``out`` if all goes well and vanishes otherwise.
+
+    Raises:
+        InputError: If ``out`` is in the way.
+    """
+    out = Path(out)
+    _require_free(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    try:
+        yield staging
         staging.chmod(0o755)
         if out.exists():
             shutil.rmtree(out)
@@ -82,7 +94,12 @@ def export_bundle(
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    return manifest
+
+
+def write_manifest(manifest: Mapping[str, Any], folder: Path) -> None:
+    """Write ``manifest.json`` and ``report.md``."""
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    (folder / "report.md").write_text(report(manifest))
 
 
 def _require_free(out: Path) -> None:
@@ -118,6 +135,7 @@ def _export_graph(graph: Graph, folder: Path, precision: Precision, opset: int, 
         "file": f"{folder.name}/{path.name}",
         "files": {f"{folder.name}/{file.name}": _facts(file) for file in files_of(path)},
         "inputs": list(graph.inputs),
+        "shapes": {name: list(shape) for name, shape in graph.shapes.items()},
         "outputs": list(graph.outputs),
         "axes": {name: asdict(axis) for name, axis in graph.axes.items()},
         "dynamic": {name: {str(at): axis.name for at, axis in axes.items()} for name, axes in graph.dynamic.items()},
