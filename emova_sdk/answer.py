@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from emova_sdk.types import (
     Audio,
@@ -16,6 +18,7 @@ from emova_sdk.types import (
     Part,
     PerceivedStyle,
     SpeechUnits,
+    Stage,
     Style,
     StyleChosen,
     TextDelta,
@@ -59,13 +62,26 @@ class Reply:
     turn: Turn
 
 
+class TurnWatch(Protocol):
+    """Watches one answer being given."""
+
+    def stage(self, name: str, detail: str) -> AbstractContextManager[object]:
+        """Surround one step; see `Stage` for the names."""
+        ...
+
+    def end(self) -> None:
+        """Take note that the answer was recorded, or that it left no trace."""
+        ...
+
+
 @dataclass
 class Answer:
-    """What is known of an answer while it is given."""
+    """What is known of an answer while it is given; it ``began`` when the user's input ended, noticed ``waited_s`` later."""
 
     parts: tuple[Input, ...]
     style: Style | None
     began: float
+    waited_s: float | None = None
     question: Message | None = None
     transcript: Transcript | None = None
     perceived: PerceivedStyle | None = None
@@ -82,6 +98,23 @@ class Answer:
     first_token: float | None = None
     first_audio: float | None = None
     turn: Turn | None = None
+    error: Exception | None = None
+    stages: list[Stage] = field(default_factory=list[Stage])
+    watch: TurnWatch | None = None
+
+    def __post_init__(self) -> None:
+        if self.waited_s is not None:
+            self.stages.append(Stage("wait", 0.0, self.waited_s))
+
+    @contextmanager
+    def stage(self, name: str, detail: str = "") -> Generator[None, None, None]:
+        """Take the time of one step."""
+        began = time.perf_counter() - self.began
+        try:
+            with self.watch.stage(name, detail) if self.watch is not None else nullcontext():
+                yield
+        finally:
+            self.stages.append(Stage(name, began, time.perf_counter() - self.began, detail))
 
     def note(self, event: LLMEvent | AudioDelta) -> None:
         """Take an event into account."""
@@ -121,9 +154,6 @@ class Answer:
 
     def finish(self, *, whole: bool) -> None:
         """Make the assistant's turn."""
-        since = self.began
-        marks = [self.understood, self.first_token, self.first_audio, time.perf_counter()]
-        times = [None if mark is None else mark - since for mark in marks]
         sound = self._sound()
         self.turn = Turn(
             "assistant",
@@ -133,10 +163,15 @@ class Answer:
             audio=sound,
             tool_calls=tuple(self.tool_calls),
             tool_results=tuple(self.tool_results),
-            timings=Timings(*times, audio_s=sound.duration_s if sound is not None else 0.0),
+            timings=self._timings(sound.duration_s if sound is not None else 0.0),
             metadata=self.metadata,
             interrupted=not whole,
         )
+
+    def _timings(self, audio_s: float) -> Timings:
+        marks = [self.understood, self.first_token, self.first_audio, time.perf_counter()]
+        times = [None if mark is None else mark - self.began for mark in marks]
+        return Timings(*times, audio_s=audio_s, waited_s=self.waited_s, stages=tuple(self.stages))
 
     @property
     def written_units(self) -> int:

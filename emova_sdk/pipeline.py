@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from emova_sdk.config import PipelineConfig
-    from emova_sdk.session import Session
+    from emova_sdk.session import Session, TurnObserver
     from emova_sdk.tools import Tool
 
 Wanted = TypeVar("Wanted", bound=Component)
@@ -163,11 +163,21 @@ class Pipeline:
         system: str = "",
         history: Iterable[Turn] = (),
         options: GenerationOptions = GenerationOptions(),
+        observer: TurnObserver | None = None,
     ) -> Session:
         """Begin a conversation; see `Session`. Any number of them may share the pipeline, from any threads."""
         from emova_sdk.session import Session
 
-        return Session(self, style=style, policy=policy, tools=tools, system=system, history=history, options=options)
+        return Session(
+            self,
+            style=style,
+            policy=policy,
+            tools=tools,
+            system=system,
+            history=history,
+            options=options,
+            observer=observer,
+        )
 
     def transcribe(self, audio: Audio) -> Transcript:
         """Write down what is said.

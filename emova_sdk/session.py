@@ -14,7 +14,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, get_args
 from uuid import uuid4
 
-from emova_sdk.answer import UNITS_PER_CHARACTER, Answer, Input, Reply
+from emova_sdk.answer import UNITS_PER_CHARACTER, Answer, Input, Reply, TurnWatch
 from emova_sdk.components.base import GenerationOptions
 from emova_sdk.errors import BackendError, InputError
 from emova_sdk.policy import StylePolicy
@@ -59,6 +59,14 @@ class TurnMemory(Protocol):
         ...
 
 
+class TurnObserver(Protocol):
+    """Watches the answers of sessions, e.g. `emova_sdk.telemetry.Telemetry`."""
+
+    def begin(self, session: Session, answer: Answer) -> TurnWatch:
+        """Take note that an answer begins."""
+        ...
+
+
 class Session:
     """One conversation.
 
@@ -71,6 +79,7 @@ class Session:
         history: Turns to go on from.
         options: How the model writes.
         memory: Keeps the turns beyond the process, e.g. `emova_sdk.memory.SessionStore`.
+        observer: Watches the answers, e.g. `emova_sdk.telemetry.Telemetry`.
         id: Name of the session; made up when left out.
     """
 
@@ -85,10 +94,12 @@ class Session:
         history: Iterable[Turn] = (),
         options: GenerationOptions = GenerationOptions(),
         memory: TurnMemory | None = None,
+        observer: TurnObserver | None = None,
         id: str = "",  # noqa: A002 - what it is
     ) -> None:
         self.id = id or uuid4().hex
         self._memory = memory
+        self._observer = observer
         self.pipeline = pipeline
         self.style = style or pipeline.style
         self.policy = policy or pipeline.policy
@@ -122,12 +133,17 @@ class Session:
             pass
         return answer.reply()
 
-    def respond(self, *parts: Input, style: Style | None = None) -> Generator[Event, None, None]:
+    def respond(self, *parts: Input, style: Style | None = None, waited_s: float | None = None) -> Generator[Event, None, None]:
         """As `ask`, but yield the events of the answer while it is made; closing the generator interrupts it.
 
         An interrupted answer stays in the history as far as its events were taken; `cut` says what was really heard.
+
+        Args:
+            parts: See `ask`.
+            style: See `ask`.
+            waited_s: Seconds since the user stopped speaking; the turn's timings count from there.
         """
-        yield from self._run(self._begin(parts, style))
+        yield from self._run(self._begin(parts, style, waited_s))
 
     def cut(self, heard_s: float) -> Turn:
         """Say that only ``heard_s`` seconds of the last answer were played: its text, sound and units are cut there.
@@ -161,7 +177,7 @@ class Session:
 
     # --- one answer ---
 
-    def _begin(self, parts: Sequence[Input], style: Style | None) -> Answer:
+    def _begin(self, parts: Sequence[Input], style: Style | None, waited_s: float | None = None) -> Answer:
         if not any(part if isinstance(part, str) else True for part in parts):
             raise InputError("there is nothing to answer", "pass text, an `Audio` or an `Image`")
         for part in parts:
@@ -169,18 +185,20 @@ class Session:
                 raise InputError(
                     f"a `{type(part).__name__}` cannot be said to a session", "pass text, an `Audio` or an `Image`"
                 )
-        return Answer(parts=tuple(parts), style=style, began=time.perf_counter())
+        return Answer(tuple(parts), style, time.perf_counter() - (waited_s or 0.0), waited_s)
 
     def _run(self, answer: Answer) -> Generator[Event, None, None]:
         if not self._busy.acquire(blocking=False):
             raise InputError("this session is still answering", "close the earlier answer first, or use another session")
         whole = False
         try:
+            answer.watch = self._observer.begin(self, answer) if self._observer is not None else None
             yield from self._events_of(answer)
             whole = True
         except GeneratorExit:
             raise
         except Exception as error:
+            answer.error = error
             answer.metadata["error"] = str(getattr(error, "message", error))
             raise
         finally:
@@ -188,12 +206,14 @@ class Session:
                 self._record(answer, whole=whole)
             finally:
                 self._busy.release()
+                if answer.watch is not None:
+                    answer.watch.end()
 
     def _events_of(self, answer: Answer) -> Generator[Event, None, None]:
         yield from self._understand(answer)
         for _ in range(MAX_TOOL_ROUNDS):
             calls: list[ToolCall] = []
-            with closing(self._voiced(answer)) as events:
+            with answer.stage("write", _name_of(self.pipeline.llm_core)), closing(self._voiced(answer)) as events:
                 for event in events:
                     answer.note(event)
                     if isinstance(event, ToolCall):
@@ -210,15 +230,23 @@ class Session:
         parts: list[Part] = []
         for part in answer.parts:
             if isinstance(part, Audio):
-                perceived = self.pipeline.perceive(part)
-                if perceived is not None:
-                    answer.perceived = perceived
-                    yield UserStyle(perceived)
-                parts.append(self.pipeline.hear(part))
+                yield from self._perceive(answer, part)
+                with answer.stage("hear", _name_of(self.pipeline.speech_tokenizer)):
+                    parts.append(self.pipeline.hear(part))
+            elif isinstance(part, Image):
+                with answer.stage("see", _name_of(self.pipeline.vision_encoder)):
+                    parts.append(self.pipeline.see(part))
             else:
-                parts.append(self.pipeline.see(part) if isinstance(part, Image) else part)
+                parts.append(part)
         answer.question = Message("user", tuple(parts), style=answer.perceived)
         answer.understood = time.perf_counter()
+
+    def _perceive(self, answer: Answer, audio: Audio) -> Generator[UserStyle, None, None]:
+        with answer.stage("perceive", _name_of(self.pipeline.style_module)):
+            perceived = self.pipeline.perceive(audio)
+        if perceived is not None:
+            answer.perceived = perceived
+            yield UserStyle(perceived)
 
     def _voiced(self, answer: Answer) -> Generator[LLMEvent | AudioDelta, None, None]:
         """What the model writes, spoken."""
@@ -245,8 +273,9 @@ class Session:
             tool = self.tools.get(call.name)
             known = ", ".join(self.tools) or "none"
             unknown = ToolResult(call.id, call.name, f"there is no tool `{call.name}`; the tools are: {known}", failed=True)
-            result = tool.call(call, context) if tool else unknown
-            answer.tool_results.append(result)
+            with answer.stage("tool", call.name):
+                result = tool.call(call, context) if tool else unknown
+                answer.tool_results.append(result)
             answer.tool_messages.append(Message("tool", (result,)))
             yield result
 
@@ -267,6 +296,10 @@ class Session:
             self._memory.append(self.id, turns)
         self._turns += turns
         self._messages += [answer.question, *answer.tool_messages, message]
+
+
+def _name_of(component: object) -> str:
+    return "" if component is None else type(component).__name__
 
 
 def _message_of(turn: Turn) -> Message:

@@ -8,6 +8,7 @@ makes no difference.
 from __future__ import annotations
 
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
@@ -85,6 +86,7 @@ class LiveSession:
         self._answer: Answering | None = None
         self._paused = False
         self._turns = 0
+        self._stepped = 0.0
 
     @property
     def at_s(self) -> float:
@@ -135,6 +137,7 @@ class LiveSession:
 
     def _step(self, frame: Frame) -> list[LiveEvent]:
         self._frames += 1
+        self._stepped = time.perf_counter()
         return [*self._listen(frame), *self._play()]
 
     def _listen(self, frame: Frame) -> Generator[LiveEvent, None, None]:
@@ -224,7 +227,7 @@ class LiveSession:
         self._turns = len(self.session.history)
         yield UserTurn(self.at_s, ended_s, audio)
         yield AnswerBegan(self.at_s, self.generation)
-        events = self.session.respond(audio)
+        events = self.session.respond(audio, waited_s=self.at_s - ended_s + time.perf_counter() - self._stepped)
         self._answer = Answering(events, ahead_s=self.settings.ahead_s, threaded=self._threaded)
 
     def _play(self) -> Generator[LiveEvent, None, None]:

@@ -20,7 +20,7 @@ from emova_sdk.types.events import (
 )
 from emova_sdk.types.signals import Audio, Image, SpeechChunk, SpeechUnits, VisionFeatures
 from emova_sdk.types.style import EMOTIONS, PITCHES, SPEEDS, Emotion, PerceivedStyle, Pitch, Speed, Style
-from emova_sdk.types.turns import MediaRef, Message, Part, Role, Timings, Turn
+from emova_sdk.types.turns import MediaRef, Message, Part, Role, Stage, Timings, Turn
 
 __all__ = [
     "EMOTIONS",
@@ -42,6 +42,7 @@ __all__ = [
     "SpeechChunk",
     "SpeechUnits",
     "Speed",
+    "Stage",
     "Style",
     "StyleChosen",
     "TextDelta",

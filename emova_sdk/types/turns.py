@@ -116,8 +116,32 @@ class MediaRef:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """One step of an answer; times are seconds from the end of the user's input.
+
+    Attributes:
+        name: ``wait`` (for the end of the user's turn), ``perceive``, ``hear``, ``see``, ``write`` (the language model
+            answers, and is spoken meanwhile) or ``tool``.
+        began_s: When it began.
+        ended_s: When it ended.
+        detail: What did it: the component, or the tool's name.
+    """
+
+    name: str
+    began_s: float
+    ended_s: float
+    detail: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return {"name": self.name, "began_s": self.began_s, "ended_s": self.ended_s, "detail": self.detail}
+
+
+@dataclass(frozen=True)
 class Timings:
     """How long an answer took, in seconds from the end of the user's input; None where it did not happen.
+
+    In a live session that is the true end of speech, so that the wait for the end of the turn is part of every figure.
 
     Attributes:
         understood_s: Until the input was encoded and the language model began.
@@ -125,6 +149,8 @@ class Timings:
         first_audio_s: Until the first sound.
         total_s: Until the end.
         audio_s: Length of the sound that was made.
+        waited_s: Until it was decided that the user had finished (a live session).
+        stages: The steps of the answer, in the order of their ends.
     """
 
     understood_s: float | None = None
@@ -132,13 +158,15 @@ class Timings:
     first_audio_s: float | None = None
     total_s: float | None = None
     audio_s: float = 0.0
+    waited_s: float | None = None
+    stages: tuple[Stage, ...] = ()
 
     @property
     def real_time_factor(self) -> float | None:
-        """Seconds of work for each second of sound made, or None without sound."""
-        return self.total_s / self.audio_s if self.total_s is not None and self.audio_s else None
+        """Seconds of work for each second of sound made, or None without sound; waiting for the user is no work."""
+        return (self.total_s - (self.waited_s or 0.0)) / self.audio_s if self.total_s is not None and self.audio_s else None
 
-    def to_dict(self) -> dict[str, float | None]:
+    def to_dict(self) -> dict[str, Any]:
         """Return a JSON object, the real-time factor included."""
         return {
             "understood_s": self.understood_s,
@@ -147,12 +175,16 @@ class Timings:
             "total_s": self.total_s,
             "audio_s": self.audio_s,
             "real_time_factor": self.real_time_factor,
+            "waited_s": self.waited_s,
+            "stages": [stage.to_dict() for stage in self.stages],
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Timings:
-        """Read what `to_dict` wrote."""
-        return cls(**{key: data[key] for key in ("understood_s", "first_token_s", "first_audio_s", "total_s", "audio_s")})
+        """Read what `to_dict` wrote; older records tell of no wait and no stages."""
+        times = {key: data[key] for key in ("understood_s", "first_token_s", "first_audio_s", "total_s", "audio_s")}
+        stages = tuple(Stage(**stage) for stage in data.get("stages", ()))
+        return cls(**times, waited_s=data.get("waited_s"), stages=stages)
 
 
 @dataclass(frozen=True)
