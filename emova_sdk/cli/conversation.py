@@ -15,6 +15,7 @@ import typer
 from emova_sdk.cli.options import open_audio, open_image, require_writable
 from emova_sdk.cli.output import describe_perceived, describe_style, describe_timings, print_json
 from emova_sdk.cli.records import reply_record
+from emova_sdk.cli.trace import print_trace
 from emova_sdk.errors import EmovaError, InputError
 from emova_sdk.types import Audio, TextDelta, Timings, ToolCall, ToolResult, Transcript, UserStyle
 
@@ -40,13 +41,17 @@ class Conversation:
         style: How to answer; None leaves it to the model.
         out: Each answer is written beside this file, numbered: ``reply-1.wav``.
         as_json: Print each answer as one line of JSON.
+        trace: Print how long each step of an answer took.
     """
 
-    def __init__(self, session: Session, *, style: Style | None, out: Path | None, as_json: bool) -> None:
+    def __init__(
+        self, session: Session, *, style: Style | None, out: Path | None, as_json: bool, trace: bool = False
+    ) -> None:
         self.session = session
         self.style = style
         self.out = out
         self.as_json = as_json
+        self.trace = trace
         self.shown: list[Image] = []
         self.answers = 0
 
@@ -130,6 +135,8 @@ class Conversation:
         turn = self.session.history[-1]
         told = [describe_style(turn.style), describe_timings(turn.timings or Timings())]
         typer.echo(f"  ({', '.join(told)})" + (f", written to {path}" if path else ""))
+        if self.trace and turn.timings is not None:
+            print_trace(turn.timings)
 
 
 def follow(events: Generator[Event, None, None]) -> None:

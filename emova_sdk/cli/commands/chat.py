@@ -52,6 +52,7 @@ def chat(
     name: Annotated[
         str | None, typer.Option("--session", metavar="NAME", help="Begin this session or go on with it.  [default: chat]")
     ] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Show how long each step of an answer took.")] = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -63,6 +64,7 @@ def chat(
     Emotion and pitch are the model's own choice unless they are given.
     """
     from emova_sdk.cli.conversation import Conversation, print_reply
+    from emova_sdk.cli.trace import print_trace
     from emova_sdk.tools import builtin_tools
 
     require_writable(out, (".wav", ".flac"))
@@ -71,7 +73,7 @@ def chat(
         wanted = style_of(voice, emotion=emotion, pitch=pitch) if emotion or pitch else None
         with _session(pipeline, db, name, style=voice, system=system, tools=builtin_tools()) as session:
             if text is None and audio is None and not images:
-                Conversation(session, style=wanted, out=out, as_json=as_json).run()
+                Conversation(session, style=wanted, out=out, as_json=as_json, trace=trace).run()
                 return
             parts = [open_audio(audio, pipeline)] if audio else []
             shown = [open_image(image, pipeline) for image in images or []]
@@ -82,6 +84,8 @@ def chat(
         print_json(reply_record(reply, path))
     else:
         print_reply(reply, path)
+        if trace:
+            print_trace(reply.timings)
 
 
 @contextmanager
