@@ -44,9 +44,7 @@ class Conversation:
         trace: Print how long each step of an answer took.
     """
 
-    def __init__(
-        self, session: Session, *, style: Style | None, out: Path | None, as_json: bool, trace: bool = False
-    ) -> None:
+    def __init__(self, session: Session, *, style: Style | None, out: Path | None, as_json: bool, trace: bool = False) -> None:
         self.session = session
         self.style = style
         self.out = out
