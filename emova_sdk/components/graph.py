@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from emova_sdk.errors import InputError
 
@@ -28,13 +28,13 @@ class Axis:
     multiple_of: int = 1
 
     def __post_init__(self) -> None:
-        ordered = 1 <= self.min <= self.opt <= self.max
+        ordered = 0 <= self.min <= self.opt <= self.max and self.max > 0
         if (
             not self.name.isidentifier()
             or not ordered
             or any(size % self.multiple_of for size in (self.min, self.opt, self.max))
         ):
-            raise InputError(f"`{self}` is not a valid axis", "1 <= min <= opt <= max, all multiples of `multiple_of`")
+            raise InputError(f"`{self}` is not a valid axis", "0 <= min <= opt <= max, all multiples of `multiple_of`")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,13 @@ class Graph:
         atol: Largest absolute difference of a floating-point output that still counts as equal, in float32.
         mismatch: Largest share of an integer output's values that may differ (values next to a rounding boundary).
         sample: Makes the inputs for given sizes of the axes; without it the examples are tiled and cut.
+        checks: Sizes to compare at beside those that follow from the axes; ``sample`` may know names that are no axes.
+        reference: A module with the same arguments and outputs that the export is compared with, where ``module`` holds
+            operators that torch cannot compute, or where what it was written after is there; ``module`` itself without it.
         calibration: Makes typical inputs, from which convolutions are quantised to int8; without it they stay float.
+        weights: How int8 stores matrices: ``rows`` is for products that are computed in int8 altogether, ``blocks`` for
+            ones that wait for memory, such as those of a decoder (with operators of ONNX Runtime).
+        state: Outputs that are inputs of a later run, output to input; in half precision they are in half precision too.
         metadata: Facts a runtime needs beside the graph (rates, spaces, ids); strings.
     """
 
@@ -63,7 +69,11 @@ class Graph:
     atol: float = 1e-4
     mismatch: float = 0.0
     sample: Callable[[Mapping[str, int]], Mapping[str, Any]] | None = None
+    checks: Sequence[Mapping[str, int]] = ()
+    reference: Any = None
     calibration: Callable[[], Sequence[Mapping[str, Any]]] | None = None
+    weights: Literal["rows", "blocks"] = "rows"
+    state: Mapping[str, str] = field(default_factory=dict[str, str])
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -88,6 +98,11 @@ class Graph:
             for name, tensor in self.inputs.items()
             for axes in (self.dynamic.get(name, {}),)
         }
+
+    @property
+    def original(self) -> Any:
+        """The module that an export is compared with."""
+        return self.module if self.reference is None else self.reference
 
     def sized(self, sizes: Mapping[str, int]) -> dict[str, Any]:
         """Return inputs of the given sizes of the axes; what is left out keeps its usual size."""

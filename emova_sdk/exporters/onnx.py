@@ -7,6 +7,7 @@ be so in the file, stack traces and paths of the exporting machine are removed, 
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -52,7 +53,7 @@ def _traced(graph: Graph, opset: int) -> Any:
         raise MissingDependencyError(
             "writing ONNX needs `torch`, `onnx` and `onnxscript`", hint, package="onnxscript"
         ) from error
-    shapes = tuple({dimension: axis.name for dimension, axis in graph.dynamic.get(name, {}).items()} for name in graph.inputs)
+    shapes = _shapes(graph)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the exporter warns of its own internals
@@ -75,6 +76,16 @@ def _traced(graph: Graph, opset: int) -> Any:
     if program is None:
         raise ExportError(f"the exporter returned nothing for graph `{graph.name}`", "export with another torch release")
     return program
+
+
+def _shapes(graph: Graph) -> tuple[Any, ...]:
+    """Names of the dynamic axes, nested as the arguments of ``forward`` are."""
+    flat = tuple({dimension: axis.name for dimension, axis in graph.dynamic.get(name, {}).items()} for name in graph.inputs)
+    kinds = [one.kind for one in inspect.signature(graph.module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return flat
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*flat[:named], flat[named:])
 
 
 def _require_dynamic(graph: Graph, model: Any) -> None:

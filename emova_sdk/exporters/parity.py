@@ -100,7 +100,7 @@ def compare(
         graph: The original.
         path: The exported file.
         tolerance: What counts as equal.
-        sizes: Sizes of the axes to compare at; by default those of `check_sizes`.
+        sizes: Sizes of the axes to compare at; by default those of `check_sizes` and the graph's own.
 
     Returns:
         One record for each output and set of sizes.
@@ -109,15 +109,21 @@ def compare(
 
     session = open_session(path)
     records: list[OutputParity] = []
-    for chosen in list(sizes) or check_sizes(graph):
+    for chosen in list(sizes) or [*check_sizes(graph), *graph.checks]:
         inputs = graph.sized(chosen)
         with torch.inference_mode():
-            expected = graph.module.eval()(*(tensor.clone() for tensor in inputs.values()))
+            expected = graph.original.eval()(*(tensor.clone() for tensor in inputs.values()))
         tensors = expected if isinstance(expected, tuple | list) else (expected,)
-        found = run_session(session, {name: tensor.numpy() for name, tensor in inputs.items()})
+        found = run_session(session, _fed(session, inputs))
         for name, tensor in zip(graph.outputs, tensors, strict=True):
             records.append(_compared(graph, name, dict(chosen), (tensor.numpy(), found[name]), tolerance))
     return records
+
+
+def _fed(session: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Tensors as the arrays that an export takes, whose state may be in half precision."""
+    half = {one.name for one in session.get_inputs() if one.type == "tensor(float16)"}
+    return {name: tensor.numpy().astype(np.float16) if name in half else tensor.numpy() for name, tensor in inputs.items()}
 
 
 def _compared(graph: Graph, name: str, sizes: dict[str, int], pair: tuple[Any, Any], tolerance: Tolerance) -> OutputParity:

@@ -29,15 +29,15 @@ def quantize(graph: Graph, source: Path, target: Path, *, precision: Precision, 
     """Write a variant of an exported graph.
 
     ``fp16`` stores and computes in half precision, with inputs, outputs and spectra in float32. ``int8`` quantises matrix
-    products dynamically and, if the graph can be sampled, convolutions statically from its own samples. ``int4`` stores the
-    weights of matrix products in blocks of 4 bits and computes in float32.
+    products dynamically and, if the graph can be sampled, convolutions statically from its own samples. ``int4``, and ``int8``
+    where the graph asks for it, stores the weights of matrix products in blocks that share a scale.
 
     Args:
         graph: The original.
         source: Its float32 export.
         target: The file to write.
         precision: Which variant.
-        block_size: Weights that share a scale, for ``int4``.
+        block_size: Weights that share a scale, where they are stored in blocks.
 
     Returns:
         The path of the variant.
@@ -48,9 +48,9 @@ def quantize(graph: Graph, source: Path, target: Path, *, precision: Precision, 
     try:
         with _quietly():
             if precision == "fp16":
-                _to_half(source, target)
-            elif precision == "int4":
-                _to_blocks(source, target, block_size)
+                _to_half(graph, source, target)
+            elif precision == "int4" or (precision == "int8" and graph.weights == "blocks"):
+                _to_blocks(source, target, int(precision.removeprefix("int")), block_size)
             elif precision == "int8":
                 _to_int8(graph, source, target)
             else:
@@ -63,14 +63,16 @@ def quantize(graph: Graph, source: Path, target: Path, *, precision: Precision, 
 
 @contextmanager
 def _quietly() -> Generator[None, None, None]:
-    """ONNX Runtime's converters log through the root logger; nothing of theirs concerns a caller."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
+    """ONNX Runtime's converters log through the root logger and one of their own; nothing of theirs concerns a caller."""
+    loggers = [logging.getLogger(), logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer")]
+    levels = [logger.level for logger in loggers]
     try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
         yield
     finally:
-        root.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _save(model: Any, target: Path) -> None:
@@ -82,12 +84,15 @@ def _save(model: Any, target: Path) -> None:
     onnx_ir.save(tidy, str(target), external_data=f"{target.name}.data", size_threshold_bytes=1024)
 
 
-def _to_half(source: Path, target: Path) -> None:
+def _to_half(graph: Graph, source: Path, target: Path) -> None:
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     model = onnx.load(str(source))
-    half = convert_float_to_float16(model, keep_io_types=True, node_block_list=_spectrum(model))
+    state = {*graph.state.keys(), *graph.state.values()}
+    # a list is understood as well as the flag that the annotation asks for
+    kept: Any = [value.name for value in (*model.graph.input, *model.graph.output) if value.name not in state]
+    half = convert_float_to_float16(model, keep_io_types=kept, node_block_list=_spectrum(model))
     _drop_repeated(half)
     _save(half, target)
 
@@ -123,11 +128,13 @@ def _spectrum(model: Any) -> list[str]:
     return list(found)
 
 
-def _to_blocks(source: Path, target: Path, block_size: int) -> None:
+def _to_blocks(source: Path, target: Path, bits: int, block_size: int) -> None:
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    quantizer = MatMulNBitsQuantizer(onnx.load(str(source)), bits=4, block_size=block_size, is_symmetric=True, accuracy_level=4)
+    quantizer = MatMulNBitsQuantizer(
+        onnx.load(str(source)), bits=bits, block_size=block_size, is_symmetric=True, accuracy_level=4
+    )
     quantizer.process()
     wrapped: Any = quantizer.model
     _save(getattr(wrapped, "model", wrapped), target)

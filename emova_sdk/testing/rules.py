@@ -231,12 +231,15 @@ def _check_module(graph: Graph) -> None:
     import torch
 
     require(isinstance(graph.module, torch.nn.Module), f"graph `{graph.name}` holds no torch.nn.Module")
-    arguments = list(inspect.signature(graph.module.forward).parameters)[: len(graph.inputs)]
+    parameters = inspect.signature(graph.module.forward).parameters.values()
+    arguments = [one.name for one in parameters if one.kind is not inspect.Parameter.VAR_POSITIONAL][: len(graph.inputs)]
+    if any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters):  # `*rest` takes what has no name of its own
+        arguments += list(graph.inputs)[len(arguments) :]
     require(
         arguments == list(graph.inputs), f"graph `{graph.name}`: `forward` takes {arguments}, inputs are {list(graph.inputs)}"
     )
     with torch.inference_mode():
-        found = graph.module(*graph.inputs.values())
+        found = graph.original(*graph.inputs.values())
     outputs = found if isinstance(found, tuple | list) else (found,)
     many = len(cast("Any", outputs))
     require(many == len(graph.outputs), f"graph `{graph.name}` names {len(graph.outputs)} outputs and gives {many}")
