@@ -43,6 +43,7 @@ __all__ = [
     "build_components",
     "config_schema",
     "dump_config",
+    "exported_config",
     "load_config",
 ]
 
@@ -300,6 +301,23 @@ def dump_config(config: PipelineConfig) -> str:
     for name, table in config.model_dump(exclude_none=True).items():
         _dump_table(lines, name, table)
     return "\n".join(lines).strip() + "\n"
+
+
+def exported_config(config: PipelineConfig, slots: Sequence[str]) -> str:
+    """Write the config of an export that lies in the same folder.
+
+    Args:
+        config: What was exported.
+        slots: Those that run from the export; the others stay as they are. Options that an exported component has as well
+            are kept.
+    """
+    tables: dict[str, Any] = config.model_dump(exclude_none=True)
+    for slot in slots:
+        known = {option.name for info in registry.components(slot) if info.name == "onnx" for option in info.options}
+        if known:
+            kept = {key: value for key, value in config.slots[slot].options.items() if key in known}
+            tables[slot] = {"type": "onnx", "bundle": ".", **kept}
+    return dump_config(PipelineConfig.model_validate(tables))
 
 
 def _dump_table(lines: list[str], name: str, table: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from emova_sdk.config import (
     build_components,
     config_schema,
     dump_config,
+    exported_config,
     load_config,
 )
 from emova_sdk.errors import ConfigError, InputError, LoadError, UnknownComponentError
@@ -416,3 +417,17 @@ def test_a_preset_whose_package_is_gone_is_an_error(module, monkeypatch):
     monkeypatch.setattr(preset_module, "entry_points", lambda group: [entry])
     with pytest.raises(LoadError, match="preset `ghost` of an unnamed package is missing"):
         presets()
+
+
+def test_the_config_of_an_export_runs_it_and_keeps_what_its_components_know() -> None:
+    config = PipelineConfig.model_validate(
+        {
+            "llm_core": {"type": "nano"},
+            "vocoder": {"type": "emova", "model": "here", "seed": 3, "device": "cpu"},
+            "style": {"emotion": "happy"},
+        }
+    )
+    written = tomllib.loads(exported_config(config, ["vocoder"]))
+    assert written["vocoder"] == {"type": "onnx", "bundle": ".", "seed": 3}
+    assert written["llm_core"] == {"type": "nano"}
+    assert written["style"]["emotion"] == "happy"

@@ -22,6 +22,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -134,6 +135,10 @@ class Component(ABC):  # noqa: B024 - the slots below declare what is abstract
     def graphs(self) -> list[Graph]:
         """What exporters can export: empty when nothing can be."""
         return []
+
+    def assets(self) -> Mapping[str, Path]:
+        """Files that a runtime needs beside the graphs, by their names in the slot's folder of an export."""
+        return {}
 
     def __enter__(self) -> Self:
         return self

@@ -11,9 +11,11 @@ from typing import Any
 from emova_sdk.components.onnx_session import run_session
 from emova_sdk.errors import LoadError
 
-__all__ = ["Exported", "Open"]
+__all__ = ["SCHEMA", "Exported", "Open", "family_of"]
 
 Open = Callable[[Path, Mapping[str, Any]], Any]
+SCHEMA = 1
+"""Version of the manifest's form."""
 
 
 class Exported:
@@ -31,17 +33,22 @@ class Exported:
     """
 
     def __init__(self, bundle: str, slot: str, graphs: Sequence[str], *, open: Open) -> None:  # noqa: A002
-        folder = Path(bundle).expanduser()
+        self.folder = folder = Path(bundle).expanduser()
         records = _records(folder, slot)
         missing = [name for name in graphs if name not in records]
         if missing:
-            hint = f"export the `{slot}` of EMOVA with `emova export onnx`"
+            hint = f"export the `{slot}` with `emova export onnx`, or use the `type` it was exported for"
             raise LoadError(f"the export `{folder}` holds no {slot} graph `{missing[0]}`", hint, path=bundle)
         self._graphs = {name: (_inside(folder, records[name]["file"]), records[name]) for name in graphs}
         self._facts: dict[str, str] = records[graphs[0]]["metadata"]
-        self._open, self._path = open, bundle
+        self._open, self._path, self._slot = open, bundle, slot
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
+
+    @property
+    def assets(self) -> Path:
+        """Folder with the other files of the slot, see `Component.assets`."""
+        return self.folder / self._slot
 
     def text(self, name: str) -> str:
         """A fact of the export."""
@@ -74,12 +81,24 @@ class Exported:
         return run_session(self.open()[graph], inputs)
 
 
+def family_of(bundle: str, slot: str) -> str:
+    """Whose components run a slot of an export: ``nano``, or ``emova`` where its graphs do not say.
+
+    Raises:
+        LoadError: If the folder is no export, or does not hold the slot.
+    """
+    records = _records(Path(bundle).expanduser(), slot)
+    if not records:
+        raise LoadError(f"the export `{bundle}` holds no {slot}", f"export it with `--component {slot}`", path=bundle)
+    return str(next(iter(records.values()))["metadata"].get("family", "emova"))
+
+
 def _records(folder: Path, slot: str) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text("utf-8"))
-        if manifest["schema"] != 1:
-            raise LoadError(f"`{path}` has the form {manifest['schema']}, not 1", "export again", path=str(path))
+        if manifest["schema"] != SCHEMA:
+            raise LoadError(f"`{path}` has the form {manifest['schema']}, not {SCHEMA}", "export again", path=str(path))
         return {graph["name"]: graph for graph in manifest["components"].get(slot, ())}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LoadError(f"`{path}` is not the manifest of an export: {error}", "export again", path=str(path)) from error

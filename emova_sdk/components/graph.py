@@ -58,7 +58,8 @@ class Graph:
         weights: How int8 stores matrices: ``rows`` is for products that are computed in int8 altogether, ``blocks`` for
             ones that wait for memory, such as those of a decoder (with operators of ONNX Runtime).
         state: Outputs that are inputs of a later run, output to input; in half precision they are in half precision too.
-        metadata: Facts a runtime needs beside the graph (rates, spaces, ids); strings.
+        metadata: Facts a runtime needs beside the graph (rates, spaces, ids); strings. ``family`` names the components
+            that run it in the SDK.
     """
 
     name: str

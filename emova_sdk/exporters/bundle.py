@@ -4,7 +4,8 @@
 
     DIR/manifest.json          what was exported, from what, how exactly it agrees, with digests of all files
     DIR/report.md              the same for people
-    DIR/SLOT/GRAPH.onnx        and GRAPH.onnx.data beside it
+    DIR/assistant.toml         a config that runs the export: ``emova chat -c DIR``
+    DIR/SLOT/GRAPH.onnx        and GRAPH.onnx.data beside it, and what else the slot's component reads
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -22,16 +23,22 @@ from pathlib import Path
 from typing import Any
 
 from emova_sdk.components.base import Component
+from emova_sdk.components.exported import SCHEMA
 from emova_sdk.components.graph import Graph
 from emova_sdk.errors import ExportError, InputError, LoadError, ParityError
 from emova_sdk.exporters.onnx import OPSET, export_onnx, files_of
 from emova_sdk.exporters.parity import Tolerance, compare, require
 from emova_sdk.exporters.quantize import TOLERANCES, Precision, quantize
 
-SCHEMA = 1
-"""Version of the manifest's form."""
-
+CONFIG_NAME = "assistant.toml"
 Progress = Callable[[str], object]
+ConfigWriter = Callable[[Sequence[str]], str]
+"""Writes the config of an export as TOML, given the slots that run from it."""
+
+
+def plain_config(slots: Sequence[str]) -> str:
+    """A config of nothing but the slots that run from the export."""
+    return "\n".join(f'[{slot}]\ntype = "onnx"\nbundle = "."\n' for slot in slots)
 
 
 def export_bundle(
@@ -41,6 +48,7 @@ def export_bundle(
     precision: Precision = "fp32",
     opset: int = OPSET,
     source: str = "",
+    config: ConfigWriter = plain_config,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
     """Export every graph of some components and compare each with its original.
@@ -51,6 +59,7 @@ def export_bundle(
         precision: What the graphs are stored and computed in.
         opset: ONNX operator set.
         source: What the components were made from (a preset, a config), for the manifest.
+        config: Writes the ``assistant.toml``. A slot runs from the export if its graphs' metadata name a ``family``.
         progress: Told what is being done.
 
     Returns:
@@ -69,8 +78,11 @@ def export_bundle(
             for slot, component in components.items()
         }
         _require_some(records)
-        manifest = _manifest(records, precision=precision, opset=opset, source=source)
+        assets = {slot: _copy_assets(component, staging / slot) for slot, component in components.items() if records[slot]}
+        manifest = _manifest(records, assets, precision=precision, opset=opset, source=source)
         write_manifest(manifest, staging)
+        runnable = [slot for slot, graphs in records.items() if graphs and "family" in graphs[0]["metadata"]]
+        (staging / CONFIG_NAME).write_text(config(runnable), encoding="utf-8")
     return manifest
 
 
@@ -155,12 +167,23 @@ def _reduced(graph: Graph, path: Path, precision: Precision, progress: Progress)
         data.unlink(missing_ok=True)
 
 
+def _copy_assets(component: Component, folder: Path) -> dict[str, Any]:
+    """Copy what a runtime needs beside the graphs; return facts by path within the export."""
+    for name, source in component.assets().items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    return {f"{folder.name}/{name}": _facts(folder / name) for name in component.assets()}
+
+
 def _facts(file: Path) -> dict[str, Any]:
     with file.open("rb") as opened:
         return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
 
 
-def _manifest(records: Mapping[str, list[dict[str, Any]]], *, precision: str, opset: int, source: str) -> dict[str, Any]:
+def _manifest(
+    records: Mapping[str, list[dict[str, Any]]], assets: Mapping[str, Any], *, precision: str, opset: int, source: str
+) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -169,6 +192,7 @@ def _manifest(records: Mapping[str, list[dict[str, Any]]], *, precision: str, op
         "opset": opset,
         "versions": {name: _version(name) for name in ("emova-sdk", "torch", "onnx", "onnxruntime", "onnxruntime-gpu")},
         "components": {slot: graphs for slot, graphs in records.items() if graphs},
+        "assets": {slot: files for slot, files in assets.items() if files},
         "without_graphs": sorted(slot for slot, graphs in records.items() if not graphs),
     }
 
@@ -201,6 +225,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
             for graph in graphs
             for file, facts in graph["files"].items()
         }
+        files |= {file: facts for part in manifest.get("assets", {}).values() for file, facts in part.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LoadError(f"`{path}` is not the manifest of an export: {error}", "export again", path=str(path)) from error
     for name, facts in files.items():

@@ -197,6 +197,24 @@ def test_a_failing_parity_leaves_nothing_behind_and_an_earlier_export_whole(tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_bundle_brings_what_its_components_read_and_a_config_that_runs_it(tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("a b c")
+
+    class Worded(Exportable):
+        def assets(self) -> dict[str, Path]:
+            return {"words/known.txt": words}
+
+    out = tmp_path / "out"
+    manifest = export_bundle({"vision_encoder": Worded(graph(metadata={"family": "emova"}))}, out)
+    assert (out / "vision_encoder/words/known.txt").read_text() == "a b c"
+    assert list(manifest["assets"]["vision_encoder"]) == ["vision_encoder/words/known.txt"]
+    assert (out / "assistant.toml").read_text() == '[vision_encoder]\ntype = "onnx"\nbundle = "."\n'
+    (out / "vision_encoder/words/known.txt").write_text("a b d")
+    with pytest.raises(LoadError, match="not what was exported"):
+        read_manifest(out)
+
+
 def test_a_folder_that_is_no_export_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(InputError, match="is no export"):

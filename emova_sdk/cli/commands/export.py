@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,6 +34,7 @@ def to_onnx(
     as_json: JsonOption = False,
 ) -> None:
     """Export to ONNX, compare with the originals at several sizes, and write a manifest."""
+    from emova_sdk.config import exported_config, load_config
     from emova_sdk.exporters.bundle import export_bundle
 
     name = config or default_config()
@@ -40,8 +42,11 @@ def to_onnx(
         if dry_run:
             _list_graphs(components, as_json=as_json)
             return
+        settings = load_config(name, overrides=overrides or ())
         with working(f"exporting {name}"):
-            manifest = export_bundle(components, out, precision=precision, source=name)
+            manifest = export_bundle(
+                components, out, precision=precision, source=name, config=partial(exported_config, settings)
+            )
     print_json(manifest) if as_json else _show(manifest)
 
 

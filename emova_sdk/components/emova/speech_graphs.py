@@ -93,6 +93,7 @@ def tokenizer_graph(net: SpiralTokenizer, space: Space) -> Graph:
         return {"audio": audio * (torch.arange(sizes["samples"]) < lengths[:, None]), "lengths": lengths}
 
     facts = {
+        "family": "emova",
         "units": space.name,
         "units_size": str(space.size),
         "sample_rate": str(config.sample_rate),
@@ -124,6 +125,7 @@ def vocoder_graphs(net: Vits, units: Space, style: Space) -> list[Graph]:
     """
     net = _for_export(net)
     facts = {
+        "family": "emova",
         "units": units.name,
         "units_size": str(units.size),
         "style": style.name,
