@@ -1,0 +1,30 @@
+"""``emova eval nano``: the table, and the names of what could not be measured."""
+
+from collections import Counter
+
+import pytest
+from rendered import write_work
+
+from emova_sdk.evaluation import nano_card
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return write_work(tmp_path_factory.mktemp("work") / "nano", train=2, test=2)
+
+
+def test_what_could_be_measured_is_a_table_and_the_rest_is_named(emova, work, tmp_path, monkeypatch):
+    monkeypatch.setattr(nano_card, "_add_speech", lambda *_: nano_card._require(None))
+    out = tmp_path / "card.md"
+    record = emova("eval", "nano", "--work", str(work), "--cases", "3", "--out", str(out), "--json").data("eval")
+    groups = Counter(figure["group"] for figure in record["figures"])
+    assert {"pictures", "typed turns", "spoken turns", "unseen voices"} <= set(groups)
+    assert "no rendered speech" in record["left_out"]["speech"]
+    table = out.read_text()
+    assert table.startswith("| what | figure |") and "not measured: speech" in table
+
+
+def test_without_weights_nothing_is_measured_and_said_why(emova, tmp_path):
+    done = emova("eval", "nano", "--preset", str(tmp_path), "--out", "card.json")
+    assert done.code == 0 and "not measured: pictures and turns" in done.out and "not measured: speech" in done.out
+    assert (tmp_path / "card.json").read_text().startswith("{")

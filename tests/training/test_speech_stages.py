@@ -1,0 +1,78 @@
+"""The speech half of the recipe after its first stage, on speech that nano itself said: from shards to components."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from rendered import utterance, write_work
+
+from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
+from emova_sdk.components.nano.style import NanoStyleModule
+from emova_sdk.components.nano.text_to_units import TextToUnits
+from emova_sdk.components.nano.vocoder import NanoUnitVocoder
+from emova_sdk.errors import ConfigError, InputError
+from emova_sdk.training import nano_stages, speech_data, speech_stages
+from emova_sdk.training.nano_tokenizer import UNKNOWN, collated, examples, unit_labels
+from emova_sdk.types import Audio, Style
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    out = write_work(tmp_path_factory.mktemp("work") / "nano")
+    with torch.random.fork_rng():
+        for stage in ("tokenizer", "style", "vocoder"):
+            nano_stages.run_stage(stage, out, budget_s=0.3)
+    return out
+
+
+def test_shards_come_back_as_they_were_written(work):
+    first = speech_data.load_shard(speech_data.shard_path(work, 0))[0]
+    again = utterance(first.plan)
+    assert first.plan == again.plan and first.phones == again.phones and first.ends == again.ends
+    assert np.array_equal(first.samples, again.samples) and np.array_equal(first.mel, again.mel)
+    assert speech_data.shard_count(work) == 3
+    assert len(list(speech_data.load_all(work))) == 12 + 12 + 3 + 6
+
+
+def test_training_examples_have_a_phone_for_each_unit_and_leave_tested_texts_out(work):
+    found = examples(work, "train")
+    assert found and all(len(e.labels) == -(-len(e.mel) // 4) for e in found)
+    mel, frames, labels, targets, lengths = collated(found[:3], np.random.default_rng(0))
+    assert mel.shape[0] == len(frames) == labels.shape[0] == 3 and mel.shape[2] == 80
+    assert lengths.sum() == len(targets) and labels.shape[1] >= frames.max() // 4
+    assert np.all(unit_labels(("k",), (), 3) == UNKNOWN)
+
+
+def test_stages_yield_components_that_fit_each_other(work, tmp_path):
+    folders = speech_stages.export_speech(work, tmp_path)
+    tokenizer, style, vocoder, reader = (
+        make(path=str(folder))
+        for make, folder in zip((NanoSpeechTokenizer, NanoStyleModule, NanoUnitVocoder, TextToUnits), folders, strict=True)
+    )
+    assert tokenizer.units == vocoder.units == reader.units and style.style == vocoder.style
+    sound = vocoder.synthesize([reader("the red ball")], style.embed([Style(emotion="sad")]))[0]
+    assert sound.duration_s > 0 and np.isfinite(sound.samples).all()
+    assert style.perceive([Audio(np.tile(sound.samples, 9), 16000)])[0].scores
+
+
+def test_units_are_written_for_the_language_model(work):
+    rows = [json.loads(line) for line in (work / "units" / "train.jsonl").read_text().splitlines()]
+    assert len(rows) == 15 and {"text", "units", "durations", "emotion"} <= set(rows[0])
+    assert all(len(row["units"]) == len(row["durations"]) for row in rows)
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "style", "vocoder", "text_to_units"])
+def test_a_stage_goes_on_where_it_stopped(work, stage):
+    counters = torch.load(work / stage / "last.pt", weights_only=True)["counters"]
+    with torch.random.fork_rng():
+        speech_stages.run_speech_stage(stage, work, budget_s=counters["used"] / 0.9 + 0.1)
+    assert torch.load(work / stage / "last.pt", weights_only=True)["counters"]["step"] >= counters["step"]
+
+
+def test_what_is_wrong_is_said(work, tmp_path):
+    with pytest.raises(InputError, match="no speech stage"):
+        speech_stages.run_speech_stage("hearing", work, budget_s=1)
+    with pytest.raises(ConfigError, match="no trained"):
+        nano_stages.assemble_preset(tmp_path)
+    assert nano_stages.run_stage("data", work, budget_s=1).skipped
