@@ -145,14 +145,15 @@ def follow(events: Generator[Event, None, None]) -> None:
             if isinstance(event, TextDelta):
                 typer.echo(event.text if begun else f"emova: {event.text}", nl=False)
                 begun = True
-            elif (line := _line_of(event)) is not None:
+            elif (line := line_of(event)) is not None:
                 typer.echo(f"\n{line}" if begun else line)
                 begun = False
     if begun:
         typer.echo()
 
 
-def _line_of(event: Event) -> str | None:
+def line_of(event: Event) -> str | None:
+    """Say in one line what was heard, felt, asked of a tool or answered by it; None for anything else."""
     match event:
         case Transcript():
             return f"you: {event.text}"
@@ -173,7 +174,7 @@ def print_reply(reply: Reply, path: Path | None) -> None:
         heard = reply.transcript.text if reply.transcript else "(not written down)"
         typer.echo(f"you: {heard}  ({describe_perceived(reply.user_style)})")
     for event in (*reply.tool_calls, *reply.turn.tool_results):
-        typer.echo(_line_of(event))
+        typer.echo(line_of(event))
     typer.echo(f"emova: {reply.text}  ({describe_style(reply.style)})")
     length = f"{reply.audio.duration_s:.2f} s of speech, " if reply.audio else ""
     typer.echo(f"  {length}{describe_timings(reply.timings)}" + (f", written to {path}" if path else ""))

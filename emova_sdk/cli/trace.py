@@ -9,7 +9,7 @@ from emova_sdk.cli.output import console
 if TYPE_CHECKING:
     from emova_sdk.types import Timings
 
-WIDTH = 24
+WIDTH = 20
 """Columns of the time line."""
 
 

@@ -33,9 +33,10 @@ from emova_sdk.live.events import (
     UserSpoke,
     UserTurn,
 )
+from emova_sdk.live.playback import PlaybackBuffer
 from emova_sdk.live.settings import LiveSettings
 from emova_sdk.session import Session
-from emova_sdk.types import Audio
+from emova_sdk.types import Audio, Image
 
 Frame = NDArray[np.float32]
 
@@ -47,6 +48,8 @@ class LiveSession:
         session: The conversation it drives; its history holds what was really heard.
         activity: Tells speech from the rest; Silero's detector when left out.
         settings: When turns begin and end.
+        playback: What a loudspeaker takes the answer from: it is kept filled, held while the user speaks, and dropped when the
+            answer is interrupted. Without, `Playback` events come at the pace of the recording, and all of them count as heard.
         threaded: Whether answers are made in a thread of their own, so that `push` returns at once. Without, `push`
             makes what it plays, and the same input gives the same events every time.
 
@@ -61,6 +64,7 @@ class LiveSession:
         *,
         activity: Activity | None = None,
         settings: LiveSettings = LiveSettings(),
+        playback: PlaybackBuffer | None = None,
         threaded: bool = True,
     ) -> None:
         slots = session.pipeline.slots()
@@ -70,6 +74,7 @@ class LiveSession:
         self.session = session
         self.settings = settings
         self.generation = 0
+        self._playback = playback
         self._activity = activity or SileroActivity()
         self._threaded = threaded
         self._resampler: Resampler | None = None
@@ -79,6 +84,7 @@ class LiveSession:
         self._before: deque[Frame] = deque(maxlen=max(1, round(settings.prefix_s / FRAME_S)))
         self._speech: list[Frame] = []
         self._carried: list[Frame] = []
+        self._shown: list[Image] = []
         self._voiced = 0
         self._silent = 0
         self._needed_s = settings.end_s
@@ -98,6 +104,15 @@ class LiveSession:
         """Whether an answer is being made or played."""
         return self._answer is not None
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody is speaking: the user, or the answer."""
+        return self._speaking or self.answering
+
+    def show(self, *images: Image) -> None:
+        """Show pictures along with the user's next turn."""
+        self._shown += images
+
     def push(self, chunk: Audio) -> list[LiveEvent]:
         """Take the next recorded sound, of any length and of one rate; return what happened meanwhile.
 
@@ -116,11 +131,19 @@ class LiveSession:
         return events
 
     def finish(self, *, longest_s: float = 600.0) -> list[LiveEvent]:
-        """End the input: silence follows until the last answer is played, ``longest_s`` at most."""
+        """End the input: silence follows until the last answer is played, ``longest_s`` at most.
+
+        Raises:
+            InputError: If there is a loudspeaker, which takes its time: see `emova_sdk.live.devices.talk`.
+        """
+        if self._playback is not None:
+            raise InputError(
+                "silence cannot be made up while a loudspeaker plays", "go on pushing what is recorded, then `close`"
+            )
         events: list[LiveEvent] = []
         silence = np.zeros(FRAME, np.float32)
         for _ in range(round(longest_s / FRAME_S)):
-            if not self._speaking and self._answer is None:
+            if not self.busy:
                 break
             if self._threaded and self._answer is not None and not self._paused:
                 self._answer.wait(FRAME_S)  # silence is not recorded but made up here: it must not run ahead of the answer
@@ -141,6 +164,8 @@ class LiveSession:
         return [*self._listen(frame), *self._play()]
 
     def _listen(self, frame: Frame) -> Generator[LiveEvent, None, None]:
+        if self._deaf():
+            return
         voiced = self._activity.probability(frame) >= self.settings.threshold
         self._voiced = self._voiced + 1 if voiced else (self._voiced if self._speaking else 0)
         self._silent = 0 if voiced else self._silent + 1
@@ -154,11 +179,17 @@ class LiveSession:
             self._needed_s = self.settings.end_s
         yield from self._decide()
 
+    def _deaf(self) -> bool:
+        """Whether what is recorded may be the answer itself."""
+        return not self.settings.interruptible and not self._speaking and self._heard_s > 0
+
     def _begin_listening(self) -> Generator[LiveEvent, None, None]:
         self._speaking, self._silent = True, 0
         self._speech = list(self._before)
         self._before.clear()
         self._paused = self._answer is not None
+        if self._paused and self._playback is not None:
+            self._playback.hold()
         self._needed_s = self.settings.end_s
         yield UserSpoke(self.at_s)
 
@@ -188,8 +219,13 @@ class LiveSession:
             return
         heard = self._captured()
         self._rest()
-        self._paused = False
+        self._resume()
         yield FalseInterruption(self.at_s, self.generation, heard)
+
+    def _resume(self) -> None:
+        self._paused = False
+        if self._playback is not None:
+            self._playback.release()
 
     def _calls_for_more(self) -> bool:
         if not self.settings.unfinished:
@@ -227,7 +263,7 @@ class LiveSession:
         self._turns = len(self.session.history)
         yield UserTurn(self.at_s, ended_s, audio)
         yield AnswerBegan(self.at_s, self.generation)
-        events = self.session.respond(audio, waited_s=self.at_s - ended_s + time.perf_counter() - self._stepped)
+        events = self.session.respond(audio, *self._shown, waited_s=self.at_s - ended_s + time.perf_counter() - self._stepped)
         self._answer = Answering(events, ahead_s=self.settings.ahead_s, threaded=self._threaded)
 
     def _play(self) -> Generator[LiveEvent, None, None]:
@@ -235,7 +271,7 @@ class LiveSession:
         if answer is None or self._paused:
             return
         try:
-            said, audio = answer.play(FRAME_S)
+            said, audio = answer.play(self._wanted_s())
         except Exception as error:  # noqa: BLE001 - one failed answer does not end the conversation
             self._end_answer()
             yield AnswerFailed(self.at_s, self.generation, error)
@@ -243,20 +279,42 @@ class LiveSession:
         for event in said:
             yield Said(self.generation, event)
         if audio is not None:
-            self._carried = []
+            if self._playback is not None:
+                self._playback.push(self.generation, audio)
             yield Playback(self.at_s, self.generation, audio)
-        if answer.finished:
+        if self._heard_s > 0:
+            self._carried, self._shown = [], []
+        if answer.finished and self._played_out():
             self._end_answer()
             yield AnswerFinished(self.at_s, self.generation, self.session.history[-1])
+
+    @property
+    def _heard_s(self) -> float:
+        """Seconds of the answer that were really played."""
+        unplayed_s = self._playback.unplayed_s if self._playback is not None else 0.0
+        return max(0.0, self._answer.heard_s - unplayed_s) if self._answer is not None else 0.0
+
+    def _wanted_s(self) -> float:
+        """How much sound to hand out in this frame: as much as is recorded, or as a loudspeaker's buffer lacks."""
+        buffer = self._playback
+        return FRAME_S if buffer is None else max(0.0, buffer.lead_s - buffer.unplayed_s)
+
+    def _played_out(self) -> bool:
+        if self._playback is None:
+            return True
+        self._playback.finish()
+        return self._playback.unplayed_s < 0.001  # converting a rate rounds to whole samples
 
     def _cut_off(self) -> Generator[LiveEvent, None, None]:
         """Stop the answer for good; history keeps what was heard of it."""
         answer = self._answer
+        heard_s = self._heard_s
         self._paused = False
         if answer is None:
             return
+        if self._playback is not None:
+            self._playback.drop(self.generation)
         answer.close()
-        heard_s = answer.heard_s
         self._end_answer(heard=heard_s > 0)
         turn = None
         if len(self.session.history) > self._turns:
@@ -268,7 +326,7 @@ class LiveSession:
             self._answer.close()
         self._answer, self._paused = None, False
         if heard:
-            self._carried = []
+            self._carried, self._shown = [], []
 
 
 def converse(

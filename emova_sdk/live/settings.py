@@ -28,6 +28,8 @@ class LiveSettings:
         stop_words: Words that interrupt however short they are; none switches transcribing of short speech off.
         unfinished: Last words after which a speaker is given more time; none switches transcribing at a pause off.
         ahead_s: How far an answer is made ahead of its playback.
+        interruptible: Whether speech interrupts an answer. Without, what is recorded while an answer is heard is ignored: for
+            a microphone that hears the loudspeaker, where nothing takes the echo out.
     """
 
     threshold: float = 0.5
@@ -42,6 +44,7 @@ class LiveSettings:
     stop_words: tuple[str, ...] = STOP_WORDS
     unfinished: tuple[str, ...] = UNFINISHED
     ahead_s: float = 3.0
+    interruptible: bool = True
 
     def __post_init__(self) -> None:
         if not 0.0 < self.threshold < 1.0:

@@ -52,6 +52,17 @@ def chat(
     name: Annotated[
         str | None, typer.Option("--session", metavar="NAME", help="Begin this session or go on with it.  [default: chat]")
     ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Converse by microphone and loudspeaker.")] = False,
+    microphone: Annotated[
+        str | None, typer.Option("--microphone", metavar="DEVICE", help="Its name or number, or a sound file in its place.")
+    ] = None,
+    loudspeaker: Annotated[
+        str | None, typer.Option("--loudspeaker", metavar="DEVICE", help="Its name or number, or a .wav file to write.")
+    ] = None,
+    half_duplex: Annotated[
+        bool, typer.Option("--half-duplex", help="Do not listen while speaking: where the microphone hears the loudspeaker.")
+    ] = False,
+    devices: Annotated[bool, typer.Option("--list-devices", help="List microphones and loudspeakers, and leave.")] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Show how long each step of an answer took.")] = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -59,7 +70,7 @@ def chat(
 ) -> None:
     """Say, show or type something and get an answer.
 
-    Without input it is a conversation, line by line.
+    Without input it is a conversation, line by line, or with --live by voice.
 
     Emotion and pitch are the model's own choice unless they are given.
     """
@@ -68,10 +79,22 @@ def chat(
     from emova_sdk.tools import builtin_tools
 
     require_writable(out, (".wav", ".flac"))
+    if devices:
+        from emova_sdk.cli.voice import print_devices
+
+        print_devices(as_json=as_json)
+        return
+    spoken = _spoken(live, text is not None or audio is not None, microphone, loudspeaker, half_duplex)
     with open_pipeline(config, overrides) as pipeline:
         voice = style_of(pipeline.style, speed=speed, speaker=speaker)
         wanted = style_of(voice, emotion=emotion, pitch=pitch) if emotion or pitch else None
         with _session(pipeline, db, name, style=voice, system=system, tools=builtin_tools()) as session:
+            if spoken is not None:
+                from emova_sdk.cli.voice import VoiceConversation
+
+                shown = [open_image(image, pipeline) for image in images or []]
+                VoiceConversation(session, images=shown, as_json=as_json, trace=trace, **spoken).run()
+                return
             if text is None and audio is None and not images:
                 Conversation(session, style=wanted, out=out, as_json=as_json, trace=trace).run()
                 return
@@ -86,6 +109,21 @@ def chat(
         print_reply(reply, path)
         if trace:
             print_trace(reply.timings)
+
+
+def _spoken(
+    live: bool, has_input: bool, microphone: str | None, loudspeaker: str | None, half_duplex: bool
+) -> dict[str, Any] | None:
+    """Return what a conversation by voice is told, or None for one at the keyboard."""
+    from emova_sdk.errors import InputError
+
+    if live and has_input:
+        raise InputError(
+            "`--live` listens to the microphone, and there is other input", "leave the text and the sound file out"
+        )
+    if not live and (microphone or loudspeaker or half_duplex):
+        raise InputError("microphone and loudspeaker are for conversations by voice", "add `--live`")
+    return {"microphone": microphone, "loudspeaker": loudspeaker, "half_duplex": half_duplex} if live else None
 
 
 @contextmanager
