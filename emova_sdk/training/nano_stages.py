@@ -22,7 +22,7 @@ from emova_sdk.training.budget import Budget
 from emova_sdk.training.nano_examples import read_speech
 from emova_sdk.training.nano_llm import train_llm
 from emova_sdk.training.nano_vision import train_vision
-from emova_sdk.training.speech_stages import DIALOGUE_SHARDS, export_speech, run_speech_stage
+from emova_sdk.training.speech_stages import DIALOGUE_SHARDS, MANNER_SHARDS, export_speech, run_speech_stage
 
 __all__ = ["SHARES", "Stage", "StageResult", "assemble_preset", "divided", "missing_parts", "run_stage"]
 
@@ -38,8 +38,8 @@ SHARES: Mapping[Stage, float] = {
     "llm": 0.28,
 }
 """Of the budget of all stages, in their order."""
-SENTENCES = 0.7
-"""Of the data budget, for general sentences; the rest is for those of the closed domain."""
+SENTENCES, DIALOGUE, MANNERS = 0.6, 0.25, 0.15
+"""Of the data budget: for general sentences, for those of the closed domain, and for many manners of speaking."""
 VOICE = 0.6
 """Of the vocoder's budget, for the vocoder itself; the rest is for reading text aloud."""
 
@@ -162,10 +162,11 @@ def _render(out: Path, budget_s: float, workers: int) -> None:
 
 
 def _render_share(out: Path, budget_s: float, worker: int, workers: int) -> None:
-    """Render both kinds of sentences, each as far as its budget goes: any prefix of a plan is a usable data set."""
+    """Render all kinds of speech, each as far as its budget goes: any prefix of a plan is a usable data set."""
     for plans, first, share in (
         (speech_data.make_plan(), 0, SENTENCES),
-        (speech_data.make_dialogue_plan(), DIALOGUE_SHARDS, 1 - SENTENCES),
+        (speech_data.make_dialogue_plan(), DIALOGUE_SHARDS, DIALOGUE),
+        (speech_data.make_manner_plan(), MANNER_SHARDS, MANNERS),
     ):
         budget = Budget(share * budget_s, clock=_cpu_seconds)
         speech_data.render_all(out, plans, budget=budget, first=first, worker=worker, workers=workers)

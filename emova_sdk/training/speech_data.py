@@ -7,6 +7,7 @@ A shard is written under a temporary name and renamed; a shard that exists is sk
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from zlib import crc32
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emova_sdk.components.nano.prosody import prosody_for
+from emova_sdk.components.nano.prosody import Prosody, prosody_for
 from emova_sdk.models.nano_features import HOP, LogMel
 from emova_sdk.training import corpus, styled_speech, voices
 from emova_sdk.training.budget import Budget
@@ -32,7 +33,8 @@ class Plan:
     Attributes:
         id: Unique, e.g. `train-styled-17`.
         split: `train` or `test`.
-        kind: `target` (as the synthesiser says it), `plain` (so too, any voice) or `styled` (through signal processing).
+        kind: `target` (as the synthesiser says it), `plain` (so too, any voice), `styled` (through signal processing) or
+            `manner` (so too, by speakers with a manner of their own).
         text: Lower-case words.
         voice: Synthesiser voice, e.g. `flite:slt`.
         gender: What it sounds like after all changes.
@@ -40,6 +42,7 @@ class Plan:
         formant: Vocal tract factor that makes another speaker, as is `f0` for the pitch.
         strength: Of the emotion; 1 is as defined.
         engine: espeak pitch and words per minute.
+        own: The speaker's own manner, the numbers of a `Prosody`; empty for none.
     """
 
     id: str
@@ -55,6 +58,7 @@ class Plan:
     f0: float = 1.0
     strength: float = 1.0
     engine: tuple[int, int] = (50, 165)
+    own: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,46 @@ def make_dialogue_plan(*, train: int = 1500, test: int = 300) -> list[list[Plan]
     return _shuffled(plans)
 
 
+def make_manner_plan(*, sentences: int = 1000, speakers: int = 5) -> list[list[Plan]]:
+    """Shards of sentences said by speakers who differ in vocal tract, pitch and a manner of their own, for hearing style.
+
+    What makes one speaker lively and another one flat is drawn anew for each, so that no single cue tells an emotion.
+
+    Args:
+        sentences: How many are said by a synthesiser.
+        speakers: Speakers, each in one style, that are made of each by signal processing.
+    """
+    plans = [plan for index in range(sentences) for plan in _manners(index, speakers)]
+    return [plans[i : i + SHARD] for i in range(0, len(plans), SHARD)]
+
+
+def _manners(index: int, speakers: int) -> list[Plan]:
+    rng = _rng("manner", index)
+    human = [v for v in voices.STYLE_VOICES if not v.startswith("espeak")]
+    names = human if rng.random() < 0.4 else list(voices.STYLE_VOICES)
+    base = replace(
+        _styled("train", 4 * 10**7 + index, (names[int(rng.integers(len(names)))],), ()),
+        kind="manner", gender="",
+        engine=(int(rng.integers(35, 65)), int(rng.integers(140, 190))),
+    )  # fmt: skip
+    return [_manner(base, index * speakers + number) for number in range(speakers)]
+
+
+def _manner(base: Plan, number: int) -> Plan:
+    drawn = _styled("train", 5 * 10**7 + number, (base.voice,), ())
+    rng = _rng("speaker", number)
+    own = Prosody(
+        range=float(np.exp(rng.normal(0, 0.28))), rate=float(np.exp(rng.normal(0, 0.09))), gain=float(rng.normal(0, 2)),
+        tilt=float(rng.normal(0, 1.3)), breath=float(max(0, rng.normal(0.0, 0.06))),
+        jitter=float(abs(rng.normal(0, 0.005))), shimmer=float(abs(rng.normal(0, 0.5))),
+    )  # fmt: skip
+    return replace(
+        drawn, id=f"train-manner-{number}", kind="manner", text=base.text, engine=base.engine,
+        formant=round(drawn.formant * float(np.exp(rng.normal(0, 0.03))), 4),
+        f0=round(drawn.f0 * float(np.exp(rng.normal(0, 0.1))), 4), own=tuple(round(v, 4) for v in own.to_vector().tolist()),
+    )  # fmt: skip
+
+
 def _dialogue_line(split: corpus.Split, index: int, text: str, side: str, emotion: str | None) -> Plan:
     rng = _rng("dialogue", split, index)
     if side == "assistant":
@@ -184,30 +228,55 @@ def _styled(split: corpus.Split, index: int, names: tuple[str, ...], rare: tuple
     )  # fmt: skip
 
 
+@dataclass(eq=False)
+class _Said:
+    """What a synthesiser said, and its analysis once somebody needs it: several speakers are made of one recording."""
+
+    recording: voices.Recording
+
+    @cached_property
+    def analysis(self) -> styled_speech.Analysis:
+        return styled_speech.analyse(self.recording.samples)
+
+
 def render(plans: list[Plan]) -> list[Utterance]:
     """Say and style the planned utterances, in order."""
     hearing = LogMel()
-    spoken: dict[str, voices.Recording] = {}
+    spoken = _said_by_festival(plans)
+    found: list[Utterance] = []
+    last, said = None, None
+    for plan in plans:
+        source = (plan.voice, plan.text, plan.engine)
+        if said is None or source != last:
+            pitch, speed = plan.engine
+            recording = spoken.get((plan.voice, plan.text)) or voices.say(plan.voice, plan.text, pitch=pitch, speed=speed)
+            last, said = source, _Said(recording)
+        found.append(_render(plan, said, hearing))
+    return found
+
+
+def _said_by_festival(plans: list[Plan]) -> dict[tuple[str, str], voices.Recording]:
+    spoken: dict[tuple[str, str], voices.Recording] = {}
     for voice in sorted({p.voice for p in plans if p.voice.startswith("festival")}):
-        batch = [p for p in plans if p.voice == voice]
-        for plan, recording in zip(batch, voices.say_with_festival(voice, [p.text for p in batch]), strict=True):
-            spoken[plan.id] = recording
-    return [_render(plan, spoken.get(plan.id), hearing) for plan in plans]
+        texts = list(dict.fromkeys(p.text for p in plans if p.voice == voice))
+        for text, recording in zip(texts, voices.say_with_festival(voice, texts), strict=True):
+            spoken[voice, text] = recording
+    return spoken
 
 
-def _render(plan: Plan, recording: voices.Recording | None, hearing: LogMel) -> Utterance:
-    if recording is None:
-        recording = voices.say(plan.voice, plan.text, pitch=plan.engine[0], speed=plan.engine[1])
-    samples, ends = recording.samples, recording.ends
-    phones = recording.phones or tuple(p for p in voices.say("flite:slt", plan.text).phones if p != "sil")
-    if plan.kind == "styled":
-        manner = prosody_for(plan.emotion, plan.pitch, plan.speed, strength=plan.strength)
-        analysis = styled_speech.other_speaker(styled_speech.analyse(samples), formant=plan.formant, pitch=plan.f0)
+def _render(plan: Plan, said: _Said, hearing: LogMel) -> Utterance:
+    samples, ends, phones = said.recording.samples, said.recording.ends, said.recording.phones
+    if not phones and plan.kind != "manner":
+        phones = tuple(p for p in voices.say("flite:slt", plan.text).phones if p != "sil")
+    if plan.kind in ("styled", "manner"):
+        manner = Prosody.from_vector(np.array(plan.own)) if plan.own else Prosody()
+        manner = manner.then(prosody_for(plan.emotion, plan.pitch, plan.speed, strength=plan.strength))
+        analysis = styled_speech.other_speaker(said.analysis, formant=plan.formant, pitch=plan.f0)
         samples = styled_speech.synthesise(styled_speech.styled(analysis, manner, seed=crc32(plan.id.encode()) % 4000))
         ends = tuple(end / manner.rate for end in ends)
     samples = np.clip(samples * (0.7 / max(0.7, float(np.abs(samples).max(initial=0.1)))), -1, 1)
     with torch.inference_mode():
-        mel = hearing(torch.from_numpy(samples)[None])[0].half().numpy()
+        mel = hearing(torch.from_numpy(samples.astype(np.float32))[None])[0].half().numpy()
     return Utterance(plan, np.rint(samples * 32767).astype(np.int16), phones, ends, mel)
 
 
@@ -271,7 +340,7 @@ def load_shard(path: Path) -> list[Utterance]:
 
 def _utterance(row: dict[str, object], samples: NDArray[np.int16], mel: NDArray[np.float16]) -> Utterance:
     phones, ends = tuple(row.pop("phones")), tuple(row.pop("ends"))  # type: ignore[arg-type]
-    row["engine"] = tuple(row["engine"])  # type: ignore[arg-type]
+    row["engine"], row["own"] = tuple(row["engine"]), tuple(row.get("own", ()))  # type: ignore[arg-type]
     return Utterance(Plan(**row), samples, phones, ends, mel)  # type: ignore[arg-type]
 
 

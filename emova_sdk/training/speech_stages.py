@@ -23,6 +23,8 @@ STAGES: tuple[SpeechStage, ...] = ("data", "tokenizer", "style", "vocoder", "tex
 
 DIALOGUE_SHARDS = 200
 """Number of the first shard of dialogue lines."""
+MANNER_SHARDS = 400
+"""Number of the first shard of speakers with a manner of their own."""
 EXPANSION, SHARPENING, GAIN = 1.1, 0.45, -0.6
 """Chosen by ear of the judge: how much the predicted melody and envelope are sharpened, and the level in nepers of power."""
 

@@ -36,7 +36,19 @@ TRAIN_VOICES: dict[str, str] = {
 TEST_VOICES: dict[str, str] = {"flite:awb": "male", "espeak:en-us+f5": "female", "espeak:en-us+klatt4": "male"}
 """Voices never trained on."""
 
-ALL_VOICES = {**TRAIN_VOICES, **TEST_VOICES}
+STYLE_VOICES: dict[str, str] = {
+    **TRAIN_VOICES,
+    **dict.fromkeys((f"espeak:en-us+{name}" for name in (
+        "m2", "m7", "m8", "Alex", "Diogo", "Gene", "Hugo", "Mike", "david", "gustave", "michel", "paul", "robert", "sandro",
+        "travis",
+    )), "male"),
+    **dict.fromkeys((f"espeak:en-us+{name}" for name in ("anika", "aunty", "belinda", "linda", "shelby", "steph", "Annie")),
+                    "female"),
+    "espeak:en-gb-scotland": "male", "espeak:en-gb-x-rp+f4": "female", "espeak:en-029+f2": "female",
+}  # fmt: skip
+"""Voices that teach hearing style: besides those that teach words, some whose words are not clear enough for that."""
+
+ALL_VOICES = {**STYLE_VOICES, **TEST_VOICES}
 
 _TO_ARPABET = {
     "ax": "ah", "axr": "er", "dx": "t", "hv": "hh", "nx": "n", "ix": "ih", "en": "n", "em": "m", "el": "l", "eng": "ng",

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from emova_sdk.components.nano.normalization import normalize
+
 PHONES: tuple[str, ...] = (
     "aa", "ae", "ah", "ao", "aw", "ay", "b", "ch", "d", "dh", "eh", "er", "ey", "f", "g", "hh", "ih", "iy", "jh", "k",
     "l", "m", "n", "ng", "ow", "oy", "p", "r", "s", "sh", "t", "th", "uh", "uw", "v", "w", "y", "z", "zh",
@@ -19,24 +21,7 @@ PHONES: tuple[str, ...] = (
 SILENCE = "sil"
 """A pause: between clauses and at both ends."""
 
-_ONES = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-]  # fmt: skip
-_TENS = ["zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_SYMBOLS = {
-    "+": "plus",
-    "=": "equals",
-    "%": "percent",
-    "&": "and",
-    "*": "times",
-    "×": "times",
-    "/": "divided by",
-    "÷": "divided by",
-    "$": "dollars",
-    "@": "at",
-}
-_TOKEN = re.compile(r"[a-z]+(?:'[a-z]+)*'?|\d+(?:\.\d+)?|[+=%&*×/÷$@]|[.,;:!?]")
+_WORD_OR_MARK = re.compile(r"[a-z']+|[.,;:!?]")
 _LETTERS = {
     "a": "ey", "b": "b iy", "c": "s iy", "d": "d iy", "e": "iy", "f": "eh f", "g": "jh iy", "h": "ey ch", "i": "ay",
     "j": "jh ey",
@@ -60,30 +45,9 @@ _RULES: tuple[tuple[str, str], ...] = tuple(
 )
 
 
-def number_words(number: int) -> str:
-    """An integer in words, e.g. 312 to `three hundred twelve`; from a thousand million on, digit by digit."""
-    if number < 20:
-        return _ONES[number]
-    if number < 100:
-        return _TENS[number // 10] + (f" {_ONES[number % 10]}" if number % 10 else "")
-    for size, name in ((10**6, "million"), (1000, "thousand"), (100, "hundred")):
-        if size <= number < 10**9:
-            rest = f" {number_words(number % size)}" if number % size else ""
-            return f"{number_words(number // size)} {name}{rest}"
-    return " ".join(_ONES[int(digit)] for digit in str(number))
-
-
 def words_of(text: str) -> list[str]:
-    """Lower-case words and punctuation marks; numbers and symbols in words, other characters dropped."""
-    found: list[str] = []
-    for token in _TOKEN.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")):
-        if token[0].isdigit():
-            whole, _, decimals = token.partition(".")
-            found += [_ONES[int(d)] for d in whole] if len(whole) > 9 else number_words(int(whole)).split()
-            found += ["point", *(_ONES[int(d)] for d in decimals)] if decimals else []
-        else:
-            found += str(_SYMBOLS.get(token, token)).split()
-    return found
+    """Lower-case words and punctuation marks of a text as it is said, see `normalize`."""
+    return _WORD_OR_MARK.findall(normalize(text))
 
 
 def spell_out(word: str) -> tuple[str, ...]:

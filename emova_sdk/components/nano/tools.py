@@ -61,10 +61,7 @@ _ARGUMENTS: Mapping[str, re.Pattern[str]] = {
 
 def spoken(content: str) -> str:
     """What a tool answered as lowercase words: ``-5`` is ``minus five``, ``10:05`` is ``ten oh five``."""
-    text = re.sub(r"(?<=\d)\s*[-−]\s*(?=\d)|(?<![\d.])-(?=\d)", " minus ", content)
-    text = re.sub(r"\b(\d{1,2}):00\b", r"\1 o'clock", text)
-    text = re.sub(r"\b(\d{1,2}):0(\d)\b", r"\1 oh \2", text)
-    text = re.sub(r"\b(\d{1,2}):(\d{2})\b", r"\1 \2", text)
+    text = re.sub(r"(?<=\d)\s*[-−]\s*(?=\d)", " minus ", content)
     return " ".join(word for word in words_of(text) if word[0].isalpha())
 
 

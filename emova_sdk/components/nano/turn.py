@@ -16,6 +16,7 @@ from emova_sdk.components.base import GenerationOptions
 from emova_sdk.components.nano.grammar import Grammar, sureness
 from emova_sdk.components.nano.language import ANSWER, BLANKS, HEARD_AS, QUESTION, RESULT, Language, user_style
 from emova_sdk.components.nano.network import LONGEST, NanoModel
+from emova_sdk.components.nano.normalization import normalize
 from emova_sdk.components.nano.sight import Sight, look
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.tools import ARGUMENT_OF, arguments_in, spoken
@@ -333,7 +334,7 @@ class Turn:
         if reader is not None:
             yield Metadata({"speech_path": "text_to_units"})
         last = -1
-        for phrase in phrases(text):
+        for phrase in phrases(normalize(text)):
             pieces = self._written_units(phrase) if reader is None else _read_units(reader, phrase)
             for piece in pieces:
                 fresh = piece[1:] if piece[0] == last else piece

@@ -2,7 +2,8 @@ from itertools import pairwise
 
 import pytest
 
-from emova_sdk.components.nano.lexicon import PHONES, SILENCE, Lexicon, number_words, phones, spell_out, words_of
+from emova_sdk.components.nano.lexicon import PHONES, SILENCE, Lexicon, phones, spell_out, words_of
+from emova_sdk.components.nano.normalization import normalize, number_words, ordinal_words, year_words
 
 
 def test_known_words_are_said_as_the_dictionary_says():
@@ -51,3 +52,35 @@ def test_the_shipped_dictionary_knows_ordinary_words():
     shipped = Lexicon.shipped().words
     assert len(shipped) > 30_000
     assert {"the", "red", "triangle", "happy", "minutes", "congratulations"} <= set(shipped)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("It's 5:30 PM on Monday.", "it's five thirty p m on monday."),
+        ("At 7:00, or 10:05?", "at seven o'clock, or ten oh five?"),
+        ("Dr. Smith lives at 221B Baker Street.", "doctor smith lives at two hundred twenty one b baker street."),
+        ("The price is $4.99, not €1 or $5 million.",
+         "the price is four dollars ninety nine cents, not one euro or five million dollars."),
+        ("10,000 people, 20% more", "ten thousand people, twenty percent more"),
+        ("On the 1st of May, 2024, it rained.", "on the first of may, twenty twenty four, it rained."),
+        ("since 2005-12-24", "since december twenty fourth, two thousand five"),
+        ("-5°C at 100 km/h", "minus five degrees celsius at one hundred kilometers per hour"),
+        ("Call 555-1234 for the FBI.", "call five five five, one two three four for the f b i."),
+        ("3-5 apples, 8 - 2 = 6, 2*3", "three to five apples, eight minus two equals six, two times three"),
+        ("A naïve café owner — e.g. \N{LEFT DOUBLE QUOTATION MARK}me\N{RIGHT DOUBLE QUOTATION MARK}",
+         "a naive cafe owner, for example me"),
+        ("**HELLO** World and/or you@example.com", "hello world and or you at example dot com"),
+        ("007 and 3.14 and .5", "zero zero seven and three point one four and zero point five"),
+        (" ... !? \N{GRINNING FACE} \N{CJK UNIFIED IDEOGRAPH-4F60}", ""),
+    ],
+)  # fmt: skip
+def test_texts_are_normalised_to_what_a_reader_says(written, said):
+    assert normalize(written) == said
+
+
+def test_ordinals_and_years():
+    assert [ordinal_words(n) for n in (1, 12, 20, 105)] == ["first", "twelfth", "twentieth", "one hundred fifth"]
+    assert [year_words(n) for n in (1999, 1900, 1905, 2000, 2010)] == [
+        "nineteen ninety nine", "nineteen hundred", "nineteen oh five", "two thousand", "twenty ten",
+    ]  # fmt: skip
