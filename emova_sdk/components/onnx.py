@@ -12,6 +12,7 @@ from typing import Any
 from emova_sdk.components.exported import Exported, Open
 from emova_sdk.components.exported_speech import VOCODER_GRAPHS, ExportedSpeechTokenizer, ExportedVocoder
 from emova_sdk.components.onnx_session import open_session
+from emova_sdk.errors import LoadError
 
 __all__ = ["OnnxSpeechTokenizer", "OnnxVocoder"]
 
@@ -19,7 +20,9 @@ _CPU = ("CPUExecutionProvider",)
 
 
 def _runtime(providers: Sequence[str], threads: int) -> Open:
-    def opened(file: Path, record: Mapping[str, Any]) -> Any:  # noqa: ARG001
+    def opened(file: Path, record: Mapping[str, Any]) -> Any:
+        if "engine" in record:
+            raise LoadError(f"`{file.name}` is a TensorRT engine", "run it with `tensorrt`", path=str(file))
         return open_session(file, providers=providers, threads=threads)
 
     return opened

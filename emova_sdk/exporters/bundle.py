@@ -24,10 +24,12 @@ from typing import Any
 
 from emova_sdk.components.base import Component
 from emova_sdk.components.exported import SCHEMA
-from emova_sdk.components.graph import Graph
+from emova_sdk.components.graph import Axis, Graph
+from emova_sdk.components.onnx_session import open_session
+from emova_sdk.components.tensorrt_session import open_engine
 from emova_sdk.errors import ExportError, InputError, LoadError, ParityError
 from emova_sdk.exporters.onnx import OPSET, export_onnx, files_of
-from emova_sdk.exporters.parity import Tolerance, compare, require
+from emova_sdk.exporters.parity import Tolerance, compare, require, within
 from emova_sdk.exporters.quantize import TOLERANCES, Precision, quantize
 
 CONFIG_NAME = "assistant.toml"
@@ -145,7 +147,7 @@ def _export_graph(graph: Graph, folder: Path, precision: Precision, opset: int, 
     return {
         "name": graph.name,
         "file": f"{folder.name}/{path.name}",
-        "files": {f"{folder.name}/{file.name}": _facts(file) for file in files_of(path)},
+        "files": {f"{folder.name}/{file.name}": file_facts(file) for file in files_of(path)},
         "inputs": list(graph.inputs),
         "shapes": {name: list(shape) for name, shape in graph.shapes.items()},
         "outputs": list(graph.outputs),
@@ -173,10 +175,11 @@ def _copy_assets(component: Component, folder: Path) -> dict[str, Any]:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
-    return {f"{folder.name}/{name}": _facts(folder / name) for name in component.assets()}
+    return {f"{folder.name}/{name}": file_facts(folder / name) for name in component.assets()}
 
 
-def _facts(file: Path) -> dict[str, Any]:
+def file_facts(file: Path) -> dict[str, Any]:
+    """Size and digest of a file, as the manifest keeps them."""
     with file.open("rb") as opened:
         return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
 
@@ -232,7 +235,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         file = (folder / name).resolve()
         if not file.is_relative_to(folder.resolve()) or not file.is_file():
             raise LoadError(f"`{name}` is missing from the export `{folder}`", "export again", path=str(file))
-        if _facts(file) != facts:
+        if file_facts(file) != facts:
             raise LoadError(f"`{name}` is not what was exported: its size or digest differs", "export again", path=str(file))
     return manifest
 
@@ -266,10 +269,17 @@ def verify_bundle(
             if record["name"] not in graphs:
                 raise ExportError(f"`{slot}` offers no graph `{record['name']}`", "verify it with the config it was made from")
             progress(f"{slot}: comparing {record['name']}")
-            parity = compare(graphs[record["name"]], folder / record["file"], tolerance=tolerance)
+            exported = _opened(folder / record["file"], record)
+            graph = within(graphs[record["name"]], {name: Axis(**facts) for name, facts in record["axes"].items()})
+            parity = compare(graph, exported, tolerance=tolerance)
             require(parity, record["name"])
             found.setdefault(slot, {})[record["name"]] = [one.to_dict() for one in parity]
     return found
+
+
+def _opened(file: Path, record: Mapping[str, Any]) -> Any:
+    """What runs an exported graph: ONNX Runtime, or for an engine TensorRT."""
+    return open_engine(file, record) if "engine" in record else open_session(file)
 
 
 def report(manifest: Mapping[str, Any]) -> str:
@@ -284,7 +294,8 @@ def report(manifest: Mapping[str, Any]) -> str:
                 "| output | sizes | max abs diff | mean abs diff | cosine | mismatch | allowed |",
                 "|---|---|---|---|---|---|---|",
             ]
-            lines += [_row(record) for record in graph["parity"]] + [""]
+            lines += [_row(record) for record in graph["parity"]] or ["| not run | | | | | | |"]
+            lines += [""]
     if manifest["without_graphs"]:
         lines += [f"Without graphs: {', '.join(manifest['without_graphs'])}.", ""]
     return "\n".join(lines)
@@ -298,4 +309,4 @@ def _row(record: Mapping[str, Any]) -> str:
     return f"| {record['output']} | {sizes} | {numbers} | {record['allowed']} |"
 
 
-__all__ = ["ParityError", "export_bundle", "read_manifest", "report", "verify_bundle"]
+__all__ = ["ParityError", "export_bundle", "file_facts", "read_manifest", "report", "staged", "verify_bundle", "write_manifest"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,20 @@ def check_sizes(graph: Graph) -> list[dict[str, int]]:
     return found
 
 
+def within(graph: Graph, axes: Mapping[str, Axis]) -> Graph:
+    """The graph with other axes of the same names, compared only at sizes that lie within them."""
+    dynamic = {
+        name: {dimension: axes.get(axis.name, axis) for dimension, axis in found.items()}
+        for name, found in graph.dynamic.items()
+    }
+    checks = [
+        sizes
+        for sizes in graph.checks
+        if all(axes[name].min <= size <= axes[name].max for name, size in sizes.items() if name in axes)
+    ]
+    return replace(graph, dynamic=dynamic, checks=checks)
+
+
 def _shortest(axis: Axis) -> int:
     return axis.min
 
@@ -92,13 +106,13 @@ def _multiple(axis: Axis, size: int) -> int:
 
 
 def compare(
-    graph: Graph, path: str | Path, *, tolerance: Tolerance = Tolerance(), sizes: Iterable[Mapping[str, int]] = ()
+    graph: Graph, path: Any, *, tolerance: Tolerance = Tolerance(), sizes: Iterable[Mapping[str, int]] = ()
 ) -> list[OutputParity]:
     """Run original and export on the same inputs.
 
     Args:
         graph: The original.
-        path: The exported file.
+        path: The exported file, or a session that runs it.
         tolerance: What counts as equal.
         sizes: Sizes of the axes to compare at; by default those of `check_sizes` and the graph's own.
 
@@ -107,7 +121,7 @@ def compare(
     """
     import torch
 
-    session = open_session(path)
+    session = open_session(path) if isinstance(path, str | Path) else path
     records: list[OutputParity] = []
     for chosen in list(sizes) or [*check_sizes(graph), *graph.checks]:
         inputs = graph.sized(chosen)

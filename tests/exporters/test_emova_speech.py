@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,11 @@ from emova_sdk.components.base import Component
 from emova_sdk.components.emova.speech_tokenizer import EmovaSpeechTokenizer
 from emova_sdk.components.emova.style import EmovaStyle
 from emova_sdk.components.emova.vocoder import EmovaVocoder
-from emova_sdk.components.emova.weights import released_tensors
 from emova_sdk.components.onnx import OnnxSpeechTokenizer, OnnxVocoder
 from emova_sdk.errors import InputError, LoadError, ParityError
 from emova_sdk.exporters.bundle import read_manifest
 from emova_sdk.exporters.parity import compare, require
 from emova_sdk.exporters.quantize import TOLERANCES, quantize
-from emova_sdk.models.spiral import SpiralConfig, SpiralTokenizer
-from emova_sdk.models.vits import Vits, VitsConfig
 from emova_sdk.testing import run_checks
 
 TYPES: dict[str, type[Component]] = {
@@ -56,54 +52,6 @@ OTHER_SIZES = {
     ],
     "generator": [{"batch": 1, "frames": 2}, {"batch": 3, "frames": 45}, {"batch": 2, "frames": 300}],
 }
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint that the components' own tests use."""
-    path = Path(__file__).parents[1] / "components" / "emova" / "conftest.py"
-    spec = spec_from_file_location("tiny_speech", path)
-    source = module_from_spec(spec)
-    spec.loader.exec_module(source)
-    nets = {
-        "encoder": source.seeded(SpiralTokenizer(SpiralConfig.from_dict(source.S2U))),
-        "decoder": source.seeded(Vits(VitsConfig.from_dict(source.U2S))),
-    }
-    _vary_units(nets["encoder"])
-    tensors = {
-        f"{part}.{name}": value.contiguous()
-        for part, net in nets.items()
-        for name, value in source.with_weight_norm(released_tensors(net), old=part == "encoder").items()
-    }
-    table = torch.randn(126, 12, generator=torch.Generator().manual_seed(4))
-    folder = tmp_path_factory.mktemp("tiny")
-    (folder / "config.json").write_text(json.dumps(source.CONFIG))
-    save_file(tensors | {"style_embedding.weight": torch.nn.functional.normalize(table, dim=1)}, folder / "model.safetensors")
-    return folder
-
-
-@torch.inference_mode()
-def _vary_units(net: SpiralTokenizer) -> None:
-    """Seeded weights alone hear one and the same unit in everything."""
-    sound = torch.randn(1, 48000, generator=torch.Generator().manual_seed(1)) * torch.linspace(0, 1, 48000)
-    latents, _ = net.latents(*net.log_mel(sound, torch.tensor([48000])))
-    mean, spread = latents.mean((0, 1)), latents.std((0, 1))
-    net.pre_quant.weight.data /= spread[:, None]
-    net.pre_quant.bias.data = (net.pre_quant.bias - mean) / spread
-
-
-def written_config(folder: Path, model: Path) -> Path:
-    slots = (f'[{slot}]\ntype = "emova"\nmodel = "{model.as_posix()}"\ndevice = "cpu"\n' for slot in TYPES)
-    (folder / "assistant.toml").write_text("\n".join(slots))
-    return folder / "assistant.toml"
-
-
-@pytest.fixture(scope="module")
-def bundle(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All that is exported here is exported once, by the command."""
-    folder = tmp_path_factory.mktemp("bundle")
-    assert run(["export", "onnx", "-c", str(written_config(folder, tiny)), "--out", str(folder / "out")]) == 0
-    return folder / "out"
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +98,7 @@ def test_parity_holds_at_the_shortest_and_at_sizes_never_exported(bundle: Path, 
 
 
 def test_the_command_verifies_again_and_notices_other_weights(
-    bundle: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundle: Path, tiny: Path, tmp_path: Path, written_config: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["export", "verify", str(bundle)]) == 0
     assert "5 graphs agree" in capsys.readouterr().out

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 import typer
@@ -17,6 +20,7 @@ export = typer.Typer(
 )
 app.add_typer(export)
 
+TargetName = Literal["trt", "rtx"]
 PrecisionName = Literal["fp32", "fp16", "int8", "int4"]
 ComponentOption = Annotated[
     list[str] | None, typer.Option("--component", metavar="SLOT", help="Export this slot alone; may be given again.")
@@ -48,6 +52,72 @@ def to_onnx(
                 components, out, precision=precision, source=name, config=partial(exported_config, settings)
             )
     print_json(manifest) if as_json else _show(manifest)
+
+
+@export.command("tensorrt")
+def to_tensorrt(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to make.")],
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="An ONNX export; without one the config is exported first.")
+    ] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    component: ComponentOption = None,
+    precision: Annotated[PrecisionName, typer.Option("--precision", help="Of the export that is made first.")] = "fp32",
+    target: Annotated[
+        TargetName, typer.Option("--target", help="trt: TensorRT on this GPU; rtx: TensorRT-RTX, for any RTX GPU.")
+    ] = "trt",
+    axis: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--axis", metavar="NAME=MIN:OPT:MAX", help="Build for less than an axis' whole range; may be given again."
+        ),
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option("--timing-cache", metavar="FILE", help="What TensorRT measured, kept for the next build.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build TensorRT engines from a checked ONNX export; on a GPU they are compared with the originals."""
+    from emova_sdk.exporters.tensorrt import export_engines, parse_axes, require_builder
+
+    axes = parse_axes(axis or ())
+    here = require_builder(target)
+    exporting = _onnx_export(bundle, config or default_config(), overrides, component, precision, run=bool(here.gpu))
+    with exporting as (source, named, originals), working("building engines"):
+        manifest = export_engines(
+            source, out, target=target, axes=axes, timing_cache=timing_cache, named=named, originals=originals
+        )
+    print_json(manifest) if as_json else _show_engines(manifest)
+
+
+@contextmanager
+def _onnx_export(
+    bundle: Path | None,
+    config: str,
+    overrides: list[str] | None,
+    slots: list[str] | None,
+    precision: PrecisionName,
+    *,
+    run: bool,
+) -> Generator[tuple[Path, list[str], dict[str, Any]], None, None]:
+    """An ONNX export to build from, the words that name it on a command line, and if engines can run here its originals."""
+    from emova_sdk.exporters.bundle import export_bundle, read_manifest
+
+    if bundle is not None:
+        manifest = read_manifest(bundle)
+        if not run:
+            yield bundle, [str(bundle)], {}
+            return
+        with _components(manifest["source"], overrides, list(manifest["components"])) as parts:
+            yield bundle, [str(bundle)], parts
+        return
+    names = ["-c", config, *(word for value in overrides or () for word in ("--set", value))]
+    names += [word for slot in slots or () for word in ("--component", slot)] + ["--precision", precision]
+    with _components(config, overrides, slots) as parts, TemporaryDirectory() as folder:
+        with working(f"exporting {config}"):
+            export_bundle(parts, Path(folder) / "onnx", precision=precision, source=config)
+        yield Path(folder) / "onnx", names, parts
 
 
 @export.command("verify")
@@ -124,3 +194,15 @@ def _show(manifest: dict[str, Any]) -> None:
             cosine = min(record["cosine"] for record in graph["parity"])
             rows.append([slot, graph["name"], f"{size:.2f}", f"{worst:.2g}", f"{cosine:.6f}", str(len(graph["parity"]))])
     print_table(["slot", "graph", "MB", "max abs diff", "least cosine", "comparisons"], rows)
+
+
+def _show_engines(manifest: dict[str, Any]) -> None:
+    rows: list[list[str]] = []
+    for slot, records in manifest["components"].items():
+        for record in records:
+            engine = record["engine"]
+            size = sum(facts["bytes"] for facts in record["files"].values()) / 1e6
+            axes = ", ".join(f"{axis['name']} {axis['min']}..{axis['max']}" for axis in record["axes"].values())
+            agrees = f"{max(one['max_abs_diff'] for one in record['parity']):.2g}" if record["parity"] else "not run"
+            rows.append([slot, record["name"], f"{size:.2f}", axes, engine["gpu"] or "RTX", agrees])
+    print_table(["slot", "engine", "MB", "built for", "GPU", "max abs diff"], rows)
