@@ -3,8 +3,7 @@
 Importing this module registers the classes with transformers' Auto classes. A small model to train from scratch::
 
     from transformers import Qwen2Config
-    from emova_sdk.components.emova.configuration import DeepseekMoeConfig, EmovaConfig
-from emova_sdk.components.emova.deepseek import DeepseekMoeModel
+    from emova_sdk.components.emova.configuration import EmovaConfig
     from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
 
     text = Qwen2Config(
@@ -41,8 +40,19 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, Cache, GenerationMixin
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    Cache,
+    GenerationMixin,
+)
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
+)
 
 from emova_sdk.components.emova.configuration import DeepseekMoeConfig, EmovaConfig
 from emova_sdk.components.emova.deepseek import DeepseekMoeModel
@@ -269,3 +279,7 @@ AutoModel.register(DeepseekMoeConfig, DeepseekMoeModel, exist_ok=True)
 AutoModel.register(EmovaConfig, EmovaForConditionalGeneration, exist_ok=True)
 AutoModelForCausalLM.register(EmovaConfig, EmovaForConditionalGeneration, exist_ok=True)
 AutoModelForImageTextToText.register(EmovaConfig, EmovaForConditionalGeneration, exist_ok=True)
+AutoModelForMultimodalLM.register(EmovaConfig, EmovaForConditionalGeneration, exist_ok=True)
+# Pipelines and `transformers serve` know what a model reads by tables of names, which `register` leaves alone.
+for _names in (MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES):
+    _names[EmovaConfig.model_type] = EmovaForConditionalGeneration.__name__

@@ -14,10 +14,12 @@ import torch
 from transformers import AutoProcessor
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
+from transformers.utils import PROCESSOR_NAME
 
 from emova_sdk.components.emova.configuration import EmovaConfig
 from emova_sdk.components.emova.image_processing import EmovaImageProcessor
 from emova_sdk.components.emova.prompts import IMAGE_ID, IMAGE_MARK, Template, tokenize
+from emova_sdk.components.emova.weight_files import read_json
 
 IGNORED_LABEL = -100
 
@@ -166,6 +168,17 @@ class EmovaProcessor(ProcessorMixin):
         self.image_token_id = tokenizer.convert_tokens_to_ids(image_token)
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """As in transformers; a published checkpoint, which names no such processor, gets the one of its configuration."""
+        from emova_sdk.components.emova.checkpoints import Checkpoint, find_checkpoint
+
+        folder = find_checkpoint(pretrained_model_name_or_path, revision=kwargs.get("revision"), weights=False)
+        saved = folder / PROCESSOR_NAME
+        if saved.is_file() and read_json(saved).get("processor_class") == cls.__name__:
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        return Checkpoint.open(folder).processor()
+
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride] - what transformers leaves open is named
         self,
         images: Any = None,
@@ -182,14 +195,16 @@ class EmovaProcessor(ProcessorMixin):
             text: one text or several, with `image_token` for each picture.
             return_tensors: type of the tensors.
             padding: as in transformers; on the side the tokenizer was saved with.
-            **kwargs: passed to the tokenizer's `pad`, where it knows them.
+            **kwargs: passed to the tokenizer's `pad`, where it knows them. Of what other processors read, sound is refused.
 
         Returns:
             `input_ids`, `attention_mask` and what the image processor returns.
 
         Raises:
-            ValueError: the marks and the pictures do not agree in number.
+            ValueError: the marks and the pictures do not agree in number, or there is sound.
         """
+        if kwargs.get("audio"):
+            raise ValueError("EMOVA reads speech as units: write those of the speech tokenizer into the text")
         texts = [text] if isinstance(text, str) else list(text or [self.image_token])
         data: dict[str, Any] = {}
         rows: list[int] = []
