@@ -84,14 +84,14 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
 
 
 def quantisation(kind: Literal["int8", "int4"]) -> Any:
-    """Settings of transformers for 8-bit or 4-bit weights.
+    """Settings of transformers for 8-bit or 4-bit weights, on a GPU or a CPU.
 
     Raises:
         MissingDependencyError: `bitsandbytes` is not installed.
     """
     if find_spec("bitsandbytes") is None:
         raise MissingDependencyError(
-            f"`quantization = {kind}` needs bitsandbytes", "pip install bitsandbytes", package="bitsandbytes"
+            f"`quantization = {kind}` needs bitsandbytes", 'pip install "emova-sdk[quantized]"', package="bitsandbytes"
         )
     if kind == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
@@ -232,7 +232,18 @@ def load_model(
         model.resize_token_embeddings(checkpoint.rows, mean_resizing=False)
     if device is not None and "device_map" not in options:
         model = model.to(device)
+    _check_quantised(model)
     return model.eval()
+
+
+def _check_quantised(model: torch.nn.Module) -> None:
+    for name, module in model.named_modules():
+        if type(module).__name__ != "Linear4bit" or cast("Any", module).weight.device.type != "cpu":
+            continue
+        width = cast("Any", module).in_features
+        if width % 64:  # bitsandbytes packs blocks of that size, and fails on its first use
+            what = f"`quantization = int4` on a CPU needs widths that are a multiple of 64, and `{name}` has {width}"
+            raise ConfigError(what, "use int8")
 
 
 def check_tensors(stored: list[StoredTensor], config: EmovaConfig) -> None:

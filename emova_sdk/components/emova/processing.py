@@ -169,7 +169,9 @@ class EmovaProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride] - the rest is passed on
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> Any:
         """As in transformers; a published checkpoint, which names no such processor, gets the one of its configuration."""
         from emova_sdk.components.emova.checkpoints import Checkpoint, find_checkpoint
 

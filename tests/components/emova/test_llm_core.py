@@ -244,6 +244,29 @@ def test_options_that_cannot_be(folder):
         EmovaLLM("/nowhere")
 
 
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_quantised_weights(kind, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    write_origin(tmp_path, text={"hidden_size": 128, "intermediate_size": 128})
+    ids = torch.arange(3, 40)
+    with EmovaLLM(str(tmp_path), device="cpu") as plain, EmovaLLM(str(tmp_path), device="cpu", quantization=kind) as core:
+        plain.load()
+        core.load()
+        assert {type(module).__name__ for module in core._engine.model.modules()} & {"Linear8bitLt", "Linear4bit"}
+        assert isinstance(core._engine.decoder, TransformersDecoder)
+        with torch.inference_mode():
+            expected, found = (one._engine.model(input_ids=ids[None]).logits.float() for one in (plain, core))
+        assert (found - expected).norm() < {"int8": 0.03, "int4": 0.25}[kind] * expected.norm()
+        events = list(core.generate(ASK, options=SHORT))
+        assert events == list(core.generate(ASK, options=SHORT))
+
+
+def test_quantised_weights_of_a_width_that_cannot_be(folder):
+    pytest.importorskip("bitsandbytes")
+    with pytest.raises(ConfigError, match="multiple of 64"):
+        EmovaLLM(str(folder), device="cpu", quantization="int4").load()
+
+
 def test_loaded_again_after_closing(folder):
     core = EmovaLLM(str(folder))
     before = list(core.generate(ASK, options=SHORT))

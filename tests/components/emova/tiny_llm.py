@@ -78,9 +78,10 @@ def tokenizer(marks=("<|endoftext|>", "<|im_start|>", "<|im_end|>"), units=UNITS
     return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token=marks[0], eos_token=marks[-1])
 
 
-def config(words, *, kind="qwen2", tower="qwen2vit", projector=None, tied=False, **options):
+def config(words, *, kind="qwen2", tower="qwen2vit", projector=None, tied=False, text=None, **options):
     text = {
         **TEXT,
+        **(text or {}),
         "model_type": kind,
         "vocab_size": len(words),
         "tie_word_embeddings": tied,
