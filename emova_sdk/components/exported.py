@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emova_sdk.components.graph import Axis, Profile, profile
 from emova_sdk.components.onnx_session import run_session
-from emova_sdk.errors import LoadError
+from emova_sdk.errors import InputError, LoadError
 
-__all__ = ["SCHEMA", "Exported", "Open", "family_of"]
+__all__ = ["SCHEMA", "Exported", "Open", "family_of", "profile_of"]
 
 Open = Callable[[Path, Mapping[str, Any]], Any]
 SCHEMA = 1
@@ -91,6 +92,18 @@ def family_of(bundle: str, slot: str) -> str:
     if not records:
         raise LoadError(f"the export `{bundle}` holds no {slot}", f"export it with `--component {slot}`", path=bundle)
     return str(next(iter(records.values()))["metadata"].get("family", "emova"))
+
+
+def profile_of(record: Mapping[str, Any]) -> Profile:
+    """Shapes that an engine for a graph of an export is built for, from its record in the manifest.
+
+    Raises:
+        LoadError: If the record does not say the shapes or axes of its inputs.
+    """
+    try:
+        return profile(record["shapes"], {name: Axis(**axis) for name, axis in record["axes"].items()})
+    except (KeyError, TypeError, InputError) as error:
+        raise LoadError(f"the manifest does not say the shapes of a graph: {error}", "export it to ONNX again") from error
 
 
 def _records(folder: Path, slot: str) -> dict[str, Any]:

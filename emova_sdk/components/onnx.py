@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emova_sdk.components.exported import Exported, Open
+from emova_sdk.components.exported import Exported, Open, profile_of
 from emova_sdk.components.exported_speech import VOCODER_GRAPHS, ExportedSpeechTokenizer, ExportedVocoder
 from emova_sdk.components.onnx_session import open_session
 from emova_sdk.errors import LoadError
@@ -23,7 +23,7 @@ def _runtime(providers: Sequence[str], threads: int) -> Open:
     def opened(file: Path, record: Mapping[str, Any]) -> Any:
         if "engine" in record:
             raise LoadError(f"`{file.name}` is a TensorRT engine", "run it with `tensorrt`", path=str(file))
-        return open_session(file, providers=providers, threads=threads)
+        return open_session(file, providers=providers, threads=threads, shapes=profile_of(record))
 
     return opened
 

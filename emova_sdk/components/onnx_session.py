@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emova_sdk.components.graph import Profile
 from emova_sdk.errors import BackendError, ConfigError, LoadError, MissingDependencyError
+
+TENSORRT = "TensorrtExecutionProvider"
 
 
 def open_session(
@@ -16,6 +19,7 @@ def open_session(
     providers: Sequence[str] = ("CPUExecutionProvider",),
     threads: int = 0,
     options: Mapping[str, str] | None = None,
+    shapes: Profile | None = None,
 ) -> Any:
     """Open an ``.onnx`` file as an ``onnxruntime.InferenceSession``.
 
@@ -25,6 +29,7 @@ def open_session(
             itself would go on with the CPU and say so only in its log.
         threads: Threads within an operator; 0 takes as many as this process may use.
         options: Further session configuration entries of ONNX Runtime.
+        shapes: Shapes that the TensorRT provider builds its engine for, if it is asked for.
 
     Raises:
         LoadError: If the file or its weights are missing, broken or of an unknown version.
@@ -44,7 +49,7 @@ def open_session(
     for key, value in (options or {}).items():
         settings.add_session_config_entry(key, value)
     try:
-        session = onnxruntime.InferenceSession(str(path), settings, providers=list(providers))
+        session = onnxruntime.InferenceSession(str(path), settings, providers=_with_options(providers, shapes or {}))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         hint = "the file may be cut off, without its `.data` file, or written by a newer version: export it again"
@@ -55,6 +60,25 @@ def open_session(
             f"`{missing[0]}` cannot be loaded on this machine", "`emova doctor` says what it needs; or use the CPU"
         )
     return session
+
+
+def _with_options(providers: Sequence[str], shapes: Profile) -> list[Any]:
+    return [(name, tensorrt_options(shapes)) if name == TENSORRT else name for name in providers]
+
+
+def tensorrt_options(shapes: Profile) -> dict[str, str]:
+    """Options of ONNX Runtime's TensorRT provider: one engine for all sizes, kept for the next time.
+
+    Without shapes it would build an engine anew whenever a size is out of the range of those it has seen.
+    """
+    cache = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emova-sdk" / "tensorrt")
+    bounds = {
+        f"trt_profile_{bound}_shapes": ",".join(f"{name}:{'x'.join(map(str, found[at]))}" for name, found in shapes.items())
+        for at, bound in enumerate(("min", "opt", "max"))
+    }
+    keep = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": cache}
+    timed = {"trt_timing_cache_enable": "1", "trt_timing_cache_path": cache}
+    return {**keep, **timed, **(bounds if shapes else {})}
 
 
 def usable_cores() -> int:

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from emova_sdk.components.base import Component
-from emova_sdk.components.graph import Axis, Profile, profile
+from emova_sdk.components.exported import profile_of
+from emova_sdk.components.graph import Axis, Profile
 from emova_sdk.components.tensorrt_session import PACKAGES, Engine, Machine, Target, logger, machine, open_engine, tensorrt
 from emova_sdk.errors import ConfigError, ExportError, InputError, LoadError, MissingDependencyError
 from emova_sdk.exporters.bundle import Progress, file_facts, read_manifest, staged, write_manifest
@@ -165,8 +166,8 @@ def _build(
     onnx = source / record["file"]
     check_onnx(onnx, record["name"])
     kept = {name: Axis(**facts) for name, facts in record["axes"].items()}
-    chosen = {name: narrowed(axis, axes[name]) if name in axes else axis for name, axis in kept.items()}
-    shapes = profile(_shapes(record), chosen)
+    chosen = {name: asdict(narrowed(axis, axes[name]) if name in axes else axis) for name, axis in kept.items()}
+    shapes = profile_of({**record, "axes": chosen})
     plan = build_engine(onnx, shapes, name=record["name"], target=engine.target, timing_cache=timing_cache)
     file = Path(record["file"]).with_suffix(".engine")
     (staging / file).write_bytes(plan)
@@ -174,17 +175,11 @@ def _build(
         **record,
         "file": file.as_posix(),
         "files": {file.as_posix(): file_facts(staging / file)},
-        "axes": {name: asdict(axis) for name, axis in chosen.items()},
+        "axes": chosen,
         "profile": {name: [list(shape) for shape in bounds] for name, bounds in shapes.items()},
         "engine": engine.to_dict(),
         "parity": [],
     }
-
-
-def _shapes(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "shapes" not in record:
-        raise LoadError(f"the manifest does not say the shapes of graph `{record['name']}`", "export it to ONNX again")
-    return record["shapes"]
 
 
 def narrowed(axis: Axis, sizes: tuple[int, int, int]) -> Axis:

@@ -18,8 +18,10 @@ import torch
 from emova_sdk import Audio, Axis, SpeechUnits
 from emova_sdk.cli.app import run
 from emova_sdk.components.emova.vocoder import EmovaVocoder
+from emova_sdk.components.exported import profile_of
 from emova_sdk.components.graph import profile
 from emova_sdk.components.onnx import OnnxSpeechTokenizer, OnnxVocoder
+from emova_sdk.components.onnx_session import tensorrt_options
 from emova_sdk.components.tensorrt import TensorrtSpeechTokenizer, TensorrtVocoder
 from emova_sdk.components.tensorrt_session import Engine, Machine, open_engine, require_same
 from emova_sdk.errors import ConfigError, ExportError, InputError, LoadError, MissingDependencyError
@@ -213,6 +215,19 @@ def test_axes_may_be_narrowed_and_not_widened() -> None:
     for wrong in ("frames", "frames=1:2", "frames=a:b:c"):
         with pytest.raises(InputError, match="is no axis"):
             parse_axes([wrong])
+
+
+def test_onnx_runtimes_provider_is_told_the_same_shapes(bundle: Path) -> None:
+    record = next(one for one in read_manifest(bundle)["components"]["vocoder"] if one["name"] == "generator")
+    options = tensorrt_options(profile_of(record))
+    assert options["trt_profile_min_shapes"] == "latents:1x8x1,style:1x12"
+    assert options["trt_profile_opt_shapes"] == "latents:1x8x128,style:1x12"
+    assert options["trt_profile_max_shapes"] == "latents:8x8x8192,style:8x12"
+    assert options["trt_engine_cache_path"].endswith("emova-sdk/tensorrt")
+    with pytest.raises(LoadError, match="does not say the shapes"):
+        profile_of({"axes": {}})
+    with pytest.raises(ConfigError, match="`TensorrtExecutionProvider` cannot be loaded"):
+        OnnxVocoder(str(bundle), providers=["TensorrtExecutionProvider", "CPUExecutionProvider"]).load()
 
 
 # --- what is missing ---
