@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from emova_sdk.components.base import Component, Space
-from emova_sdk.components.graph import Graph
+from emova_sdk.testing.graph_rules import GRAPH_RULES
 from emova_sdk.testing.subject import Subject, in_threads, require, same
 from emova_sdk.types import Audio, Image, SpeechUnits
 
@@ -200,54 +199,6 @@ def no_threads_are_left_behind(subject: Subject) -> None:
     require(not left or subject.factory is None, f"threads are left: {', '.join(left)}")
 
 
-def graphs_can_be_exported(subject: Subject) -> None:
-    """Every graph has a unique name, a module that runs on its examples, and axes that fit them.
-
-    Make `inputs` follow the module's ``forward``, give examples of at least 2 along dynamic axes, within the axis' bounds.
-    """
-    graphs: list[Graph] = subject.component.graphs()
-    names = [graph.name for graph in graphs]
-    require(len(set(names)) == len(names), f"graph names are not unique: {', '.join(names)}")
-    for graph in graphs:
-        require(graph.atol > 0, f"graph `{graph.name}` has a tolerance of {graph.atol}")
-        _check_axes(graph)
-        _check_module(graph)
-
-
-def _check_axes(graph: Graph) -> None:
-    for name, axes in graph.dynamic.items():
-        require(name in graph.inputs, f"graph `{graph.name}` declares axes of `{name}`, which is not an input")
-        shape = tuple(graph.inputs[name].shape)
-        for dimension, axis in axes.items():
-            where = f"graph `{graph.name}`, axis `{axis.name}` of `{name}`"
-            require(dimension < len(shape), f"{where} is dimension {dimension}, and the example has {len(shape)}")
-            size = shape[dimension]
-            require(axis.min <= size <= axis.max, f"{where}: the example's {size} is not in {axis.min} to {axis.max}")
-            require(size >= 2, f"{where}: the example's {size} is below 2, which exporters take as fixed")
-            require(size % axis.multiple_of == 0, f"{where}: the example's {size} is not a multiple of {axis.multiple_of}")
-
-
-def _check_module(graph: Graph) -> None:
-    import torch
-
-    require(isinstance(graph.module, torch.nn.Module), f"graph `{graph.name}` holds no torch.nn.Module")
-    parameters = inspect.signature(graph.module.forward).parameters.values()
-    arguments = [one.name for one in parameters if one.kind is not inspect.Parameter.VAR_POSITIONAL][: len(graph.inputs)]
-    if any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters):  # `*rest` takes what has no name of its own
-        arguments += list(graph.inputs)[len(arguments) :]
-    require(
-        arguments == list(graph.inputs), f"graph `{graph.name}`: `forward` takes {arguments}, inputs are {list(graph.inputs)}"
-    )
-    with torch.inference_mode():
-        found = graph.original(*graph.inputs.values())
-    outputs = found if isinstance(found, tuple | list) else (found,)
-    many = len(cast("Any", outputs))
-    require(many == len(graph.outputs), f"graph `{graph.name}` names {len(graph.outputs)} outputs and gives {many}")
-    require(
-        all(isinstance(output, torch.Tensor) for output in outputs), f"graph `{graph.name}` gives something else than tensors"
-    )
-
-
 COMMON_RULES: list[Rule] = [
     facts_are_declared,
     construction_is_cheap,
@@ -257,7 +208,7 @@ COMMON_RULES: list[Rule] = [
     equal_input_gives_equal_output,
     inputs_are_left_alone,
     threads_do_not_disturb_each_other,
-    graphs_can_be_exported,
+    *GRAPH_RULES,
     close_can_be_undone,
     no_threads_are_left_behind,
 ]

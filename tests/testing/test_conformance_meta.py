@@ -206,9 +206,35 @@ def with_graphs(*names):
     def graphs(self):
         import torch
 
+        class Sum(torch.nn.Module):
+            def forward(self, x, y):
+                return x + y
+
+        class Noisy(torch.nn.Module):
+            def forward(self, x):
+                return x + torch.rand_like(x)
+
+        shared = torch.zeros(2, 4)
         faults = {
             "good": dict,
             "same name": dict,
+            "no file": lambda: {"name": "a/b"},
+            "sizes not followed": lambda: {"sample": lambda sizes: {"x": torch.zeros(2, 4)}},
+            "other names": lambda: {"sample": lambda sizes: {"z": torch.zeros(2, sizes["frames"])}},
+            "other type": lambda: {"sample": lambda sizes: {"x": torch.zeros(2, sizes["frames"], dtype=torch.int64)}},
+            "one tensor twice": lambda: {
+                "module": Sum(),
+                "inputs": dict.fromkeys("xy", shared),
+                "dynamic": {},
+                "outputs": ("z",),
+            },
+            "one size twice": lambda: {
+                "inputs": {"x": torch.zeros(4, 4)},
+                "dynamic": {"x": {0: Axis("batch", 1, 2, 8), 1: Axis("frames", 2, 4, 8)}},
+            },
+            "noise inside": lambda: {"module": Noisy()},
+            "a number for a fact": lambda: {"metadata": {"rate": 16000}},
+            "calibration of others": lambda: {"calibration": lambda: [{"z": torch.zeros(2, 4)}]},
             "no tolerance": lambda: {"atol": 0.0},
             "unknown input": lambda: {"dynamic": {"z": {0: Axis("frames", 2, 4, 8)}}},
             "too many dimensions": lambda: {"dynamic": {"x": {2: Axis("frames", 2, 4, 8)}}},
@@ -237,8 +263,20 @@ for fault in (
     "other arguments",
     "two outputs named",
     "no tensor",
+    "no file",
 ):
     breaks("graphs_can_be_exported")(with_graphs(fault))
+for fault in (
+    "sizes not followed",
+    "other names",
+    "other type",
+    "one tensor twice",
+    "one size twice",
+    "noise inside",
+    "a number for a fact",
+    "calibration of others",
+):
+    breaks("graphs_follow_their_axes")(with_graphs(fault))
 
 
 # --- speech tokenizers ---
