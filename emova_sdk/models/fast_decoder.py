@@ -1,4 +1,4 @@
-"""Decoding one conversation at a time, fast: the layers of a Llama-shaped language model without the model around them.
+"""Decoding conversations, fast: the layers of a Llama-shaped language model without the model around them.
 
 At batch 1 and small sizes, a transformers forward pass spends most of its time outside the matrix products. `FastDecoder`
 runs the same arithmetic over the model's own parameters with preallocated keys and values, fused query/key/value and
@@ -8,12 +8,14 @@ reads about twice as fast when it widens; parameters become views of that storag
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from emova_sdk.models.compiled_step import CompiledStep
 
 _ROPE_TYPES = {"default", "llama3", "linear", "yarn"}
 _ARCHITECTURES = {"Qwen2Model", "LlamaModel", "MistralModel"}
@@ -29,7 +31,7 @@ class KeyValues:
 
     def __init__(self, layers: int, heads: int, head_size: int, *, like: torch.Tensor, capacity: int = 256) -> None:
         self.length = 0
-        self.buffer = like.new_empty(layers, 2, heads, capacity, head_size)
+        self.buffer = like.new_zeros(layers, 2, heads, capacity, head_size)
 
     @property
     def capacity(self) -> int:
@@ -40,7 +42,7 @@ class KeyValues:
         """Make room for `length` positions, keeping what is filled."""
         if length <= self.capacity:
             return
-        grown = self.buffer.new_empty(*self.buffer.shape[:3], max(length, 2 * self.capacity), self.buffer.shape[4])
+        grown = self.buffer.new_zeros(*self.buffer.shape[:3], max(length, 2 * self.capacity), self.buffer.shape[4])
         grown[:, :, :, : self.length] = self.buffer[:, :, :, : self.length]
         self.buffer = grown
 
@@ -53,8 +55,16 @@ class KeyValues:
         return twin
 
 
-@dataclass
-class _Layer:
+class Span(NamedTuple):
+    """A conversation's part of a pass: its new positions, their rows among all, and what they may attend to."""
+
+    start: int
+    stop: int
+    rows: slice
+    mask: torch.Tensor | None
+
+
+class Layer(NamedTuple):
     """Parameters of one layer, fused."""
 
     norm1: torch.Tensor
@@ -68,16 +78,17 @@ class _Layer:
 
 
 class FastDecoder:
-    """The layers of a language model, run for one conversation at a time.
+    """The layers of a language model, run for one conversation or for several in one pass.
 
     Building it moves the model's weights into fused storage; the model stays usable and its parameters keep their values.
 
     Args:
         language_model: Qwen2, Llama or Mistral of transformers, without its head.
         head: the head.
+        compiled: whether single tokens are read by a `CompiledStep`.
     """
 
-    def __init__(self, language_model: nn.Module, head: nn.Linear) -> None:
+    def __init__(self, language_model: nn.Module, head: nn.Linear, *, compiled: bool = False) -> None:
         config: Any = language_model.config
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_size = getattr(config, "head_dim", None) or config.hidden_size // self.heads
@@ -95,6 +106,7 @@ class FastDecoder:
         small = head.weight.numel() <= 16_000_000
         self.head_weight = _transposed(head.weight.data) if transposed and tied and small else head.weight.data
         self._angles = self._table(_SCRATCH)
+        self._step = CompiledStep(self) if compiled else None
 
     @staticmethod
     def supports(language_model: nn.Module) -> bool:
@@ -128,57 +140,89 @@ class FastDecoder:
         Returns:
             (hidden_size,), normed, of the last position.
         """
-        start, stop = cache.length, cache.length + len(embeds)
-        cache.reserve(stop)
-        if stop > self._angles[0].shape[0]:
-            self._angles = self._table(max(stop, 2 * self._angles[0].shape[0]))
-        cos, sin = self._angles[0][start:stop], self._angles[1][start:stop]
-        mask = None
-        if len(embeds) > 1 and start > 0:
-            mask = torch.ones(len(embeds), stop, dtype=torch.bool, device=embeds.device).tril_(start)
-        hidden = embeds
-        for layer, (keys, values) in zip(self.layers, cache.buffer, strict=True):
-            mixed = self._attend(layer, hidden, keys, values, (start, stop), (cos, sin), mask)
-            hidden = hidden + functional.linear(mixed, layer.out, layer.out_bias)
-            normed = functional.rms_norm(hidden, self.norm.shape, layer.norm2, self.eps)
-            gate, up = functional.linear(normed, layer.gate_up).chunk(2, -1)
-            hidden = hidden + functional.linear(functional.silu(gate) * up, layer.down)
-        cache.length = stop
-        return functional.rms_norm(hidden[-1], self.norm.shape, self.norm, self.eps)
+        return self.run_together([embeds], [cache])[0]
+
+    def run_together(self, embeds: Sequence[torch.Tensor], caches: Sequence[KeyValues]) -> list[torch.Tensor]:
+        """Read new positions of several conversations in one pass over the weights.
+
+        Nothing is padded: the products are computed for all positions at once, the attention for each conversation.
+
+        Args:
+            embeds: (new positions, hidden_size) of each conversation, which may differ in number.
+            caches: what came before in each; all different.
+
+        Returns:
+            (hidden_size,), normed, of each conversation's last position.
+        """
+        if self._step is not None and len(embeds) == 1 and len(embeds[0]) == 1:
+            return [self._step.run(embeds[0], caches[0])]
+        spans = _spans(embeds, caches)
+        cos, sin = (
+            _joined([table[span.start : span.stop] for span in spans])
+            for table in self.tables(max(span.stop for span in spans))
+        )
+        hidden = _joined(list(embeds))
+        stored = zip(*(cache.buffer for cache in caches), strict=True)
+        for layer, buffers in zip(self.layers, stored, strict=True):
+            mixed = self._attend(layer, hidden, buffers, spans, (cos, sin))
+            hidden = self.mix(layer, hidden, mixed)
+        for span, cache in zip(spans, caches, strict=True):
+            cache.length = span.stop
+        last = hidden[-1:] if len(spans) == 1 else hidden[[span.rows.stop - 1 for span in spans]]
+        return list(functional.rms_norm(last, self.norm.shape, self.norm, self.eps))
 
     def logits(self, state: torch.Tensor) -> torch.Tensor:
         """(hidden_size,) -> (vocabulary,)."""
         return functional.linear(state, self.head_weight)
 
-    def _attend(  # noqa: PLR0917 - one call, made for every layer and token
-        self,
-        layer: _Layer,
-        hidden: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        place: tuple[int, int],
-        angles: tuple[torch.Tensor, torch.Tensor],
-        mask: torch.Tensor | None,
-    ) -> torch.Tensor:
-        start, stop = place
+    def tables(self, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines of the first positions, `longest` at least, each (positions, head_size)."""
+        if longest > self._angles[0].shape[0]:
+            self._angles = self._table(max(longest, 2 * self._angles[0].shape[0]))
+        return self._angles
+
+    def project(
+        self, layer: Layer, hidden: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries, keys and values (heads, positions, head_size) of (positions, hidden_size)."""
         normed = functional.rms_norm(hidden, self.norm.shape, layer.norm1, self.eps)
         joint = functional.linear(normed, layer.qkv, layer.qkv_bias).view(len(hidden), -1, self.head_size).transpose(0, 1)
         turned = joint[: self.heads + self.kv_heads]
         half = self.head_size // 2
         swapped = torch.cat((-turned[..., half:], turned[..., :half]), -1)
         turned = turned * angles[0] + swapped * angles[1]
-        keys[:, start:stop] = turned[self.heads :]
-        values[:, start:stop] = joint[self.heads + self.kv_heads :]
-        query = turned[None, : self.heads]
-        mixed = functional.scaled_dot_product_attention(
-            query,
-            keys[None, :, :stop],
-            values[None, :, :stop],
-            attn_mask=mask,
-            is_causal=mask is None and len(hidden) > 1,
-            enable_gqa=self.heads != self.kv_heads,
-        )
-        return mixed[0].transpose(0, 1).reshape(len(hidden), -1)
+        return turned[: self.heads], turned[self.heads :], joint[self.heads + self.kv_heads :]
+
+    def mix(self, layer: Layer, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        """What follows the attention of a layer: (positions, hidden_size) and the mixed values to the same."""
+        hidden = hidden + functional.linear(mixed, layer.out, layer.out_bias)
+        normed = functional.rms_norm(hidden, self.norm.shape, layer.norm2, self.eps)
+        gate, up = functional.linear(normed, layer.gate_up).chunk(2, -1)
+        return hidden + functional.linear(functional.silu(gate) * up, layer.down)
+
+    def _attend(
+        self,
+        layer: Layer,
+        hidden: torch.Tensor,
+        buffers: Sequence[torch.Tensor],
+        spans: Sequence[Span],
+        angles: tuple[torch.Tensor, torch.Tensor],
+    ) -> torch.Tensor:
+        query, key, value = self.project(layer, hidden, angles)
+        mixed: list[torch.Tensor] = []
+        for (keys, values), span in zip(buffers, spans, strict=True):
+            keys[:, span.start : span.stop] = key[:, span.rows]
+            values[:, span.start : span.stop] = value[:, span.rows]
+            attended = functional.scaled_dot_product_attention(
+                query[None, :, span.rows],
+                keys[None, :, : span.stop],
+                values[None, :, : span.stop],
+                attn_mask=span.mask,
+                is_causal=span.mask is None and span.stop - span.start > 1,
+                enable_gqa=self.heads != self.kv_heads,
+            )
+            mixed.append(attended[0].transpose(0, 1).reshape(span.stop - span.start, -1))
+        return _joined(mixed)
 
     def _table(self, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines of positions 0 to `length`, each (length, head_size)."""
@@ -187,11 +231,30 @@ class FastDecoder:
         return cos[0], sin[0]
 
 
-def _fuse(layer: Any, *, transposed: bool) -> _Layer:
+def _spans(embeds: Sequence[torch.Tensor], caches: Sequence[KeyValues]) -> list[Span]:
+    """Where each conversation's new positions are; its buffers have room for them afterwards."""
+    spans: list[Span] = []
+    begin = 0
+    for new, cache in zip(embeds, caches, strict=True):
+        start, stop = cache.length, cache.length + len(new)
+        cache.reserve(stop)
+        mask = None
+        if len(new) > 1 and start > 0:
+            mask = torch.ones(len(new), stop, dtype=torch.bool, device=new.device).tril_(start)
+        spans.append(Span(start, stop, slice(begin, begin + len(new)), mask))
+        begin += len(new)
+    return spans
+
+
+def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _fuse(layer: Any, *, transposed: bool) -> Layer:
     attention, mlp = layer.self_attn, layer.mlp
     projections = [attention.q_proj, attention.k_proj, attention.v_proj]
     biases = [one.bias for one in projections]
-    return _Layer(
+    return Layer(
         norm1=layer.input_layernorm.weight.data,
         qkv=_fused([one.weight for one in projections], transposed=transposed),
         qkv_bias=None if biases[0] is None else torch.cat([bias.data for bias in biases]),

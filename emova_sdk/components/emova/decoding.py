@@ -1,24 +1,26 @@
-"""Writing tokens for one conversation: the engine that runs the layers, sampling, text from tokens, kept caches."""
+"""Writing tokens: the engine that runs the layers for one conversation or several, sampling, text of tokens, kept caches."""
 
 from __future__ import annotations
 
 import copy
 import threading
+import time
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
 from transformers import DynamicCache
 
 from emova_sdk.components.base import GenerationOptions
-from emova_sdk.models.fast_decoder import FastDecoder
+from emova_sdk.models.fast_decoder import FastDecoder, KeyValues
 
-__all__ = ["Decoder", "KeptCaches", "Sampler", "TextOfTokens", "TransformersDecoder", "decoder_for"]
+__all__ = ["Decoder", "KeptCaches", "Sampler", "SharedDecoder", "TextOfTokens", "TransformersDecoder", "decoder_for"]
 
 
 class Decoder(Protocol):
-    """Runs a language model for one conversation at a time."""
+    """Runs a language model for a conversation; safe to call from the threads of several."""
 
     def new_cache(self) -> Any:
         """An empty cache."""
@@ -71,12 +73,87 @@ class _CroppedCache:
         return twin
 
 
-def decoder_for(model: Any) -> Decoder:
-    """The fastest decoder that computes what the model does."""
+class SharedDecoder:
+    """Lets sessions that decode at the same time share each pass over the weights: continuous batching.
+
+    Sessions call `run` from threads of their own. Whoever finds the decoder free runs what has been waiting, its own and
+    the others', in one pass; a session joins or leaves at any token. One that is alone waits for nobody; where others have
+    just taken part, a quarter of a pass is waited for them at most. Long prompts are read in pieces, so that the tokens of
+    other sessions come in between.
+
+    Args:
+        decoder: what runs the passes.
+        piece: most positions of a prompt that are read in one pass.
+    """
+
+    def __init__(self, decoder: FastDecoder, *, piece: int = 512) -> None:
+        self._decoder, self._piece = decoder, piece
+        self._waiting: list[_Request] = []
+        self._gate, self._turn = threading.Condition(), threading.Lock()
+        self._expected, self._patience_s = 1, 0.0
+        self.logits = decoder.logits
+
+    def new_cache(self) -> KeyValues:
+        """An empty cache."""
+        return self._decoder.new_cache()
+
+    def run(self, embeds: torch.Tensor, cache: KeyValues) -> torch.Tensor:
+        """Read embeddings (positions, hidden_size); return the last state (hidden_size,)."""
+        *before, last = embeds.split(self._piece)
+        for piece in before:
+            self._join(_Request(piece, cache))
+        return self._join(_Request(last, cache))
+
+    def _join(self, request: _Request) -> torch.Tensor:
+        with self._gate:
+            self._waiting.append(request)
+            self._gate.notify_all()
+        with self._turn:  # an earlier turn may have run this request already
+            if not request.done:
+                self._run_waiting()
+        if request.error is not None:
+            raise request.error
+        return cast("torch.Tensor", request.state)
+
+    def _run_waiting(self) -> None:
+        with self._gate:
+            self._gate.wait_for(lambda: len(self._waiting) >= self._expected, self._patience_s)
+            together, self._waiting = self._waiting, []
+        started = time.perf_counter()
+        try:
+            states = self._decoder.run_together([one.embeds for one in together], [one.cache for one in together])
+            for one, state in zip(together, states, strict=True):
+                one.state = state
+        except Exception as error:  # noqa: BLE001 - raised again, in each session
+            for one in together:
+                one.error = error
+        for one in together:
+            one.done = True
+        with self._gate:
+            self._expected = len(together) + len(self._waiting)
+            self._patience_s = min((time.perf_counter() - started) / 4, 0.01)
+
+
+@dataclass(eq=False)
+class _Request:
+    embeds: torch.Tensor
+    cache: KeyValues
+    state: torch.Tensor | None = None
+    error: BaseException | None = None
+    done: bool = False
+
+
+def decoder_for(model: Any, *, compiled: bool = False) -> Decoder:
+    """The fastest decoder that computes what the model does.
+
+    Args:
+        model: an `EmovaForConditionalGeneration`.
+        compiled: whether single tokens are read by compiled code, where that decoder can.
+    """
     language_model, head = model.model.language_model, model.lm_head
     plain = type(head) is nn.Linear and head.weight.dtype == language_model.norm.weight.dtype
     if plain and FastDecoder.supports(language_model):
-        return FastDecoder(language_model, head)
+        return SharedDecoder(FastDecoder(language_model, head, compiled=compiled))
     return TransformersDecoder(language_model, head)
 
 

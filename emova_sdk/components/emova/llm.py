@@ -93,6 +93,8 @@ class EmovaLLM(LLMCore):
         history: How earlier spoken turns are written: ``text`` as what was said, ``full`` as they were asked and answered,
             which lets the whole conversation's cache be used again.
         unit_space: Name of the units' space.
+        compiled: Compile what reads a token with `torch.compile`, and record it as CUDA graphs on a GPU. The first
+            answer waits for the compiler; what the fast decoder does not know is not compiled.
         sees_images: Load the vision tower too and read `Image` parts itself, without a vision encoder.
         kept_conversations: Conversations whose keys and values are kept.
 
@@ -115,6 +117,7 @@ class EmovaLLM(LLMCore):
         wording: Literal["published", "corrected"] = "published",
         history: Literal["text", "full"] = "text",
         unit_space: str = "emova-fsq-8888",
+        compiled: bool = False,
         sees_images: bool = False,
         kept_conversations: int = 4,
     ) -> None:
@@ -132,6 +135,7 @@ class EmovaLLM(LLMCore):
         self._wording = PUBLISHED if wording == "published" else CORRECTED
         self._history: Literal["text", "full"] = history
         self._caches = KeptCaches(kept_conversations)
+        self._compiled = compiled
         self._digests: WeakKeyDictionary[VisionFeatures, bytes] = WeakKeyDictionary()
         self._engine: _Engine | None = None
         self._lock = threading.Lock()
@@ -151,7 +155,9 @@ class EmovaLLM(LLMCore):
             if self._quantization:
                 options["quantization_config"] = quantisation(self._quantization)
             model = load_model(checkpoint, part="language", dtype=pick_dtype(self._dtype, device), device=device, **options)
-            self._engine = _Engine(model, decoder_for(model), model.get_input_embeddings().weight.device)
+            self._engine = _Engine(
+                model, decoder_for(model, compiled=self._compiled), model.get_input_embeddings().weight.device
+            )
         if self._eyes is not None:
             self._eyes.load()
 
