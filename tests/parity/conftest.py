@@ -1,9 +1,11 @@
 """Finding recordings of the reference implementation, and the weights they were made with.
 
-A test marked `golden("s2u_*")` runs once for every recording whose folder has such a name, anywhere below
-`EMOVA_GOLDEN_DIR` (default: `shared/golden` beside the repository), and gets its path as `golden`.
+A test marked `golden("s2u")` runs once for every recording of that kind, anywhere below `EMOVA_GOLDEN_DIR` (default:
+`shared/golden` beside the repository), and gets its folder as `golden`. The kind is told by what a folder holds, never by its
+name; `test_recordings.py` fails for a folder of no known kind, so that none is passed over.
 """
 
+import json
 import os
 import zlib
 from pathlib import Path
@@ -11,24 +13,44 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+KINDS = ("s2u", "u2s", "llm", "unit", "text")
+# What the `config.json` of a kind describes and no other's does.
+_DESCRIBES = {"stages": "s2u", "inter_channels": "u2s", "text_config": "llm", "unit_args": "unit"}
+
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "golden(*patterns): run for every recording whose folder matches")
+    config.addinivalue_line("markers", "golden(kind): run for every recording of this kind")
 
 
-def golden_folders(*patterns):
-    root = Path(os.environ.get("EMOVA_GOLDEN_DIR", Path(__file__).parents[3] / "shared" / "golden"))
-    found = {path for pattern in patterns for path in root.glob(f"**/{pattern}") if path.is_dir()}
-    return sorted(found), root
+def golden_root():
+    return Path(os.environ.get("EMOVA_GOLDEN_DIR") or Path(__file__).parents[3] / "shared" / "golden")
+
+
+def recordings(root):
+    """Every folder below (or at) `root` that holds a recording, and its kind; None for one of no known kind."""
+    marks = {"meta.json", "cases.json", "outputs.safetensors"}
+    walked = os.walk(root, followlinks=True)
+    return {Path(folder): kind_of(Path(folder)) for folder, _, files in sorted(walked) if marks & set(files)}
+
+
+def kind_of(folder):
+    if (folder / "cases.json").is_file():
+        return "text"
+    if not (folder / "config.json").is_file():
+        return None
+    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return next((kind for key, kind in _DESCRIBES.items() if key in described), None)
 
 
 def pytest_generate_tests(metafunc):
     marker = metafunc.definition.get_closest_marker("golden")
     if marker is None:
         return
-    folders, root = golden_folders(*marker.args)
+    (kind,), root = marker.args, golden_root()
+    assert kind in KINDS
+    folders = [folder for folder, found in recordings(root).items() if found == kind]
     if not folders:
-        skipped = pytest.mark.skip(reason=f"no recordings {marker.args} below {root}")
+        skipped = pytest.mark.skip(reason=f"no recordings of the kind `{kind}` below {root}")
         metafunc.parametrize("golden", [pytest.param(None, marks=skipped)], indirect=True, scope="module")
     else:
         ids = [str(folder.relative_to(root)) for folder in folders]

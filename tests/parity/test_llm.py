@@ -14,12 +14,13 @@ import torch
 from safetensors.torch import load_file
 
 from emova_sdk.components.emova.checkpoints import Checkpoint, load_model
+from emova_sdk.components.emova.image_processing import EmovaImageProcessor
 from emova_sdk.components.emova.processing import expand_batch, expand_images
 from emova_sdk.components.emova.prompts import IMAGE_ID, tokenize
 from emova_sdk.components.emova.weight_files import canonical_name
 
 ATOL = 2e-5
-LLM = pytest.mark.golden("qwen2*", "llama*", "deepseekmoe*")
+LLM = pytest.mark.golden("llm")
 
 
 class Recording:
@@ -31,6 +32,8 @@ class Recording:
         self.checkpoint = Checkpoint.open(folder)
         self.model = load_model(self.checkpoint)
         self.processor = self.checkpoint.processor()
+        # Recordings keep beside their configuration what published checkpoints keep in `preprocessor_config.json`.
+        self.processor.image_processor = EmovaImageProcessor.from_config(self.model.config, self.config["image_processor"])
         self.image_id = self.model.config.image_token_index
         self.native = self.config["image_aspect_ratio"] == "native_anyres"
 

@@ -20,7 +20,7 @@ def parts(weights, prefix):
     return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
 
 
-@pytest.mark.golden("unit*")
+@pytest.mark.golden("unit")
 def test_every_recorded_output(golden):
     settings = json.loads((golden / "config.json").read_text())
     inputs, outputs = load_file(golden / "inputs.safetensors"), load_file(golden / "outputs.safetensors")

@@ -18,7 +18,7 @@ from emova_sdk.training.data import encode, picture_first
 from emova_sdk.training.sampling import modality_order
 from emova_sdk.types import EMOTIONS, PITCHES, Style
 
-recordings = pytest.mark.golden("text_*")
+recordings = pytest.mark.golden("text")
 SPEAKERS = {"human": "user", "gpt": "assistant", "u": "user", "a": "assistant"}
 LAYOUTS = {"marked": "MPT", "plain": "PLAIN", "llama_2": "LLAMA_2", "glm4": "GLM4"}
 

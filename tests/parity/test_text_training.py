@@ -12,7 +12,7 @@ from emova_sdk.components.emova.prompts import IMAGE_ID, template
 from emova_sdk.training.data import ConversationDataset, collate, encode, read_samples
 
 ATOL = 2e-5
-RECORDINGS = pytest.mark.golden("qwen2*", "llama*", "deepseekmoe*")
+RECORDINGS = pytest.mark.golden("llm")
 
 
 @pytest.fixture
