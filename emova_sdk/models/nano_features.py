@@ -3,12 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-SAMPLE_RATE = 16000
-HOP = 160
-"""Samples per frame: 100 frames a second."""
-BANDS = 80
-_FFT = 512
-_WINDOW = 400
+from emova_sdk.models.nano_shapes import BANDS, FFT, HOP, SAMPLE_RATE, WINDOW
 
 
 def mel_edges(bands: int, top: float) -> Tensor:
@@ -31,13 +26,13 @@ class LogMel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("window", torch.hann_window(_WINDOW), persistent=False)
-        self.register_buffer("bank", mel_bank(BANDS, _FFT // 2 + 1, SAMPLE_RATE), persistent=False)
+        self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
+        self.register_buffer("bank", mel_bank(BANDS, FFT // 2 + 1, SAMPLE_RATE), persistent=False)
 
     def forward(self, samples: Tensor) -> Tensor:
         """Samples (batch, samples) at 16 kHz to natural-log energies (batch, samples // 160 + 1, 80)."""
-        padded = nn.functional.pad(samples, (_FFT // 2, _FFT // 2))
-        spectrum = torch.stft(padded, _FFT, HOP, _WINDOW, self.window, center=False, return_complex=True)
+        padded = nn.functional.pad(samples, (FFT // 2, FFT // 2))
+        spectrum = torch.stft(padded, FFT, HOP, WINDOW, self.window, center=False, return_complex=True)
         power = spectrum.real.square() + spectrum.imag.square()
         return torch.log(power.transpose(1, 2) @ self.bank + 1e-5)
 

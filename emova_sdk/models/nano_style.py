@@ -7,18 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from emova_sdk.models.nano_blocks import ConvBlock
-from emova_sdk.models.nano_features import BANDS
+from emova_sdk.models.nano_shapes import BANDS, STYLE_AXES, VOICED
 
-AXES: dict[str, tuple[str, ...]] = {
-    "emotion": ("neutral", "happy", "sad", "angry"),
-    "pitch": ("low", "normal", "high"),
-    "speed": ("slow", "normal", "fast"),
-    "speaker": ("female", "male"),
-}
-"""What is judged, and the classes in the order of the logits."""
-
-VOICED = 0.5
-"""Strength of periodicity from which a frame counts as voiced."""
+AXES = STYLE_AXES
 _STATISTICS = 8
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from emova_sdk.models.nano_blocks import ConvBlock, expand
+from emova_sdk.models.nano_shapes import LONGEST_PHONE
 
 
 class NanoTextToUnits(nn.Module):
@@ -42,6 +43,6 @@ class NanoTextToUnits(nn.Module):
     def forward(self, phones: Tensor) -> tuple[Tensor, Tensor]:
         """One sequence of phone classes (1, phones) to reduced unit ids (units,) and the 40 ms frames each lasts, (units,)."""
         states, log_durations = self.states(phones)
-        durations = torch.exp(log_durations).round().long().clamp(1, 12)
+        durations = torch.exp(log_durations).round().long().clamp(1, LONGEST_PHONE)
         ids = self.logits(states, durations)[0][0].argmax(-1)
         return torch.unique_consecutive(ids, return_counts=True)

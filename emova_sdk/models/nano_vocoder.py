@@ -10,17 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from emova_sdk.models.nano_blocks import ConvBlock, expand
-
-ENVELOPE = 60
-"""Bands of the spectral envelope, evenly spaced on the mel scale."""
-APERIODICITY = 5
-"""Bands of aperiodicity."""
-UNIT_BLOCKS, UNIT_KERNEL = 4, 3
-FRAME_BLOCKS, FRAME_KERNEL = 5, 5
-UNIT_REACH = UNIT_BLOCKS * (UNIT_KERNEL // 2)
-"""Units on either side that a unit's state depends on."""
-FRAME_REACH = FRAME_BLOCKS * (FRAME_KERNEL // 2)
-"""Frames on either side that a frame's features depend on."""
+from emova_sdk.models.nano_shapes import APERIODICITY, ENVELOPE, FRAME_BLOCKS, FRAME_KERNEL, UNIT_BLOCKS, UNIT_KERNEL
 
 
 class VoiceFrames(NamedTuple):
@@ -83,27 +73,3 @@ class NanoVocoder(nn.Module):
         pitch, voicing, envelope, noise = self.features(x).split((1, 1, ENVELOPE, APERIODICITY), -1)
         scaled = envelope * self.envelope_scale + self.envelope_mean
         return VoiceFrames(pitch.squeeze(-1) * 0.2, voicing.squeeze(-1), scaled, torch.sigmoid(noise))
-
-
-class UnitPart(nn.Module):
-    """The part of a `NanoVocoder` between units: ids (batch, units) and speakers (batch,) to states and log durations."""
-
-    def __init__(self, vocoder: NanoVocoder) -> None:
-        super().__init__()
-        self.vocoder = vocoder
-
-    def forward(self, ids: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
-        """See `NanoVocoder.states`."""
-        return self.vocoder.states(ids, speaker)
-
-
-class FramePart(nn.Module):
-    """The part of a `NanoVocoder` between frames: states spread by `nano_blocks.expand` to features."""
-
-    def __init__(self, vocoder: NanoVocoder) -> None:
-        super().__init__()
-        self.vocoder = vocoder
-
-    def forward(self, spread: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """See `NanoVocoder.features_of`."""
-        return tuple(self.vocoder.features_of(spread))

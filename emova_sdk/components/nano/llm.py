@@ -7,13 +7,17 @@ does not answer. Each request is answered by itself: of the history it reads the
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from emova_sdk.components.base import GenerationOptions, LLMCore, Space, Task
+from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.grammar import Grammar
-from emova_sdk.components.nano.network import FEATURES, load_model, read_config
+from emova_sdk.components.nano.llm_config import FEATURES, LONGEST, Decoder, read_config
 from emova_sdk.components.nano.sight import Sight
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.tools import ARGUMENT_OF
@@ -32,6 +36,9 @@ from emova_sdk.types import (
     ToolSpec,
     VisionFeatures,
 )
+
+if TYPE_CHECKING:
+    from emova_sdk.components.nano.network import NanoModel
 
 _MOST_FEATURES = 64
 Hearing = Literal["language_model", "grammar", "both"]
@@ -85,7 +92,7 @@ class NanoLLM(LLMCore):
             raise InputError(f"`hearing` is `{self.hearing}`", "use language_model, grammar or both")
         if self.speech_path not in ("language_model", "text_to_units"):
             raise InputError(f"`speech_path` is `{self.speech_path}`", "use language_model or text_to_units")
-        self._reader = TextToUnits(path=str(beside)) if self.speech_path == "text_to_units" else None
+        self._reader = self._text_to_units(str(beside)) if self.speech_path == "text_to_units" else None
         self.units: Space | None = Space(str(facts.get("space", "emova-nano-fsq-4444")), self._language.units)
         self.vision: Space | None = Space("emova-nano-vision", FEATURES)
         self._loaded: Loaded | None = None
@@ -95,12 +102,12 @@ class NanoLLM(LLMCore):
         """Bring the weights into memory."""
         with self._lock:
             if self._loaded is None:
-                model = load_model(self._folder, self._language, self._sizes).eval().requires_grad_(False)
+                decoder = self._open()
                 if self._reader is not None:
                     self._reader.load()
                 grammar = None if self.hearing == "language_model" else Grammar.load(self._folder)
                 sight = Sight.load(self._folder) if self.check_pictures else None
-                self._loaded = Loaded(model, self._language, reader=self._reader, grammar=grammar, sight=sight)
+                self._loaded = Loaded(decoder, self._language, reader=self._reader, grammar=grammar, sight=sight)
 
     def close(self) -> None:
         """Free the weights."""
@@ -108,6 +115,48 @@ class NanoLLM(LLMCore):
             self._loaded = None
             if self._reader is not None:
                 self._reader.close()
+
+    def graphs(self) -> list[Graph]:
+        """``embed`` and ``decoder``, see `decoder_graphs`; the text-to-units network where that writes the units."""
+        from emova_sdk.components.decoder_graphs import decoder_graphs, embed_graph
+
+        network = self.network()
+        core, facts = network.core.model.language_model, {"family": "nano"}
+        embed = embed_graph(
+            core.embed_tokens,
+            image_id=self._language.id("<image>"),
+            features=FEATURES,
+            longest=LONGEST,
+            projector=network.projector,
+            metadata=facts,
+        )
+        layers = decoder_graphs(core, network.core.lm_head, longest=LONGEST, metadata=facts)
+        return [embed, *layers, *(self._reader.graphs() if self._reader is not None else ())]
+
+    def assets(self) -> Mapping[str, Path]:
+        """Config, grammar, and questions about pictures, as far as they are there."""
+        names = ("config.json", "grammar.json", "emissions.safetensors", "questions.json", "cells.safetensors")
+        found = {name: self._folder / name for name in names if (self._folder / name).exists()}
+        reader = {} if self._reader is None else self._reader.assets()
+        return found | {f"text_to_units/{name}": file for name, file in reader.items()}
+
+    def network(self) -> NanoModel:
+        """The network in PyTorch, read from its files.
+
+        Raises:
+            LoadError: If a file is missing or broken.
+        """
+        from emova_sdk.components.nano.network import load_model
+
+        return load_model(self._folder, self._language, self._sizes).eval().requires_grad_(False)
+
+    def _text_to_units(self, folder: str) -> TextToUnits:
+        return TextToUnits(path=folder)
+
+    def _open(self) -> Decoder:
+        from emova_sdk.components.nano.network import TorchDecoder
+
+        return TorchDecoder(self.network(), self._language)
 
     def generate(
         self,
@@ -168,12 +217,8 @@ def _request(messages: Sequence[Message], tools: Sequence[ToolSpec], *, units: i
     return request
 
 
-def _picture(features: VisionFeatures) -> Any:
-    import torch
-
-    embeddings = torch.as_tensor(features.embeddings, dtype=torch.float32)
+def _picture(features: VisionFeatures) -> NDArray[np.float32]:
+    embeddings = np.asarray(features.embeddings, np.float32)
     if embeddings.shape[1] != FEATURES or len(embeddings) > _MOST_FEATURES:
-        raise InputError(
-            f"picture features have shape {tuple(embeddings.shape)}, not (16, {FEATURES})", "use the nano vision encoder"
-        )
+        raise InputError(f"picture features have shape {embeddings.shape}, not (16, {FEATURES})", "use the nano vision encoder")
     return embeddings

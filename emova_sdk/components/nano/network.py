@@ -7,10 +7,13 @@ same with less overhead for each token.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -18,12 +21,11 @@ from torch import Tensor, nn
 from emova_sdk.components.emova.configuration import EmovaConfig
 from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
 from emova_sdk.components.nano.language import Language
+from emova_sdk.components.nano.llm_config import FEATURES, LONGEST, read_config
 from emova_sdk.errors import LoadError
+from emova_sdk.models.qwen2_steps import Qwen2Steps
 
-FEATURES = 128
-"""Dimensions of a vision feature."""
-LONGEST = 1024
-"""Most tokens of a sequence."""
+__all__ = ["FEATURES", "LONGEST", "NanoModel", "TorchDecoder", "load_model", "read_config", "save_model"]
 
 
 class NanoModel(nn.Module):
@@ -70,6 +72,40 @@ class NanoModel(nn.Module):
         return self.core.model(inputs_embeds=embeds, use_cache=False, **kwargs).last_hidden_state
 
 
+class TorchDecoder:
+    """A `NanoModel` for one conversation at a time: `llm_config.Decoder` in PyTorch."""
+
+    def __init__(self, model: NanoModel, language: Language) -> None:
+        text: Any = model.core.config.get_text_config()
+        self._steps = Qwen2Steps(
+            model.core.model.language_model.state_dict(),
+            heads=text.num_attention_heads,
+            shared=text.num_key_value_heads,
+            eps=text.rms_norm_eps,
+            longest=LONGEST,
+        )
+        self._projector, self._image = model.projector, language.id("<image>")
+
+    @torch.inference_mode()
+    def embed(self, ids: Sequence[int], features: NDArray[np.float32] | None) -> Tensor:
+        """Embed token ids; see `Decoder.embed`."""
+        tokens = torch.tensor(list(ids))
+        embeds = self._steps.embed[tokens]
+        places = tokens == self._image
+        if features is not None and bool(places.any()):
+            embeds[places] = self._projector(torch.from_numpy(features))
+        return embeds
+
+    def new_cache(self) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of nothing."""
+        return []
+
+    @torch.inference_mode()
+    def run(self, embeds: Tensor, cache: list[tuple[Tensor, Tensor]]) -> NDArray[np.float32]:
+        """Read on; see `Decoder.run`."""
+        return self._steps(embeds, cache).numpy()
+
+
 def save_model(folder: Path, model: NanoModel, language: Language) -> None:
     """Write weights in half precision and the config, each under a temporary name first."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,21 +120,6 @@ def save_model(folder: Path, model: NanoModel, language: Language) -> None:
     part = folder / "config.json.tmp"
     part.write_text(json.dumps(config) + "\n")
     part.replace(folder / "config.json")
-
-
-def read_config(folder: Path) -> tuple[Language, dict[str, int], dict[str, Any]]:
-    """Read tokens, sizes and other facts.
-
-    Raises:
-        LoadError: If the file is missing or broken.
-    """
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text())
-        language = Language(tuple(config.pop("words")), int(config.pop("units")))
-        return language, dict(config.pop("sizes")), config
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LoadError(f"`{path}` is not the config of a nano language model: {error}", "train or install it again") from error
 
 
 def load_model(folder: Path, language: Language, sizes: Mapping[str, int], model: NanoModel | None = None) -> NanoModel:

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from emova_sdk.errors import LoadError
 
 COLORS = ("red", "green", "blue", "yellow", "purple", "orange")
@@ -153,7 +156,11 @@ class Sight:
     """
 
     def __init__(
-        self, questions: Mapping[str, Sequence[str]], slots: Mapping[str, Sequence[str]], weight: Any, bias: Any
+        self,
+        questions: Mapping[str, Sequence[str]],
+        slots: Mapping[str, Sequence[str]],
+        weight: NDArray[np.float32],
+        bias: NDArray[np.float32],
     ) -> None:
         self._weight, self._bias = weight, bias
         self._patterns = [
@@ -174,34 +181,32 @@ class Sight:
             LoadError: If a file is missing or broken.
         """
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors.numpy import load_file
 
         try:
             text = json.loads((folder / "questions.json").read_text(encoding="utf-8"))
-            cells = {name: value.float() for name, value in load_file(folder / "cells.safetensors").items()}
+            cells = {name: value.astype(np.float32) for name, value in load_file(folder / "cells.safetensors").items()}
             return cls(text["questions"], text["slots"], cells["read.weight"], cells["read.bias"])
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise LoadError(f"the check of pictures in `{folder}` cannot be loaded: {error}", "train it again") from error
 
-    def read(self, features: Any) -> list[Seen] | None:
+    def read(self, features: NDArray[np.float32]) -> list[Seen] | None:
         """Shapes in reading order from features (16, 128); None when the picture is no clear scene."""
-        import torch
-
         if features.shape[0] != CELLS * CELLS:
             return None
-        with torch.inference_mode():
-            groups = (features @ self._weight.T + self._bias).split((1, 6, 4, 2, 2), dim=-1)
-        there = groups[0][:, 0].sigmoid().tolist()
-        if any(0.15 < chance < 0.85 for chance in there) or not 1 <= sum(chance > 0.5 for chance in there) <= 5:
+        logits = np.asarray(features) @ self._weight.T + self._bias
+        occupied, *groups = np.split(logits, np.cumsum((1, 6, 4, 2)), axis=1)
+        there = 1 / (1 + np.exp(-occupied[:, 0]))
+        if ((there > 0.15) & (there < 0.85)).any() or not 1 <= int((there > 0.5).sum()) <= 5:
             return None
         found: list[Seen] = []
-        for place in (place for place, chance in enumerate(there) if chance > 0.5):
+        for place in np.flatnonzero(there > 0.5).tolist():
             names: list[str] = []
-            for group, values in zip(groups[1:4], (COLORS, SHAPES, SIZES), strict=True):
-                chance, kind = group[place].softmax(0).max(0)
-                if float(chance) < _SURE:
+            for group, values in zip(groups, (COLORS, SHAPES, SIZES), strict=False):  # the last group are offsets
+                odds = np.exp(group[place] - group[place].max())
+                if float(odds.max() / odds.sum()) < _SURE:
                     return None
-                names.append(values[int(kind)])
+                names.append(values[int(odds.argmax())])
             color, shape, size = names
             found.append(Seen(color, shape, size, place // CELLS, place % CELLS))
         return found

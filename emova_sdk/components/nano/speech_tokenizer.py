@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emova_sdk.components.base import CollectingStream, Space, SpeechTokenizer, Stream
-from emova_sdk.components.graph import Axis, Graph
+from emova_sdk.components.graph import Graph
+from emova_sdk.components.nano.lexicon import PHONES
+from emova_sdk.components.nano.networks import Networks, Run, in_torch
 from emova_sdk.components.nano.weights import PRESET, load_weights, read_config
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import Audio, SpeechUnits
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from emova_sdk.models.nano_tokenizer import NanoTokenizer
 
 CONFIDENT = 0.71
@@ -49,24 +49,15 @@ class NanoSpeechTokenizer(SpeechTokenizer):
             self.unit_rate = float(self._config["unit_rate"])
         except (KeyError, TypeError, ValueError) as error:
             raise LoadError(f"`{self._folder}/config.json` lacks {error}", "train or install emova-nano again") from error
-        self._network: NanoTokenizer | None = None
-        self._lock = threading.Lock()
+        self._networks = Networks(self._open, what="speech tokenizer")
 
     def load(self) -> None:
         """Bring the weights into memory."""
-        from emova_sdk.models.nano_tokenizer import NanoTokenizer
-
-        with self._lock:
-            if self._network is None:
-                shape: dict[str, Any] = self._config["network"]
-                network = NanoTokenizer(width=shape["width"], blocks=shape["blocks"], levels=shape["levels"])
-                load_weights(network, self._folder)
-                self._network = network
+        self._networks.load()
 
     def close(self) -> None:
         """Free the weights."""
-        with self._lock:
-            self._network = None
+        self._networks.close()
 
     def encode(self, clips: Sequence[Audio]) -> list[SpeechUnits]:
         """Encode each clip; silence and sounds shorter than 50 ms give no units.
@@ -77,7 +68,7 @@ class NanoSpeechTokenizer(SpeechTokenizer):
         found: list[SpeechUnits] = []
         for clip in clips:
             self.check_rate(clip)
-            parts = [self._codes(part)[1] for part in self._parts(clip)]
+            parts = [self._networks("hearing", part)[0] for part in self._parts(clip)]
             found.append(SpeechUnits(np.concatenate([np.zeros(0, np.int64), *parts])).reduced())
         return found
 
@@ -87,37 +78,26 @@ class NanoSpeechTokenizer(SpeechTokenizer):
         Low for noise, music, foreign speech and voices unlike those it learnt from; 0 where no phone is heard. Of 80 test
         utterances all were above 0.72, of 24 noises and tones all below 0.69; see `CONFIDENT`.
         """
-        import torch
-
-        network = self.network()
         found: list[float] = []
-        for clip in clips:
-            self.check_rate(clip)
-            best: list[float] = []
-            for part in self._parts(clip):
-                with torch.inference_mode():
-                    odds = torch.softmax(network.read(self._codes(part)[0]), -1)[0]
-                top, phone = odds.max(-1)
-                best += top[phone > 0].tolist()
-            found.append(float(np.mean(best)) if best else 0.0)
+        for odds in map(self._phones, clips):
+            top = odds.max(1)[odds.argmax(1) > 0]
+            found.append(float(top.mean()) if len(top) else 0.0)
         return found
 
     def phones(self, clips: Sequence[Audio]) -> list[list[str]]:
         """The phones read from each clip's units (ARPAbet-39), greedily: what was understood, for people to see."""
-        import torch
-
-        from emova_sdk.components.nano.lexicon import PHONES
-
-        network = self.network()
         found: list[list[str]] = []
-        for clip in clips:
-            self.check_rate(clip)
-            best: list[int] = []
-            for part in self._parts(clip):
-                with torch.inference_mode():
-                    best += network.read(self._codes(part)[0])[0].argmax(-1).tolist()
+        for odds in map(self._phones, clips):
+            best = odds.argmax(1).tolist()
             found.append([PHONES[p - 1] for i, p in enumerate(best) if p and (i == 0 or p != best[i - 1])])
         return found
+
+    def _phones(self, clip: Audio) -> NDArray[np.float32]:
+        """Probabilities of silence and the 39 phones, (units before repeats are collapsed, 40)."""
+        self.check_rate(clip)
+        heard = [self._networks("hearing", part)[0] for part in self._parts(clip)]
+        odds = [self._networks("reading", units)[0] for units in heard if len(units)]
+        return np.concatenate([np.zeros((0, len(PHONES) + 1), np.float32), *odds])
 
     def stream(self) -> Stream[Audio, SpeechUnits]:
         """Collect the sound; encode it in `finish`."""
@@ -128,13 +108,15 @@ class NanoSpeechTokenizer(SpeechTokenizer):
         return _CheckedStream(self, work)
 
     def graphs(self) -> list[Graph]:
-        """The network: log-mel float32 (batch, frames, 80) to unit ids (batch, ceil(frames / 4))."""
-        import torch
+        """``hearing``: samples to units; ``reading``: units to probabilities of phones."""
+        from emova_sdk.components.nano.graphs import tokenizer_graphs
 
-        mel = torch.randn(1, 200, 80, generator=torch.Generator().manual_seed(0))
-        dynamic = {"mel": {1: Axis("frames", 16, 400, 3000)}}
         facts = {"space": self.units.name, "sample_rate": str(self.sample_rate), "unit_rate": str(self.unit_rate)}
-        return [Graph("nano_tokenizer", self.network(), {"mel": mel}, ("units",), dynamic, metadata=facts)]
+        return tokenizer_graphs(self.network(), metadata=facts)
+
+    def assets(self) -> Mapping[str, Path]:
+        """The config."""
+        return {"config.json": self._folder / "config.json"}
 
     def check_rate(self, clip: Audio) -> None:
         """Refuse a sound of another rate.
@@ -148,30 +130,27 @@ class NanoSpeechTokenizer(SpeechTokenizer):
                 f"use `audio.resample({self.sample_rate})`",
             )
 
-    def _parts(self, clip: Audio) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
+    def _parts(self, clip: Audio) -> list[NDArray[np.float32]]:
         samples = clip.samples
         if clip.duration_s < _SHORTEST_S or float(np.abs(samples).max()) < _LOUDEST_FLOOR:
             return []
-        return np.array_split(samples, int(np.ceil(clip.duration_s / _WINDOW_S)))
-
-    def _codes(self, samples: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[Tensor, np.ndarray[Any, np.dtype[np.int64]]]:
-        import torch
-
-        from emova_sdk.models.nano_features import LogMel, at_level
-
-        network = self.network()
-        with torch.inference_mode():
-            mel = LogMel()(at_level(torch.from_numpy(samples))[None])
-            codes = network.fsq(network.latents(mel, torch.tensor([mel.shape[1]])))
-            return codes, network.fsq.codes_to_ids(codes)[0].numpy()
+        return [part.copy() for part in np.array_split(samples, int(np.ceil(clip.duration_s / _WINDOW_S)))]
 
     def network(self) -> NanoTokenizer:
-        """The loaded network."""
-        self.load()
-        network = self._network
-        if network is None:
-            raise LoadError("the speech tokenizer was closed while it was used", "keep it open until the call returns")
+        """The network in PyTorch, read from its files.
+
+        Raises:
+            LoadError: If a file is missing or broken.
+        """
+        from emova_sdk.models.nano_tokenizer import NanoTokenizer
+
+        shape: dict[str, Any] = self._config["network"]
+        network = NanoTokenizer(width=shape["width"], blocks=shape["blocks"], levels=shape["levels"])
+        load_weights(network, self._folder)
         return network
+
+    def _open(self) -> Mapping[str, Run]:
+        return in_torch(self.graphs())
 
 
 class _CheckedStream(CollectingStream[Audio, SpeechUnits]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.base import Space, StyleModule
-from emova_sdk.components.graph import Axis, Graph
+from emova_sdk.components.graph import Graph
+from emova_sdk.components.nano.features import at_level, log_mel, pitch_track, style_input
+from emova_sdk.components.nano.networks import Networks, Run, in_torch
 from emova_sdk.components.nano.prosody import EMOTIONS, PITCHES, SPEEDS, Prosody, prosody_for
 from emova_sdk.components.nano.weights import PRESET, load_weights, read_config
-from emova_sdk.errors import InputError, LoadError
+from emova_sdk.errors import InputError
+from emova_sdk.models.nano_shapes import SAMPLE_RATE, STYLE_AXES
 from emova_sdk.types import Audio, PerceivedStyle, Style
 
 if TYPE_CHECKING:
@@ -59,23 +61,15 @@ class NanoStyleModule(StyleModule):
         self.choices: Mapping[str, tuple[str, ...]] = {
             "speaker": SPEAKERS, "emotion": tuple(EMOTIONS), "pitch": tuple(PITCHES), "speed": tuple(SPEEDS),
         }  # fmt: skip
-        self._network: NanoStyle | None = None
-        self._lock = threading.Lock()
+        self._networks = Networks(self._open, what="style module")
 
     def load(self) -> None:
         """Bring the weights into memory."""
-        from emova_sdk.models.nano_style import NanoStyle
-
-        with self._lock:
-            if self._network is None:
-                network = NanoStyle(width=int(self._config["network"]["width"]))
-                load_weights(network, self._folder)
-                self._network = network
+        self._networks.load()
 
     def close(self) -> None:
         """Free the weights."""
-        with self._lock:
-            self._network = None
+        self._networks.close()
 
     def embed(self, styles: Sequence[Style]) -> NDArray[np.float32]:
         """One vector for each style, float32 (styles, 13).
@@ -97,51 +91,42 @@ class NanoStyleModule(StyleModule):
         return [self._perceive(clip) for clip in clips]
 
     def _perceive(self, clip: Audio) -> PerceivedStyle:
-        import torch
-
-        from emova_sdk.models.nano_features import SAMPLE_RATE, LogMel, at_level, pitch_track
-        from emova_sdk.models.nano_style import AXES, style_input
-
-        network = self._loaded()
         samples = clip.resample(SAMPLE_RATE).samples
         loudest = float(np.abs(samples).max(initial=0.0))
         if clip.duration_s < _SHORTEST_S or loudest < 1e-4:
-            return PerceivedStyle(Style(), {axis: 1 / len(values) for axis, values in AXES.items()})
-        sound = at_level(torch.from_numpy(samples))
-        with torch.inference_mode():
-            mel = LogMel()(sound[None])[0]
-            frames, whole = style_input(mel, *pitch_track(sound))
-            logits = network(frames[None], whole[None], torch.tensor([len(frames)]))
+            return PerceivedStyle(Style(), {axis: 1 / len(values) for axis, values in STYLE_AXES.items()})
+        sound = at_level(samples)
+        logits = self._networks("style", *style_input(log_mel(sound), *pitch_track(sound)))
         found: dict[str, str] = {}
         scores: dict[str, float] = {}
-        for (axis, values), logit in zip(AXES.items(), logits, strict=True):
+        for (axis, values), logit in zip(STYLE_AXES.items(), logits, strict=True):
             temperature = float(self._config.get("temperature", {}).get(axis, 1.0))
-            odds = torch.softmax(logit[0] / temperature, -1)
+            odds = np.exp((logit - logit.max()) / temperature)
             found[axis] = values[int(odds.argmax())]
-            scores[axis] = float(odds.max())
+            scores[axis] = float(odds.max() / odds.sum())
         return PerceivedStyle(Style.from_dict(found), scores)
 
     def graphs(self) -> list[Graph]:
-        """The network of `perceive`: frames (batch, frames, 82), statistics (batch, 8), lengths (batch,) to logits."""
-        import torch
+        """The network of `perceive`: frames and statistics of an utterance to logits."""
+        from emova_sdk.components.nano.graphs import style_graphs
 
-        from emova_sdk.models.nano_style import AXES
+        return style_graphs(self.network())
 
-        chance = torch.Generator().manual_seed(0)
-        inputs = {
-            "frames": torch.randn(2, 200, 82, generator=chance),
-            "whole": torch.randn(2, 8, generator=chance),
-            "lengths": torch.tensor([200, 160]),
-        }
-        batch = Axis("clips", 1, 1, 16)
-        dynamic = {
-            "frames": {0: batch, 1: Axis("frames", 16, 400, 3000)}, "whole": {0: batch}, "lengths": {0: batch},
-        }  # fmt: skip
-        return [Graph("nano_style", self._loaded(), inputs, tuple(AXES), dynamic)]
+    def assets(self) -> Mapping[str, Path]:
+        """The config."""
+        return {"config.json": self._folder / "config.json"}
 
-    def _loaded(self) -> NanoStyle:
-        self.load()
-        network = self._network
-        if network is None:
-            raise LoadError("the style module was closed while it was used", "keep it open until the call returns")
+    def network(self) -> NanoStyle:
+        """The network in PyTorch, read from its files.
+
+        Raises:
+            LoadError: If a file is missing or broken.
+        """
+        from emova_sdk.models.nano_style import NanoStyle
+
+        network = NanoStyle(width=int(self._config["network"]["width"]))
+        load_weights(network, self._folder)
         return network
+
+    def _open(self) -> Mapping[str, Run]:
+        return in_torch(self.graphs())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from emova_sdk.components.base import Space
+from emova_sdk.components.graph import Graph
+from emova_sdk.components.nano.features import expand
 from emova_sdk.components.nano.lexicon import PHONES, SILENCE, Lexicon
+from emova_sdk.components.nano.networks import Networks, Run, in_torch
 from emova_sdk.components.nano.weights import PRESET, load_weights, read_config
-from emova_sdk.errors import LoadError
 from emova_sdk.types import SpeechUnits
 
 if TYPE_CHECKING:
@@ -30,23 +34,16 @@ class TextToUnits:
         self._folder = Path(path) if path else PRESET / "text_to_units"
         self._config = read_config(self._folder, kind="nano-text-to-units")
         self.units = Space(str(self._config["units"]["name"]), int(self._config["units"]["size"]))
-        self._network: NanoTextToUnits | None = None
-        self._lock = threading.Lock()
+        self._networks = Networks(self._open, what="text-to-units")
 
     def load(self) -> None:
-        """Bring the weights into memory."""
-        from emova_sdk.models.nano_text_to_units import NanoTextToUnits
-
-        with self._lock:
-            if self._network is None:
-                network = NanoTextToUnits(units=self.units.size, width=int(self._config["network"]["width"]))
-                load_weights(network, self._folder)
-                self._network = network
+        """Bring the weights and the dictionary into memory."""
+        Lexicon.shipped()
+        self._networks.load()
 
     def close(self) -> None:
         """Free the weights."""
-        with self._lock:
-            self._network = None
+        self._networks.close()
 
     def __call__(self, text: str) -> SpeechUnits:
         """Units of a text; none for a text without words."""
@@ -54,20 +51,39 @@ class TextToUnits:
 
     def of_phones(self, phones: list[str]) -> SpeechUnits:
         """Units of ARPAbet-39 phones with `sil` for pauses."""
-        import torch
-
-        self.load()
-        network = self._network
-        if network is None:
-            raise LoadError("text-to-units was closed while it was used", "keep it open until the call returns")
         classes = [0 if phone == SILENCE else PHONES.index(phone) + 1 for phone in phones]
         found: list[int] = []
         while classes:
             cut = _cut(classes)
-            with torch.inference_mode():
-                found += network(torch.tensor([classes[:cut]]))[0].tolist()
+            states, durations = self._networks("reader_phones", np.array(classes[:cut]))
+            found += self._networks("reader_units", expand(states, durations))[0].tolist()
             classes = classes[cut:]
         return SpeechUnits.of(found).reduced()
+
+    def graphs(self) -> list[Graph]:
+        """``reader_phones``: phones to states and durations; ``reader_units``: spread states to unit ids."""
+        from emova_sdk.components.nano.graphs import reader_graphs
+
+        return reader_graphs(self.network(), metadata={"space": self.units.name})
+
+    def assets(self) -> Mapping[str, Path]:
+        """The config."""
+        return {"config.json": self._folder / "config.json"}
+
+    def network(self) -> NanoTextToUnits:
+        """The network in PyTorch, read from its files.
+
+        Raises:
+            LoadError: If a file is missing or broken.
+        """
+        from emova_sdk.models.nano_text_to_units import NanoTextToUnits
+
+        network = NanoTextToUnits(units=self.units.size, width=int(self._config["network"]["width"]))
+        load_weights(network, self._folder)
+        return network
+
+    def _open(self) -> Mapping[str, Run]:
+        return in_torch(self.graphs())
 
 
 def _cut(classes: list[int]) -> int:

@@ -10,12 +10,15 @@ import math
 import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from emova_sdk.components.base import GenerationOptions
 from emova_sdk.components.nano.grammar import Grammar, sureness
 from emova_sdk.components.nano.language import ANSWER, BLANKS, HEARD_AS, QUESTION, RESULT, Language, user_style
-from emova_sdk.components.nano.network import LONGEST, NanoModel
+from emova_sdk.components.nano.llm_config import LONGEST, Decoder
 from emova_sdk.components.nano.normalization import normalize
 from emova_sdk.components.nano.sight import Sight, look
 from emova_sdk.components.nano.text_to_units import TextToUnits
@@ -36,11 +39,6 @@ from emova_sdk.types import (
     UnitsDelta,
     UserStyle,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from emova_sdk.models.qwen2_steps import Qwen2Steps
 
 DECLINE = "I did not catch that."
 _FIRST_PIECE, _PIECE = 6, 12
@@ -65,27 +63,18 @@ class Request:
 
 
 class Loaded:
-    """Weights in memory: the stepping decoder, the projector and the sets of tokens that may stand in each place."""
+    """Weights in memory: the decoder, and the sets of tokens that may stand in each place."""
 
     def __init__(
         self,
-        model: NanoModel,
+        decoder: Decoder,
         language: Language,
         *,
         reader: TextToUnits | None = None,
         grammar: Grammar | None = None,
         sight: Sight | None = None,
     ) -> None:
-        import torch
-
-        from emova_sdk.models.qwen2_steps import Qwen2Steps
-
-        text: Any = model.core.config.get_text_config()
-        weights = model.core.model.language_model.state_dict()
-        self.steps: Qwen2Steps = Qwen2Steps(
-            weights, heads=text.num_attention_heads, shared=text.num_key_value_heads, eps=text.rms_norm_eps, longest=LONGEST
-        )
-        self.model = model
+        self.decoder = decoder
         self.reader = reader
         self.grammar = grammar
         self.sight = sight
@@ -102,62 +91,52 @@ class Loaded:
             "answer": [*words, *reply],
             "units": [*units, language.id("<end>")],
         }
-        self.allowed: dict[str, Tensor] = {name: torch.tensor(sorted(numbers)) for name, numbers in sets.items()}
+        self.allowed = {name: np.array(sorted(numbers)) for name, numbers in sets.items()}
 
 
 class Pen:
     """One sequence being read and written."""
 
-    def __init__(self, loaded: Loaded, language: Language, picture: Any, options: GenerationOptions) -> None:
-        import torch
-
+    def __init__(
+        self, loaded: Loaded, language: Language, picture: NDArray[np.float32] | None, options: GenerationOptions
+    ) -> None:
         self._loaded, self._language, self._options = loaded, language, options
         self._picture = picture
-        self._cache: list[tuple[Tensor, Tensor]] = []
-        self._logits: Tensor | None = None
-        self._random = torch.Generator().manual_seed(options.seed or 0) if options.temperature > 0 else None
+        self._cache = loaded.decoder.new_cache()
+        self._logits: NDArray[np.float32] | None = None
+        self._random = np.random.default_rng(options.seed or 0) if options.temperature > 0 else None
         self.length = 0
 
     def read(self, ids: Sequence[int]) -> None:
         """Read tokens, picture features in the places of ``<image>``."""
-        import torch
-
         if self.length + len(ids) > LONGEST:
             raise InputError(f"the request is longer than {LONGEST} tokens", "say less at once")
-        with torch.inference_mode():
-            tokens = torch.tensor(list(ids))
-            embeds = self._loaded.steps.embed[tokens]
-            places = tokens == self._language.id("<image>")
-            if bool(places.any()):
-                embeds = embeds.clone()
-                embeds[places] = self._loaded.model.projector(self._picture)
-            self._logits = self._loaded.steps(embeds, self._cache)
+        pictures = self._picture if self._language.id("<image>") in ids else None
+        embeds = self._loaded.decoder.embed(ids, pictures)
+        self._logits = self._loaded.decoder.run(embeds, self._cache)
         self.length += len(ids)
 
     def write(self, kind: str, *, also: Sequence[int] = ()) -> tuple[int, float]:
         """Choose the next token among those that may stand here, read it, and return it with its log-probability."""
-        import torch
-
         if self._logits is None or self.length >= LONGEST:
             raise InputError(f"the answer is longer than {LONGEST} tokens", "ask for less at once")
-        with torch.inference_mode():
-            allowed = self._loaded.allowed[kind] if kind in self._loaded.allowed else torch.tensor(list(also))
-            scores = self._logits[allowed]
-            place = self._choose(scores)
-            number = int(allowed[place])
-            chance = float(self._logits[number] - self._logits.logsumexp(0))
+        logits = self._logits
+        allowed = self._loaded.allowed[kind] if kind in self._loaded.allowed else np.array(also)
+        number = int(allowed[self._choose(logits[allowed])])
+        highest = logits.max()
+        chance = float(logits[number] - highest - np.log(np.exp(logits - highest).sum()))
         self.read([number])
         return number, chance
 
-    def _choose(self, scores: Tensor) -> int:
-        import torch
-
+    def _choose(self, scores: NDArray[np.float32]) -> int:
         if self._random is None:
             return int(scores.argmax())
-        chances, order = (scores / self._options.temperature).softmax(0).sort(descending=True)
-        before = chances.cumsum(0) - chances
-        chances = torch.where(before < self._options.top_p, chances, torch.zeros_like(chances))
-        return int(order[int(torch.multinomial(chances, 1, generator=self._random))])
+        odds = np.exp((scores - scores.max()).astype(np.float64) / self._options.temperature)
+        odds /= odds.sum()
+        order = np.argsort(-odds, kind="stable")
+        before = odds[order].cumsum() - odds[order]
+        likely = np.where(before < self._options.top_p, odds[order], 0)
+        return int(self._random.choice(order, p=likely / likely.sum()))
 
 
 @dataclass

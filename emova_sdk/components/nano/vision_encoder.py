@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.base import Space, VisionEncoder
-from emova_sdk.components.graph import Axis, Graph
+from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.language import IMAGE_TOKENS
+from emova_sdk.components.nano.networks import Networks, Run, in_torch
 from emova_sdk.components.nano.weights import PRESET
 from emova_sdk.errors import LoadError
 from emova_sdk.types import Image, VisionFeatures
@@ -53,47 +53,42 @@ class NanoVisionEncoder(VisionEncoder):
         self._folder = Path(path) if path else PRESET / "vision_encoder"
         self._config = _read_config(self._folder)
         self.features = Space(self._config["space"], int(self._config["width"]))
-        self._tower: NanoVisionTower | None = None
-        self._lock = threading.Lock()
+        self._networks = Networks(self._open, what="vision encoder")
 
     def load(self) -> None:
         """Bring the weights into memory."""
-        with self._lock:
-            if self._tower is None:
-                self._tower = _read_tower(self._folder, self._config)
+        self._networks.load()
 
     def close(self) -> None:
         """Free the weights."""
-        with self._lock:
-            self._tower = None
+        self._networks.close()
 
     def encode(self, images: Sequence[Image]) -> list[VisionFeatures]:
         """Encode each picture to 16 rows of 128, cell by cell in reading order."""
-        import torch
-
-        tower = self._loaded()
         found: list[VisionFeatures] = []
-        with torch.inference_mode():
-            for image in images:  # one by one: a picture's features must not depend on its neighbours, to the last bit
-                pixels = torch.from_numpy(shrink(image)).permute(2, 0, 1)[None].float() / 255
-                found.append(VisionFeatures(tower(pixels)[0], (4, 4)))
+        for image in images:  # one by one: a picture's features must not depend on its neighbours, to the last bit
+            pixels = np.ascontiguousarray(shrink(image).transpose(2, 0, 1)[None]).astype(np.float32) / 255
+            found.append(VisionFeatures(self._embeddings(self._networks("vision", pixels)[0][0]), (4, 4)))
         return found
 
     def graphs(self) -> list[Graph]:
         """The tower: float pixels (pictures, 3, 64, 64) in [0, 1] to features (pictures, 16, 128)."""
+        from emova_sdk.components.nano.graphs import vision_graphs
+
+        facts = {"space": self.features.name, "tokens": str(IMAGE_TOKENS)}
+        return vision_graphs(_read_tower(self._folder, self._config), metadata=facts)
+
+    def assets(self) -> Mapping[str, Path]:
+        """The config."""
+        return {"config.json": self._folder / "config.json"}
+
+    def _open(self) -> Mapping[str, Run]:
+        return in_torch(self.graphs())
+
+    def _embeddings(self, rows: NDArray[np.float32]) -> Any:
         import torch
 
-        pixels = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-        dynamic = {"pixels": {0: Axis("pictures", 1, 1, 16)}}
-        facts = {"space": self.features.name, "tokens": str(IMAGE_TOKENS)}
-        return [Graph("nano_vision_tower", self._loaded(), {"pixels": pixels}, ("features",), dynamic, metadata=facts)]
-
-    def _loaded(self) -> NanoVisionTower:
-        self.load()
-        tower = self._tower
-        if tower is None:
-            raise LoadError("the vision encoder was closed while it was used", "keep it open until the call returns")
-        return tower
+        return torch.from_numpy(rows)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

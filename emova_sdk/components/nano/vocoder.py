@@ -7,9 +7,9 @@ so that a stream gives the samples of the whole, whatever the chunks.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,23 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.base import Space, Stream, Vocoder
-from emova_sdk.components.graph import Axis, Graph
+from emova_sdk.components.graph import Graph
+from emova_sdk.components.nano.features import expand, mel_edges
+from emova_sdk.components.nano.networks import Networks, Run, in_torch
 from emova_sdk.components.nano.prosody import FINAL_FRAMES, Float, Prosody, shape_pitch, shape_spectrum
 from emova_sdk.components.nano.style import STYLE, read_style_vector
 from emova_sdk.components.nano.synthesis import BINS, Synthesizer
 from emova_sdk.components.nano.weights import PRESET, load_weights, read_config
 from emova_sdk.errors import InputError, LoadError
+from emova_sdk.models.nano_shapes import ENVELOPE, FRAME_REACH, UNIT_REACH
 from emova_sdk.types import Audio, SpeechChunk, SpeechUnits
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from emova_sdk.models.nano_vocoder import NanoVocoder
 
 _FIRST, _BLOCK = 3, 8
 """Units in the first block, small for an early start, and in the others."""
 _LONGEST_FRAMES = 40
 _SHORTEST_FRAMES = 2
+_REACH = -(-FRAME_REACH // _SHORTEST_FRAMES)
+"""Units on either side whose frames matter: each lasts at least `_SHORTEST_FRAMES`."""
+_AHEAD = max(FINAL_FRAMES, FRAME_REACH)
+"""Frames behind a block that must be known."""
 
 
 @dataclass(frozen=True)
@@ -66,24 +71,15 @@ class NanoUnitVocoder(Vocoder):
             )
         except (KeyError, TypeError, ValueError) as error:
             raise LoadError(f"`{self._folder}/config.json` lacks {error}", "train or install emova-nano again") from error
-        self._network: NanoVocoder | None = None
-        self._lock = threading.Lock()
+        self.networks = Networks(self._open, what="vocoder")
 
     def load(self) -> None:
         """Bring the weights into memory."""
-        from emova_sdk.models.nano_vocoder import NanoVocoder
-
-        with self._lock:
-            if self._network is None:
-                shape: dict[str, int] = self._config["network"]
-                network = NanoVocoder(units=self.units.size, width=shape["width"], frame_width=shape["frame_width"])
-                load_weights(network, self._folder)
-                self._network = network
+        self.networks.load()
 
     def close(self) -> None:
         """Free the weights."""
-        with self._lock:
-            self._network = None
+        self.networks.close()
 
     def synthesize(self, units: Sequence[SpeechUnits], styles: NDArray[np.float32]) -> list[Audio]:
         """Speak each sequence in the style of its row; no units give no sound.
@@ -109,34 +105,32 @@ class NanoUnitVocoder(Vocoder):
         self.load()
         return _SpeakingStream(self, style)
 
+    def graphs(self) -> list[Graph]:
+        """The network in two parts, between which states are repeated for their durations."""
+        from emova_sdk.components.nano.graphs import vocoder_graphs
+
+        facts = {"space": self.units.name, "sample_rate": str(self.sample_rate)}
+        return vocoder_graphs(self.network(), codes=self.units.size, metadata=facts)
+
+    def assets(self) -> Mapping[str, Path]:
+        """The config."""
+        return {"config.json": self._folder / "config.json"}
+
     def network(self) -> NanoVocoder:
-        """The loaded network."""
-        self.load()
-        network = self._network
-        if network is None:
-            raise LoadError("the vocoder was closed while it was used", "keep it open until the call returns")
+        """The network in PyTorch, read from its files.
+
+        Raises:
+            LoadError: If a file is missing or broken.
+        """
+        from emova_sdk.models.nano_vocoder import NanoVocoder
+
+        shape: dict[str, int] = self._config["network"]
+        network = NanoVocoder(units=self.units.size, width=shape["width"], frame_width=shape["frame_width"])
+        load_weights(network, self._folder)
         return network
 
-    def graphs(self) -> list[Graph]:
-        """The network in two parts; between them states are repeated for their durations, see `nano_blocks.expand`."""
-        import torch
-
-        from emova_sdk.models.nano_vocoder import FramePart, UnitPart
-
-        network, chance = self.network(), torch.Generator().manual_seed(0)
-        ids = torch.randint(0, self.units.size, (1, 12), generator=chance)
-        spread = torch.randn(1, 60, network.to_frames.in_features, generator=chance)
-        facts = {"units": str(self.units), "sample_rate": str(self.sample_rate)}
-        return [
-            Graph(
-                "nano_vocoder_units", UnitPart(network), {"ids": ids, "speaker": torch.tensor([0])},
-                ("states", "log_durations"), {"ids": {1: Axis("units", 2, 24, 512)}}, metadata=facts,
-            ),
-            Graph(
-                "nano_vocoder_frames", FramePart(network), {"spread": spread},
-                ("pitch", "voicing", "envelope", "aperiodicity"), {"spread": {1: Axis("frames", 4, 120, 4096)}}, metadata=facts,
-            ),
-        ]  # fmt: skip
+    def _open(self) -> Mapping[str, Run]:
+        return in_torch(self.graphs())
 
 
 class _SpeakingStream(Stream[SpeechUnits, SpeechChunk]):
@@ -147,8 +141,9 @@ class _SpeakingStream(Stream[SpeechUnits, SpeechChunk]):
         self._speaker, self._prosody = read_style_vector(style)
         self._synthesizer = Synthesizer(sample_rate=vocoder.sample_rate)
         self._ids: list[int] = []
+        self._states: list[Float] = []
         self._durations: list[int] = []
-        """Frames of the units whose surroundings are known."""
+        """Frames of the units whose surroundings are known; as many as there are states."""
         self._spoken = 0
         self._frames = 0
 
@@ -157,81 +152,67 @@ class _SpeakingStream(Stream[SpeechUnits, SpeechChunk]):
         if len(chunk) and int(chunk.ids.max()) >= size:
             raise InputError(f"unit `{int(chunk.ids.max())}` is not of {self._vocoder.units}", f"ids are below {size}")
         self._ids += chunk.ids.tolist()
-        return self._advance(ended=False)
+        return list(self._advance(ended=False))
 
     def finish(self) -> list[SpeechChunk]:
-        chunks = self._advance(ended=True)
-        if self._ids:
-            chunks.append(SpeechChunk(Audio(self._synthesizer.finish(), self._vocoder.sample_rate), 0))
-        return chunks
+        return list(self.drain())
 
-    def _advance(self, *, ended: bool) -> list[SpeechChunk]:
-        chunks: list[SpeechChunk] = []
+    def drain(self) -> Generator[SpeechChunk, None, None]:
+        yield from self._advance(ended=True)
+        if self._ids:
+            yield SpeechChunk(Audio(self._synthesizer.finish(), self._vocoder.sample_rate), 0)
+
+    def _advance(self, *, ended: bool) -> Generator[SpeechChunk, None, None]:
         while self._spoken < len(self._ids):
             last = self._spoken + (_BLOCK if self._spoken else _FIRST)
-            self._measure(ended=ended)
+            self._measure(last, ended=ended)
             if not ended and not self._surroundings_known(last):
-                break
+                return
             last = min(last, len(self._ids))
             sound = self._synthesizer.push(*self._features(last))
-            chunks.append(SpeechChunk(Audio(sound, self._vocoder.sample_rate), last - self._spoken))
+            yield SpeechChunk(Audio(sound, self._vocoder.sample_rate), last - self._spoken)
             self._frames += sum(self._durations[self._spoken : last])
             self._spoken = last
-        return chunks
 
     def _surroundings_known(self, last: int) -> bool:
         """Whether the durations known reach as far behind the block as the network and the closing movement look."""
-        from emova_sdk.models.nano_vocoder import FRAME_REACH, UNIT_REACH
-
         ahead = sum(self._durations[last:])
-        return len(self._ids) > last + _reach() + UNIT_REACH and ahead >= max(FINAL_FRAMES, FRAME_REACH)
+        return len(self._ids) > last + _REACH + UNIT_REACH and ahead >= _AHEAD
 
-    def _measure(self, *, ended: bool) -> None:
-        """Durations of the units with enough neighbours, each computed once in a window at a place of its own."""
-        import torch
-
-        from emova_sdk.models.nano_vocoder import UNIT_REACH
-
-        network = self._vocoder.network()
+    def _measure(self, last: int, *, ended: bool) -> None:
+        """States and durations as far as the block up to `last` needs them, each once, in a window at a place of its own."""
+        vocoder = self._vocoder
         while len(self._durations) < len(self._ids):
             first = len(self._durations)
-            last = first + _BLOCK
-            if last + UNIT_REACH > len(self._ids) and not ended:
+            if first >= last + _REACH and sum(self._durations[last:]) >= _AHEAD:
+                return
+            end = first + _BLOCK
+            if end + UNIT_REACH > len(self._ids) and not ended:
                 return
             # The window's size must not depend on how much more is there.
-            begin, end = max(0, first - UNIT_REACH), min(len(self._ids), last + UNIT_REACH)
-            with torch.inference_mode():
-                ids, speaker = self._inputs(begin, end)
-                found = network.states(ids, speaker)[1][0, first - begin : last - begin]
-            frames = torch.exp(found).double().numpy() / self._prosody.rate
+            begin, stop = max(0, first - UNIT_REACH), min(len(self._ids), end + UNIT_REACH)
+            states, log_durations = vocoder.networks(
+                "units", np.array(self._ids[begin:stop]), np.array([self._speaker], np.int64)
+            )
+            kept = slice(first - begin, end - begin)
+            frames = np.exp(log_durations[kept]).astype(np.float64) / self._prosody.rate
+            self._states.extend(states[kept])
             self._durations += np.clip(np.rint(frames), _SHORTEST_FRAMES, _LONGEST_FRAMES).astype(int).tolist()
-
-    def _inputs(self, begin: int, end: int) -> tuple[Tensor, Tensor]:
-        import torch
-
-        return torch.tensor([self._ids[begin:end]]), torch.tensor([self._speaker])
 
     def _features(self, last: int) -> tuple[Float, Float, Float]:
         """Shaped features of the frames of the units from the ones spoken up to `last`."""
-        import torch
-
-        from emova_sdk.models.nano_vocoder import UNIT_REACH
-
-        network, voice = self._vocoder.network(), self._vocoder.voice
-        inner = max(0, self._spoken - _reach()), min(len(self._ids), last + _reach())
-        outer = max(0, inner[0] - UNIT_REACH), min(len(self._ids), inner[1] + UNIT_REACH)
-        with torch.inference_mode():
-            states = network.states(*self._inputs(*outer))[0][:, inner[0] - outer[0] : inner[1] - outer[0]]
-            durations = torch.tensor([self._durations[inner[0] : inner[1]]])
-            heard = network.frames(states, durations)[0]
-        before = sum(self._durations[inner[0] : self._spoken])
-        kept = slice(before, before + sum(self._durations[self._spoken : last]))
-        pitch = heard.pitch[0, kept].numpy() * voice.expansion
-        voiced = heard.voicing[0, kept].numpy() > 0
-        f0 = np.where(voiced, voice.medians[self._speaker] * np.exp(pitch), 0).astype(np.float32)
-        power = full_envelope(sharpened(heard.envelope[0, kept].numpy(), voice.sharpening)) + np.float32(voice.gain)
-        noise = full_aperiodicity(heard.aperiodicity[0, kept].numpy())
-        return self._shaped(f0, power, noise, last)
+        voice = self._vocoder.voice
+        begin, stop = max(0, self._spoken - _REACH), min(len(self._ids), last + _REACH)
+        spread = expand(np.stack(self._states[begin:stop]), np.array(self._durations[begin:stop]))
+        before = sum(self._durations[begin : self._spoken])
+        count = sum(self._durations[self._spoken : last])
+        edge = max(0, before - FRAME_REACH)
+        seen = np.ascontiguousarray(spread[edge : before + count + FRAME_REACH])
+        kept = slice(before - edge, before - edge + count)
+        pitch, voicing, envelope, aperiodicity = (one[kept] for one in self._vocoder.networks("frames", seen))
+        f0 = np.where(voicing > 0, voice.medians[self._speaker] * np.exp(pitch * voice.expansion), 0).astype(np.float32)
+        power = full_envelope(sharpened(envelope, voice.sharpening)) + np.float32(voice.gain)
+        return self._shaped(f0, power, full_aperiodicity(aperiodicity), last)
 
     def _shaped(self, f0: Float, power: Float, noise: Float, last: int) -> tuple[Float, Float, Float]:
         behind = sum(self._durations[last:])
@@ -241,13 +222,6 @@ class _SpeakingStream(Stream[SpeechUnits, SpeechChunk]):
         shaped = shape_pitch(f0, prosody, median=median, start=self._frames, to_end=to_end)
         rate = self._vocoder.sample_rate
         return shaped, *shape_spectrum(power, noise, prosody, sample_rate=rate, start=self._frames)
-
-
-def _reach() -> int:
-    """Units on either side whose frames matter: each lasts at least `_SHORTEST_FRAMES`."""
-    from emova_sdk.models.nano_vocoder import FRAME_REACH
-
-    return -(-FRAME_REACH // _SHORTEST_FRAMES)
 
 
 def sharpened(envelope: Float, amount: float) -> Float:
@@ -264,11 +238,9 @@ def full_envelope(bands: Float) -> Float:
     return (bands[:, low] * (1 - share) + bands[:, low + 1] * share).astype(np.float32)
 
 
+@cache
 def _envelope_grid() -> tuple[NDArray[np.int64], Float]:
-    from emova_sdk.models.nano_features import mel_edges
-    from emova_sdk.models.nano_vocoder import ENVELOPE
-
-    points = (mel_edges(ENVELOPE - 2, 8000.0) / 8000 * (BINS - 1)).numpy()
+    points = mel_edges(ENVELOPE - 2, 8000.0) / 8000 * (BINS - 1)
     place = np.interp(np.arange(BINS), points, np.arange(ENVELOPE))
     low = np.minimum(place.astype(np.int64), ENVELOPE - 2)
     return low, (place - low).astype(np.float32)

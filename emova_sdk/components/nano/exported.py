@@ -1,0 +1,147 @@
+"""Nano's components from an export: the same logic, its networks in ONNX Runtime (or whatever opens the graphs), no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emova_sdk.components.exported import Exported, Open
+from emova_sdk.components.graph import Graph
+from emova_sdk.components.nano.llm import Hearing, NanoLLM, SpeechPath
+from emova_sdk.components.nano.llm_config import FEATURES, Decoder
+from emova_sdk.components.nano.networks import Run, in_onnx
+from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
+from emova_sdk.components.nano.style import NanoStyleModule
+from emova_sdk.components.nano.text_to_units import TextToUnits
+from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
+from emova_sdk.components.nano.vocoder import NanoUnitVocoder
+from emova_sdk.components.onnx_decoder import DecoderCache, OnnxDecoder
+from emova_sdk.components.onnx_session import run_session
+
+__all__ = ["ExportedEar", "ExportedEyes", "ExportedLLM", "ExportedMouth", "ExportedStyle"]
+
+
+class _FromExport:
+    """Opens the graphs of an export in the place of weights; offers none itself."""
+
+    exported: Exported
+
+    def graphs(self) -> list[Graph]:
+        """None: what is exported is not exported again."""
+        return []
+
+    def close(self) -> None:
+        """Free the graphs."""
+        super().close()  # type: ignore[misc]
+        self.exported.close()
+
+    def _open(self) -> Mapping[str, Run]:
+        return in_onnx(self.exported)
+
+
+class ExportedEar(_FromExport, NanoSpeechTokenizer):
+    """Nano's speech tokenizer from an export."""
+
+    def __init__(self, bundle: str, open: Open) -> None:  # noqa: A002
+        self.exported = Exported(bundle, "speech_tokenizer", ["hearing", "reading"], open=open)
+        super().__init__(path=str(self.exported.assets))
+
+
+class ExportedEyes(_FromExport, NanoVisionEncoder):
+    """Nano's vision encoder from an export; its features are NumPy arrays."""
+
+    def __init__(self, bundle: str, open: Open) -> None:  # noqa: A002
+        self.exported = Exported(bundle, "vision_encoder", ["vision"], open=open)
+        super().__init__(path=str(self.exported.assets))
+
+    def _embeddings(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return rows
+
+
+class ExportedStyle(_FromExport, NanoStyleModule):
+    """Nano's style module from an export."""
+
+    def __init__(self, bundle: str, open: Open) -> None:  # noqa: A002
+        self.exported = Exported(bundle, "style_module", ["style"], open=open)
+        super().__init__(path=str(self.exported.assets))
+
+
+class ExportedMouth(_FromExport, NanoUnitVocoder):
+    """Nano's vocoder from an export."""
+
+    def __init__(self, bundle: str, open: Open) -> None:  # noqa: A002
+        self.exported = Exported(bundle, "vocoder", ["units", "frames"], open=open)
+        super().__init__(path=str(self.exported.assets))
+
+
+class _ExportedReader(_FromExport, TextToUnits):
+    """Text-to-units from the export of a language model."""
+
+    def __init__(self, exported: Exported) -> None:
+        self.exported = exported
+        super().__init__(path=str(exported.assets / "text_to_units"))
+
+
+class ExportedLLM(NanoLLM):
+    """Nano's language model from an export."""
+
+    def __init__(
+        self,
+        bundle: str,
+        open: Open,  # noqa: A002
+        *,
+        min_confidence: float | None = None,
+        check_pictures: bool | None = None,
+        hearing: Hearing | None = None,
+        speech_path: SpeechPath | None = None,
+    ) -> None:
+        self.exported = Exported(bundle, "llm_core", ["embed", "decoder"], open=open)
+        self._bundle, self._runtime = bundle, open
+        super().__init__(
+            path=str(self.exported.assets),
+            text_to_units=str(self.exported.assets / "text_to_units"),
+            min_confidence=min_confidence,
+            check_pictures=check_pictures,
+            hearing=hearing,
+            speech_path=speech_path,
+        )
+
+    def graphs(self) -> list[Graph]:
+        """None: what is exported is not exported again."""
+        return []
+
+    def close(self) -> None:
+        """Free the graphs."""
+        super().close()
+        self.exported.close()
+
+    def _text_to_units(self, folder: str) -> TextToUnits:  # noqa: ARG002
+        graphs = ["reader_phones", "reader_units"]
+        return _ExportedReader(Exported(self._bundle, "llm_core", graphs, open=self._runtime))
+
+    def _open(self) -> Decoder:
+        return _Decoder(self.exported.open())
+
+
+class _Decoder:
+    """Embeddings and layers of an export: `llm_config.Decoder` over ONNX Runtime."""
+
+    def __init__(self, sessions: Mapping[str, Any]) -> None:
+        self._embed, self._decoder = sessions["embed"], OnnxDecoder(sessions["decoder"])
+        self._nothing = np.zeros((0, FEATURES), np.float32)
+
+    def embed(self, ids: Sequence[int], features: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        """Embed token ids; see `Decoder.embed`."""
+        pictures = self._nothing if features is None else features
+        return run_session(self._embed, {"ids": np.array(ids, np.int64), "features": pictures})["embeds"]
+
+    def new_cache(self) -> DecoderCache:
+        """Keys and values of nothing."""
+        return self._decoder.new_cache()
+
+    def run(self, embeds: NDArray[np.float32], cache: DecoderCache) -> NDArray[np.float32]:
+        """Read on; see `Decoder.run`."""
+        return self._decoder.run(embeds, cache)

@@ -1,0 +1,86 @@
+"""The networks of a nano component, arrays in and arrays out, whatever computes them.
+
+A component's logic asks for its own graphs by name. PyTorch runs their modules; an export runs the same graphs in ONNX
+Runtime, where torch need not be installed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from emova_sdk.components.onnx_session import run_session
+from emova_sdk.errors import LoadError
+
+if TYPE_CHECKING:
+    from emova_sdk.components.exported import Exported
+    from emova_sdk.components.graph import Graph
+
+Run = Callable[..., tuple[NDArray[Any], ...]]
+"""Positional arrays in the order of the graph's inputs to the arrays of its outputs."""
+
+
+class Networks:
+    """Networks by name, opened on first use and shared between threads.
+
+    Args:
+        open: Brings the weights into memory.
+        what: Whose networks, for messages.
+    """
+
+    def __init__(self, open: Callable[[], Mapping[str, Run]], *, what: str) -> None:  # noqa: A002
+        self._open, self._what = open, what
+        self._found: Mapping[str, Run] | None = None
+        self._lock = threading.Lock()
+
+    def load(self) -> None:
+        """Bring the weights into memory."""
+        with self._lock:
+            if self._found is None:
+                self._found = self._open()
+
+    def close(self) -> None:
+        """Free the weights."""
+        with self._lock:
+            self._found = None
+
+    def __call__(self, name: str, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """Run a network."""
+        self.load()
+        found = self._found
+        if found is None:
+            raise LoadError(f"the {self._what} was closed while it was used", "keep it open until the call returns")
+        return found[name](*inputs)
+
+
+def in_torch(graphs: Iterable[Graph]) -> dict[str, Run]:
+    """Run graphs by their modules."""
+    return {graph.name: _by_module(graph.module) for graph in graphs}
+
+
+def _by_module(module: Any) -> Run:
+    import torch
+
+    def run(*inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        with torch.inference_mode():
+            found = module(*map(torch.from_numpy, inputs))
+        return tuple(one.numpy() for one in (found if isinstance(found, tuple) else (found,)))
+
+    return run
+
+
+def in_onnx(exported: Exported) -> dict[str, Run]:
+    """Run graphs from an export."""
+    return {name: _by_session(session) for name, session in exported.open().items()}
+
+
+def _by_session(session: Any) -> Run:
+    names = [one.name for one in session.get_inputs()]
+
+    def run(*inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return tuple(run_session(session, dict(zip(names, inputs, strict=True))).values())
+
+    return run

@@ -1,0 +1,110 @@
+"""Nano's networks cut into the parts that run one after another: what is exported, and what runs in PyTorch as well.
+
+Between two parts the host repeats states for their durations (`emova_sdk.components.nano.features.expand`), so that no shape
+depends on a value. All parts take one utterance.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from emova_sdk.models.nano_features import LogMel, at_level
+from emova_sdk.models.nano_shapes import LONGEST_PHONE
+from emova_sdk.models.nano_style import NanoStyle
+from emova_sdk.models.nano_text_to_units import NanoTextToUnits
+from emova_sdk.models.nano_tokenizer import NanoTokenizer
+from emova_sdk.models.nano_vocoder import NanoVocoder
+
+
+class HearingPart(nn.Module):
+    """Sound to units, front end included."""
+
+    def __init__(self, tokenizer: NanoTokenizer) -> None:
+        super().__init__()
+        self.log_mel, self.tokenizer = LogMel(), tokenizer
+
+    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples (samples,) at 16 kHz to unit ids (units,), int64, and the numbers before rounding (units, dims)."""
+        mel = self.log_mel(at_level(audio)[None])
+        frames = torch.full((1,), mel.shape[1], device=mel.device)
+        latents = self.tokenizer.latents(mel, frames)
+        return self.tokenizer.fsq.codes_to_ids(self.tokenizer.fsq(latents))[0], latents[0]
+
+
+class ReadingPart(nn.Module):
+    """Units to phones, for people to see."""
+
+    def __init__(self, tokenizer: NanoTokenizer) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+
+    def forward(self, units: Tensor) -> Tensor:
+        """Unit ids (units,), repeats kept, to the probabilities of phones (units, phones)."""
+        return self.tokenizer.read(self.tokenizer.fsq.ids_to_codes(units)[None])[0].softmax(-1)
+
+
+class StylePart(nn.Module):
+    """Frames and statistics of an utterance to the logits of each axis."""
+
+    def __init__(self, style: NanoStyle) -> None:
+        super().__init__()
+        self.style = style
+
+    def forward(self, frames: Tensor, whole: Tensor) -> tuple[Tensor, ...]:
+        """Frames (frames, 82) and statistics (8,), see `nano_style.style_input`, to logits (classes,) of each axis."""
+        lengths = torch.full((1,), frames.shape[0], device=frames.device)
+        return tuple(logits[0] for logits in self.style(frames[None], whole[None], lengths))
+
+
+class UnitPart(nn.Module):
+    """The part of a vocoder between units."""
+
+    def __init__(self, vocoder: NanoVocoder) -> None:
+        super().__init__()
+        self.vocoder = vocoder
+
+    def forward(self, units: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit ids (units,) and speaker (1,) to states (units, width) and log durations in frames (units,)."""
+        states, log_durations = self.vocoder.states(units[None], speaker)
+        return states[0], log_durations[0]
+
+
+class FramePart(nn.Module):
+    """The part of a vocoder between frames."""
+
+    def __init__(self, vocoder: NanoVocoder) -> None:
+        super().__init__()
+        self.vocoder = vocoder
+
+    def forward(self, spread: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Spread states (frames, width + 4) to pitch, voicing, envelope and aperiodicity, see `nano_vocoder.VoiceFrames`."""
+        found = self.vocoder.features_of(spread[None])
+        return found.pitch[0], found.voicing[0], found.envelope[0], found.aperiodicity[0]
+
+
+class PhonePart(nn.Module):
+    """The part of text-to-units between phones."""
+
+    def __init__(self, reader: NanoTextToUnits) -> None:
+        super().__init__()
+        self.reader = reader
+
+    def forward(self, phones: Tensor) -> tuple[Tensor, Tensor]:
+        """Phone classes (phones,) to states (phones, width) and durations in units, int64 (phones,)."""
+        states, log_durations = self.reader.states(phones[None])
+        return states[0], torch.exp(log_durations[0]).round().long().clamp(1, LONGEST_PHONE)
+
+
+class WritingPart(nn.Module):
+    """The part of text-to-units between units."""
+
+    def __init__(self, reader: NanoTextToUnits) -> None:
+        super().__init__()
+        self.reader = reader
+
+    def forward(self, spread: Tensor) -> tuple[Tensor, Tensor]:
+        """Spread states (units, width + 4) to unit ids (units,), repeats kept, and their logits (units, code book)."""
+        x = self.reader.to_frames(spread[None])
+        for block in self.reader.frame_blocks:
+            x = block(x)
+        logits = self.reader.unit(x)[0]
+        return logits.argmax(-1), logits
