@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 _DOMAIN = "com.microsoft"
+_TURNED_INSIDE = 16
+"""The attention operator of ONNX Runtime turns heads whose size is a multiple of this."""
 
 
 class _Layer(nn.Module):
@@ -131,25 +133,40 @@ class RuntimeDecoder(PortableDecoder):
             Logits (vocabulary,) after the last row, then all buffers, the new positions filled in.
         """
         past, *buffers = cache
-        rows = embeds.shape[0]
         hidden, filled = embeds, list[Tensor]()
         for number, layer in enumerate(cast("Any", self.layers)):
             joint = self._normed(hidden, layer.norm1) @ layer.qkv
             joint = joint if layer.qkv_bias is None else joint + layer.qkv_bias
-            mixed, *both = self._grouped_query(joint, past + rows, buffers[2 * number : 2 * number + 2])
+            mixed, *both = self._grouped_query(joint, past, buffers[2 * number : 2 * number + 2])
             filled += both
             hidden = self._rest(layer, hidden, mixed)
         return (self._normed(hidden[-1:], self.norm) @ self.head)[0], *filled
 
-    def _grouped_query(self, joint: Tensor, total: Tensor, buffers: list[Tensor]) -> tuple[Tensor, ...]:
+    def _turned(self, joint: Tensor, past: Tensor) -> Tensor:
+        """Queries and keys of (rows, all heads) turned by their positions: the attention operator takes few head sizes."""
+        width = (self.heads + self.kv_heads) * self.head_size
+        turned = torch.onnx.ops.symbolic(
+            f"{_DOMAIN}::RotaryEmbedding",
+            (joint[None, :, :width], past.long(), self.cosine, self.sine),
+            {"num_heads": self.heads + self.kv_heads, "interleaved": 0},
+            dtype=_onnx_type(joint.dtype),
+            shape=(1, joint.shape[0], width),
+            version=1,
+        )
+        return torch.cat([turned[0], joint[:, width:]], -1)
+
+    def _grouped_query(self, joint: Tensor, past: Tensor, buffers: list[Tensor]) -> tuple[Tensor, ...]:
         rows, width, number = joint.shape[0], self.heads * self.head_size, _onnx_type(joint.dtype)
+        inside, total = self.head_size % _TURNED_INSIDE == 0, past + rows
+        joint = joint if inside else self._turned(joint, past)
+        angles = (self.cosine, self.sine) if inside else ()
         mixed, *both = torch.onnx.ops.symbolic_multi_out(
             f"{_DOMAIN}::GroupQueryAttention",
-            (joint[None], None, None, *buffers, total - 1, total, self.cosine, self.sine),
+            (joint[None], None, None, *buffers, total - 1, total, *angles),
             {
                 "num_heads": self.heads,
                 "kv_num_heads": self.kv_heads,
-                "do_rotary": 1,
+                "do_rotary": int(inside),
                 "rotary_interleaved": 0,
                 "scale": self.head_size**-0.5,
             },

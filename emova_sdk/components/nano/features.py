@@ -88,7 +88,7 @@ def pitch_track(samples: Float) -> tuple[Float, Float]:
     pitch = SAMPLE_RATE / (place + first + np.clip(offset, -0.5, 0.5)).astype(np.float32)
     loud = correlation[:, 0] > 1e-4 * max(float(correlation[:, 0].max()), 1e-4)
     smooth = np.sort(np.lib.stride_tricks.sliding_window_view(np.pad(pitch, 2, mode="edge"), 5), axis=1)[:, 2]
-    return smooth, np.clip(peak * loud, 0, 1).astype(np.float32)
+    return smooth.astype(np.float32), np.clip(peak * loud, 0, 1).astype(np.float32)
 
 
 def _autocorrelation(frames: Float) -> Float:
