@@ -22,6 +22,7 @@ from emova_sdk.errors import LoadError
 
 STAY, SKIP = -1.0, -2.5
 """Log-scores of a phone that takes another unit, and of a phone that is left out."""
+_NEVER = np.float32(-1e9)
 _NUMBER = {phone: place for place, phone in enumerate((SILENCE, *PHONES))}
 _SLOT = re.compile(r"\{([a-z]+)\d?\}")
 
@@ -110,66 +111,61 @@ class Grammar:
             raise LoadError(f"the grammar in `{folder}` cannot be loaded: {error}", "train or install it again") from error
 
     def _freeze(self) -> None:
-        self.phone = np.array(self._phone)
-        self.place = np.array(self._place)
-        self.entry = np.array(self._entry)
+        """Turn the lists into arrays. Where a score comes from is an index into states, then junctions, then what cannot be."""
+        self.phone, self.place, self.entry = np.array(self._phone), np.array(self._place), np.array(self._entry)
+        states, junctions = len(self.phone), len(self._exits)
+        junction, nowhere = states + self.entry, states + junctions
+        self._step = np.where(self.place == 0, junction, np.arange(states) - 1)
+        self._skip = np.where(self.place == 0, nowhere, np.where(self.place == 1, junction, np.arange(states) - 2))
         ends = [(state, cost) for exits in self._exits for state, cost in exits]
-        self.end_state = np.array([state for state, _ in ends])
-        self.end_cost = np.array([cost for _, cost in ends], np.float32)
-        sizes = [len(exits) for exits in self._exits]
-        self.bounds = np.concatenate([[0], np.cumsum(sizes)])
+        self._end_state = np.array([state for state, _ in ends])
+        self._end_cost = np.array([cost for _, cost in ends], np.float32)
+        self._bounds = np.concatenate([[0], np.cumsum([len(exits) for exits in self._exits])])
 
     def hear(self, units: Sequence[int]) -> Heard | None:
         """Return the best sentence for units (repeats collapsed), None for none."""
         if not units:
             return None
         table = self._emissions[:, list(units)]
-        score = np.where(self.place == 0, table[self.phone, 0], np.float32(-1e9))
-        score = np.where((self.place == 1) & (self.entry == 0), SKIP + table[self.phone, 0], score)
-        score[(self.place == 0) & (self.entry != 0)] = -1e9
-        moves: list[NDArray[np.int8]] = []
-        joints: list[NDArray[np.int64]] = []
+        emitted = table[self.phone]
+        begins = self.entry == 0
+        score = np.where(begins & (self.place == 0), emitted[:, 0], _NEVER)
+        score = np.where(begins & (self.place == 1), SKIP + emitted[:, 0], score)
+        before: list[NDArray[np.float32]] = []
         for time in range(1, len(units)):
-            best, where = self._junctions(score)
-            previous = np.concatenate([[-1e9], score[:-1]]).astype(np.float32)
-            before = np.concatenate([[-1e9, -1e9], score[:-2]]).astype(np.float32)
-            enter = best[self.entry]
-            step = np.where(self.place == 0, enter, previous)
-            skip = np.where(self.place == 0, np.float32(-1e9), np.where(self.place == 1, enter, before)) + SKIP
-            options = np.stack([score + STAY, step, skip])
-            move = options.argmax(0)
-            moves.append(move.astype(np.int8))
-            joints.append(where)
-            score = options.max(0) + table[self.phone, time]
-        best, where = self._junctions(score)
+            before.append(np.concatenate([score, self._junctions(score), [_NEVER]]))
+            score = np.maximum(score + STAY, before[-1][self._step])
+            score = np.maximum(score, before[-1][self._skip] + SKIP) + emitted[:, time]
+        best = self._junctions(score)
         final = max(self._finals, key=lambda junction: best[junction])
         if best[final] < -1e8:
             return None
         gap = float(table.max(0).sum() - best[final]) / len(units)
-        return Heard(self._trace(int(where[final]), moves, joints), gap)
+        return Heard(self._trace(self._arrival(score, final), before), gap)
 
-    def _junctions(self, score: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Best score that arrives at each junction, and the state it comes from; the start is reached at no time."""
-        values = score[self.end_state] + self.end_cost
-        best = np.full(len(self.bounds) - 1, -1e9, np.float32)
-        where = np.zeros(len(best), np.int64)
-        for junction in range(1, len(best)):
-            low, high = self.bounds[junction], self.bounds[junction + 1]
-            place = low + int(values[low:high].argmax())
-            best[junction], where[junction] = values[place], self.end_state[place]
-        return best, where
+    def _junctions(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Best score that arrives at each junction; the start, which is the first one, is reached at no time."""
+        values = score[self._end_state] + self._end_cost
+        return np.concatenate([[_NEVER], np.maximum.reduceat(values, self._bounds[1:-1])])
 
-    def _trace(self, state: int, moves: list[NDArray[np.int8]], joints: list[NDArray[np.int64]]) -> str:
+    def _arrival(self, score: NDArray[np.float32], junction: int) -> int:
+        """The state from which a junction is reached best."""
+        low, high = self._bounds[junction], self._bounds[junction + 1]
+        states = self._end_state[low:high]
+        return int(states[(score[states] + self._end_cost[low:high]).argmax()])
+
+    def _trace(self, state: int, before: list[NDArray[np.float32]]) -> str:
+        """Follow the best path back from its last state."""
         words = [self._word[state]]
-        for move, where in zip(reversed(moves), reversed(joints), strict=True):
-            kind, place = int(move[state]), int(self.place[state])
+        for scores in reversed(before):
+            step, skip = int(self._step[state]), int(self._skip[state])
+            kind = int(np.argmax([scores[state] + STAY, scores[step], scores[skip] + SKIP]))
             if kind == 0:
                 continue
-            if place - kind < 0:
-                state = int(where[self.entry[state]])
+            state = step if kind == 1 else skip
+            if state >= len(self.phone):
+                state = self._arrival(scores[: len(self.phone)], state - len(self.phone))
                 words.append(self._word[state])
-            else:
-                state -= kind
         return re.sub(r"\ban (?![aeiou])", "a ", " ".join(reversed(words)))
 
 
