@@ -1,4 +1,7 @@
-"""LangChain's own standard tests, run on the fake preset. Every skipped case is listed in `SKIPPED` with its reason."""
+"""LangChain's own standard tests, run on the fake preset. Every skipped case is listed in `SKIPPED` with its reason.
+
+`test_standard_nano` runs the same on emova-nano.
+"""
 
 from __future__ import annotations
 
@@ -50,12 +53,9 @@ class TestChatEmovaUnit(Standard, ChatModelUnitTests):
     pass
 
 
-def a_sound() -> Audio:
-    with Pipeline.from_config("fake") as pipeline:
-        return pipeline.speak("the bird sings")
+class Integration(Standard):
+    """What both presets share."""
 
-
-class TestChatEmova(Standard, ChatModelIntegrationTests):
     @pytest.fixture(autouse=True)
     def downloads(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What the suite downloads (a picture, a bird) is made here: tests run without a network."""
@@ -64,13 +64,17 @@ class TestChatEmova(Standard, ChatModelIntegrationTests):
 
         def get(url: str, **_: Any) -> SimpleNamespace:
             if url.endswith(".wav"):
-                return SimpleNamespace(content=wav(a_sound()))
+                return SimpleNamespace(content=wav(self.a_sound()))
             file = io.BytesIO()
             Pillow.fromarray(np.full((8, 8, 3), (200, 30, 30), np.uint8)).save(file, format="PNG")
             return SimpleNamespace(content=file.getvalue())
 
         monkeypatch.setattr(httpx, "get", get)
         monkeypatch.setenv("LANGCHAIN_TESTS_USER_AGENT", "emova-sdk tests")
+
+    def a_sound(self) -> Audio:
+        with Pipeline.from_config("fake") as pipeline:
+            return pipeline.speak("the bird sings")
 
     @property
     def supports_image_inputs(self) -> bool:
@@ -91,8 +95,8 @@ class TestChatEmova(Standard, ChatModelIntegrationTests):
         return self._ask(stream)
 
     def _ask(self, stream: bool) -> AIMessage:
-        model = ChatEmova(model="fake")
-        question = [HumanMessage(content_blocks=[audio_block(a_sound())])]
+        model = ChatEmova(**self.chat_model_params)
+        question = [HumanMessage(content_blocks=[audio_block(self.a_sound())])]
         if not stream:
             return model.invoke(question)
         full: AIMessageChunk | None = None
@@ -102,22 +106,30 @@ class TestChatEmova(Standard, ChatModelIntegrationTests):
         return full
 
 
-def made(name: str, folder: Path) -> BaseTool:
+class TestChatEmova(Integration, ChatModelIntegrationTests):
+    pass
+
+
+def fake() -> Pipeline:
+    return Pipeline.from_config("fake")
+
+
+def made(name: str, folder: Path, pipeline: Pipeline) -> BaseTool:
     import numpy as np
 
-    pipeline = Pipeline.from_config("fake")
     pipeline.speak("hello").save(folder / "question.wav")
     Image(np.full((8, 8, 3), 200, np.uint8)).save(folder / "scene.png")
     return {tool.name: tool for tool in emova_tools(pipeline, folder=folder)}[name]
 
 
 class Tools:
+    pipeline = staticmethod(fake)
     tool_name = ""
     example: ClassVar[dict[str, Any]] = {}
 
     @pytest.fixture(autouse=True)
     def in_a_folder(self, tmp_path: Path) -> None:
-        self.made = made(self.tool_name, tmp_path)
+        self.made = made(self.tool_name, tmp_path, self.pipeline())
 
     @property
     def tool_constructor(self) -> BaseTool:
@@ -167,5 +179,5 @@ class TestSpeak(Speak, ToolsIntegrationTests):
     pass
 
 
-def test_each_skipped_case_has_its_reason(request: pytest.FixtureRequest) -> None:
+def test_each_skipped_case_has_its_reason() -> None:
     assert all(SKIPPED.values())

@@ -23,7 +23,7 @@ from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.tools import ARGUMENT_OF
 from emova_sdk.components.nano.turn import Loaded, Request, Turn
 from emova_sdk.components.nano.weights import PRESET
-from emova_sdk.errors import InputError, LoadError
+from emova_sdk.errors import ConfigError, InputError, LoadError
 from emova_sdk.types import (
     Audio,
     Image,
@@ -171,7 +171,12 @@ class NanoLLM(LLMCore):
 
         A typed message is read by its words. Where a message holds speech, the speech is answered, and text beside it is
         recorded as ``unread_text`` in the turn's metadata.
+
+        Raises:
+            ConfigError: If a tool must be called that nano was not taught, or the answer is to have the form of a schema.
         """
+        if task == "chat":
+            _require_taught(tools, options)
         self.load()
         loaded = self._loaded
         if loaded is None:
@@ -188,6 +193,18 @@ class NanoLLM(LLMCore):
             yield from turn.hear(request.units)
         else:
             yield from turn.chat(self._threshold)
+
+
+def _require_taught(tools: Sequence[ToolSpec], options: GenerationOptions) -> None:
+    """Refuse what cannot come out right, rather than answer something else."""
+    hint = "use another core, e.g. a text model behind the `bridge` llm_core"
+    if options.json_schema is not None:
+        raise ConfigError("emova-nano does not answer in the form of a schema", hint)
+    known = [tool.name for tool in tools if tool.name in ARGUMENT_OF]
+    wanted = options.tool_choice
+    if tools and wanted != "auto" and (not known if wanted == "any" else wanted not in known):
+        named = "any of these tools" if wanted == "any" else f"`{wanted}`"
+        raise ConfigError(f"emova-nano does not call {named}: it was taught {', '.join(ARGUMENT_OF)}", hint)
 
 
 def _request(messages: Sequence[Message], tools: Sequence[ToolSpec], *, units: int) -> Request:

@@ -246,7 +246,9 @@ class Turn:
             result, self.unknown = self.language.of_words(content)
             self.pen.read([*result, self.language.id(ANSWER)])
             return False
-        number, _ = self.pen.write("start", also=[self.language.id(ANSWER), *starts])
+        wanted = self.options.tool_choice
+        forced = [number for number, name in starts.items() if wanted in ("any", name)]
+        number, _ = self.pen.write("start", also=forced or [self.language.id(ANSWER), *starts])
         if number not in starts:
             return False
         words: list[int] = []

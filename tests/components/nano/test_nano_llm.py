@@ -10,7 +10,7 @@ from emova_sdk.components.nano.llm import NanoLLM
 from emova_sdk.components.nano.network import NanoModel, save_model
 from emova_sdk.components.nano.tools import TOOLS, arguments_in
 from emova_sdk.components.nano.turn import phrases, written
-from emova_sdk.errors import InputError, LoadError
+from emova_sdk.errors import ConfigError, InputError, LoadError
 from emova_sdk.types import (
     Audio,
     Message,
@@ -22,6 +22,7 @@ from emova_sdk.types import (
     TextDelta,
     ToolCall,
     ToolResult,
+    ToolSpec,
     Transcript,
     UnitsDelta,
     UserStyle,
@@ -134,6 +135,25 @@ def test_only_tools_that_are_offered_are_called(llm):
     for tools in ((), TOOLS[:1]):
         called = [event.name for event in llm.generate(ask("what time is it"), tools=tools) if isinstance(event, ToolCall)]
         assert set(called) <= {tool.name for tool in tools}
+
+
+@pytest.mark.parametrize("choice", ["any", "timer", "clock"])
+def test_a_tool_that_must_be_called_is_called(llm, choice):
+    message = Message("user", ("hello",))
+    events = list(llm.generate([message], tools=TOOLS, options=GenerationOptions(tool_choice=choice)))
+    (call,) = (event for event in events if isinstance(event, ToolCall))
+    assert call.name == choice or choice == "any"
+    assert not any(isinstance(event, TextDelta) for event in events)
+
+
+def test_what_it_was_not_taught_is_refused(llm):
+    message, other = Message("user", ("hello",)), ToolSpec("weather", "Tells the weather.")
+    for options in (GenerationOptions(tool_choice="any"), GenerationOptions(tool_choice="weather")):
+        with pytest.raises(ConfigError, match="was taught calculator, clock, timer"):
+            list(llm.generate([message], tools=[other], options=options))
+    with pytest.raises(ConfigError, match="schema"):
+        list(llm.generate([message], options=GenerationOptions(json_schema={"type": "object"})))
+    assert any(isinstance(event, TextDelta) for event in llm.generate([message], tools=[other]))
 
 
 @pytest.mark.parametrize(
