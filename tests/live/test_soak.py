@@ -15,7 +15,7 @@ if not Path("/proc/self/statm").exists():
 
 
 @pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
+def bench() -> ModuleType:
     spec = spec_from_file_location("live_soak", Path(__file__).parents[2] / "benchmarks" / "live_soak.py")
     assert spec is not None
     assert spec.loader is not None
@@ -25,8 +25,8 @@ def benchmark() -> ModuleType:
     return module
 
 
-def test_conversations_at_once_lose_no_turn_hear_no_other_and_leave_nothing(benchmark: ModuleType) -> None:
-    report = benchmark.soak("fake", sessions=10, seconds=4.0, paced=False)
+def test_conversations_at_once_lose_no_turn_hear_no_other_and_leave_nothing(bench: ModuleType) -> None:
+    report = bench.soak("fake", sessions=10, seconds=4.0, paced=False)
     assert report["faults"] == []
     assert report["calls"] >= 10
     assert report["turns"] == 3 * report["calls"]
@@ -38,9 +38,9 @@ def test_conversations_at_once_lose_no_turn_hear_no_other_and_leave_nothing(benc
     assert report["kept_after_forgetting"] == 0
 
 
-def test_sound_of_another_conversation_would_be_noticed(benchmark: ModuleType) -> None:
+def test_sound_of_another_conversation_would_be_noticed(bench: ModuleType) -> None:
     noise = np.random.default_rng(0).normal(size=1_000).astype(np.float32)
-    assert benchmark.within(noise[200:400], noise)
-    assert benchmark.within(np.append(noise[900:], np.zeros(50, np.float32)), noise)
-    assert not benchmark.within(np.concatenate([noise[200:300], noise[500:600]]), noise)
-    assert not benchmark.within(-noise[200:400], noise)
+    assert bench.within(noise[200:400], noise)
+    assert bench.within(np.append(noise[900:], np.zeros(50, np.float32)), noise)
+    assert not bench.within(np.concatenate([noise[200:300], noise[500:600]]), noise)
+    assert not bench.within(-noise[200:400], noise)
