@@ -30,7 +30,7 @@ import numpy as np
 from emova_sdk import Audio, Pipeline, Style, Turn
 from emova_sdk.errors import EmovaError
 from emova_sdk.live import AnswerFailed, AnswerFinished, FalseInterruption, Interrupted, LiveEvent, LiveSettings, Playback
-from emova_sdk.live.activity import RATE, Activity, EnergyActivity, SileroActivity
+from emova_sdk.live.activity import FRAME, RATE, Activity, EnergyActivity, SileroActivity
 from emova_sdk.live.conversation import LiveSession
 from emova_sdk.live.devices import Recordings, talk
 from emova_sdk.memory import SessionStore
@@ -171,14 +171,12 @@ class Caller:
             self.tally.faults.append(f"{self.name}: {what}")
 
 
-def within(piece: np.ndarray[Any, Any], whole: np.ndarray[Any, Any]) -> bool:
-    """Whether a turn is a piece of a recording; silence may follow the recording's end."""
-    loudest = int(np.argmax(np.abs(piece)))
-    for at in np.flatnonzero(whole == piece[loudest]) - loudest:
-        part = np.pad(whole[max(0, at) : at + len(piece)], (max(0, -at), 0))
-        if np.array_equal(part, piece[: len(part)]) and not piece[len(part) :].any():
-            return True
-    return False
+def within(turn: np.ndarray[Any, Any], recording: np.ndarray[Any, Any]) -> bool:
+    """Whether every frame of a turn is one of the recording, or of the silence after it (a session cuts at frames)."""
+    frames = {recording[at : at + FRAME].tobytes() for at in range(0, len(recording) - FRAME + 1, FRAME)}
+    last = recording[len(recording) // FRAME * FRAME :]
+    frames |= {np.pad(last, (0, FRAME - len(last))).tobytes(), np.zeros(FRAME, np.float32).tobytes()}
+    return all(turn[at : at + FRAME].tobytes() in frames for at in range(0, len(turn), FRAME))
 
 
 def gaps(events: Sequence[LiveEvent]) -> int:

@@ -26,7 +26,7 @@ from emova_sdk.audio import write_atomically
 from emova_sdk.errors import BackendError, ConfigError, InputError
 from emova_sdk.pipeline import Pipeline
 from emova_sdk.session import Session
-from emova_sdk.types import Turn
+from emova_sdk.types import Audio, Image, MediaRef, Turn
 
 FORMAT = "emova-session/1"
 """First line of an exported session."""
@@ -173,6 +173,7 @@ class SessionStore:
             raise InputError(f"there is no session `{session_id}`", "list them with `SessionStore.sessions`")
         if self.media is not None:
             shutil.rmtree(self.media / _safe(session_id), ignore_errors=True)
+        self._empty_log()
 
     def retain(self, *, days: float) -> list[str]:
         """Forget every session that was not used for so many days; return their names."""
@@ -185,8 +186,13 @@ class SessionStore:
 
     # --- exchange ---
 
-    def export(self, session_id: str, path: str | Path) -> Path:
-        """Write a session as JSON lines: a head, then one turn a line. Media stay where they are.
+    def export(self, session_id: str, path: str | Path, *, media: bool = False) -> Path:
+        """Write a session as JSON lines: a head, then one turn a line.
+
+        Args:
+            session_id: Name of the session.
+            path: File to write.
+            media: Whether sounds and pictures are written into it (base64); otherwise they stay where they are.
 
         Raises:
             InputError: If there is no such session, or the folder of ``path`` cannot be written to.
@@ -195,7 +201,8 @@ class SessionStore:
         if not found:
             raise InputError(f"there is no session `{session_id}`", "list them with `SessionStore.sessions`")
         head = {"format": FORMAT, "id": session_id, "created_at": found[0].created_at.isoformat()}
-        lines = [json.dumps(line, ensure_ascii=False) for line in (head, *(turn.to_dict() for turn in self.turns(session_id)))]
+        turns = [self._inlined(turn) if media else turn for turn in self.turns(session_id)]
+        lines = [json.dumps(line, ensure_ascii=False) for line in (head, *(turn.to_dict() for turn in turns))]
 
         def write_to(file: BinaryIO) -> None:
             file.write(("\n".join(lines) + "\n").encode())
@@ -220,7 +227,7 @@ class SessionStore:
         name = session_id or str(head["id"])
         if any(one.id == name for one in self.sessions()):
             raise InputError(f"there is a session `{name}` already", "pass another `session_id`")
-        self.append(name, [Turn.from_dict(turn) for turn in turns])
+        self.append(name, [_unpacked(Turn.from_dict(turn)) for turn in turns])
         return name
 
     # --- pieces ---
@@ -233,6 +240,10 @@ class SessionStore:
                 ref["uri"] = f"{session_id}/{ref['uri']}"  # relative to the folder of all sessions
         return json.dumps(record, ensure_ascii=False)
 
+    def _inlined(self, turn: Turn) -> Turn:
+        folder = self.media
+        return _with_media(turn, lambda ref: ref if folder is None else ref.inlined(folder))
+
     def _sweep(self, session_id: str) -> None:
         """Remove media of a session that none of its turns refers to (after a cut, or a crash)."""
         folder = self.media / _safe(session_id) if self.media is not None else None
@@ -242,6 +253,12 @@ class SessionStore:
         for file in folder.iterdir():
             if f"{session_id}/{file.name}" not in used:
                 file.unlink(missing_ok=True)
+
+    def _empty_log(self) -> None:
+        """What was forgotten still stands in SQLite's log of writes, until that is emptied."""
+        if self._engine.dialect.name == "sqlite":
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _transact(self, work: Callable[[sql.Connection], Any]) -> Any:
         try:
@@ -254,9 +271,23 @@ class SessionStore:
             ) from error
 
 
+def _with_media(turn: Turn, change: Callable[[MediaRef], Audio | Image | MediaRef]) -> Turn:
+    """Change what a turn's references stand for."""
+
+    def changed(one: Any) -> Any:
+        return change(one) if isinstance(one, MediaRef) else one
+
+    return replace(turn, audio=changed(turn.audio), images=tuple(changed(image) for image in turn.images))
+
+
+def _unpacked(turn: Turn) -> Turn:
+    """Take sounds and pictures out of a turn that was exported with them."""
+    return _with_media(turn, lambda ref: ref.load("") if ref.inline else ref)
+
+
 def _prepare_sqlite(connection: Any, _: object) -> None:
-    # a writer does not block readers, and a kill at any moment leaves the last whole transaction
-    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "busy_timeout=10000"):
+    # a writer does not block readers, a kill at any moment leaves the last whole transaction, what is deleted is overwritten
+    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "busy_timeout=10000", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

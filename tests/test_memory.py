@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +33,33 @@ def store(tmp_path: Path) -> SessionStore:
     return SessionStore(tmp_path / "talk.db")
 
 
-def test_a_session_goes_on_in_another_process(store: SessionStore, pipeline: Pipeline, tmp_path: Path) -> None:
+def test_a_turn_survives_sqlite_and_a_new_process(store: SessionStore, pipeline: Pipeline, tmp_path: Path) -> None:
+    session = store.session(pipeline, "anna")
+    session.ask(QUESTION, PICTURE, style=Style("male", "sad", "low"))
+    session.ask("tell me more")
+    session.cut(0.3)
+    script = (
+        "import json, sys\n"
+        "from emova_sdk.memory import SessionStore\n"
+        "store = SessionStore(sys.argv[1])\n"
+        "turns = store.turns('anna')\n"
+        "sums = [float(abs(turn.audio.load(store.media).samples).sum()) if turn.audio else 0 for turn in turns]\n"
+        "print(json.dumps([[turn.to_dict() for turn in turns], sums]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "talk.db")], capture_output=True, text=True, check=True)
+    kept, sums = json.loads(done.stdout)
+
+    def without_names(turn: dict[str, Any]) -> dict[str, Any]:
+        return {**turn, "audio": turn["audio"] and {**turn["audio"], "uri": ""}, "images": len(turn["images"])}
+
+    assert [without_names(turn) for turn in kept] == [without_names(turn.to_dict()) for turn in session.history]
+    expected = [abs(turn.audio.samples).sum() if isinstance(turn.audio, Audio) else 0 for turn in session.history]
+    assert sums == pytest.approx(expected)
+    assert kept[3]["interrupted"]
+    assert kept[1]["style"]["emotion"] == "sad"
+
+
+def test_a_session_goes_on_with_another_store(store: SessionStore, pipeline: Pipeline, tmp_path: Path) -> None:
     with store:
         first = store.session(pipeline, "anna")
         first.ask(QUESTION, PICTURE, style=Style(emotion="sad"))
@@ -93,6 +121,42 @@ def test_export_and_import_keep_every_turn(store: SessionStore, pipeline: Pipeli
         store.load(file)
     with pytest.raises(InputError, match="no session"):
         store.export("nobody", tmp_path / "x.jsonl")
+
+
+def test_an_export_with_media_is_complete(store: SessionStore, pipeline: Pipeline, tmp_path: Path) -> None:
+    session = store.session(pipeline, "anna")
+    session.ask(QUESTION, PICTURE, style=Style("male", "happy"))
+    file = store.export("anna", tmp_path / "anna.jsonl", media=True)
+    store.forget("anna")
+    with SessionStore(tmp_path / "elsewhere" / ".." / "other.db") as other:
+        other.load(file)
+        user, assistant = other.turns("anna")
+        assert user.audio.load(other.media) == QUESTION  # type: ignore[union-attr, arg-type]
+        assert user.images[0].load(other.media) == PICTURE  # type: ignore[union-attr, arg-type]
+        assert assistant.audio.load(other.media) == session.history[1].audio  # type: ignore[union-attr, arg-type]
+        assert "data:" not in str(user.to_dict())
+    with SessionStore(tmp_path / "no-media.db", keep_media=False) as other:
+        other.load(file)
+        assert other.turns("anna")[0].audio.uri == ""  # type: ignore[union-attr]
+    broken = file.read_text().replace("base64,", "base64,#")
+    file.write_text(broken)
+    with pytest.raises(InputError, match="base64"):
+        store.load(file)
+    assert store.sessions() == []
+
+
+def test_what_is_forgotten_is_in_no_file_any_more(store: SessionStore, pipeline: Pipeline, tmp_path: Path) -> None:
+    for name in ("anna", "bert"):
+        for turn in range(3):
+            store.session(pipeline, name).ask(f"{name} in zanzibar {turn} " + "and so on " * 300, QUESTION)
+
+    def found(word: bytes) -> int:
+        return sum(file.read_bytes().count(word) for file in tmp_path.rglob("*") if file.is_file())
+
+    assert found(b"anna in zanzibar") >= 3
+    store.forget("anna")
+    assert found(b"anna in zanzibar") == 0
+    assert found(b"bert in zanzibar") >= 3
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,7 @@ class EmovaChatHistory(BaseChatMessageHistory):
 def _opened(connection: str) -> tuple[Engine, Table]:
     try:
         import sqlalchemy as sql
+        from sqlalchemy import event
         from sqlalchemy.exc import SQLAlchemyError
     except ImportError as error:
         hint = "pip install sqlalchemy"
@@ -151,6 +152,8 @@ def _opened(connection: str) -> tuple[Engine, Table]:
     )
     try:
         engine = sql.create_engine(connection)
+        if connection.startswith("sqlite"):  # what is deleted is overwritten, not only unlinked
+            event.listen(engine, "connect", lambda one, _: one.execute("PRAGMA secure_delete=ON"))
         table.create(engine, checkfirst=True)
     except (SQLAlchemyError, ImportError) as error:
         raise ConfigError(

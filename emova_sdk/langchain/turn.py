@@ -131,12 +131,16 @@ class TurnRecord:
             "user_style": self.perceived.to_dict() if self.perceived else None,
             "style": spoken.to_dict() if spoken else None,
             "requested_style": self._requested.to_dict() if spoken and self._requested else None,
-            "timings": Timings(**self._marks, audio_s=audio_s).to_dict(),
+            "timings": self._timings(audio_s).to_dict(),
             "usage_counted_by": "model" if "usage" in self._facts else "words and units",
             "metadata": facts,
         }
         reason = self._facts.get("finish_reason") or ("tool_calls" if self._calls else "stop")
         return {"model_name": str(self._facts.get("model", self.model)), "finish_reason": reason, KEY: turn}
+
+    def _timings(self, audio_s: float) -> Timings:
+        at = self._marks.get
+        return Timings(at("understood_s"), at("first_token_s"), at("first_audio_s"), at("total_s"), audio_s)
 
     def usage(self) -> UsageMetadata:
         """Return tokens read and written, those of sound in the details.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 from uuid import uuid4
@@ -55,7 +56,7 @@ class MediaRef:
     """A sound or picture kept outside a JSON record.
 
     Attributes:
-        uri: Where it is: a path relative to the record, or any URL; empty when it was not kept.
+        uri: Where it is: a path relative to the record, or a URL (``data:`` holds it); empty when it was not kept.
         media_type: ``audio/wav`` or ``image/png``.
         sha256: Of its samples or pixels.
         duration_s: Length of a sound in seconds, None for a picture.
@@ -94,16 +95,48 @@ class MediaRef:
         Raises:
             InputError: If it was not kept, is gone, lies outside ``folder`` or is not what it was.
         """
+        source = self._data() if self.inline else self._path(folder)
+        media = (
+            Audio.open(source) if self.media_type.startswith("audio/") else Image.open(source, max_pixels=1 << 31, min_side=1)
+        )
+        if MediaRef.of(media).sha256 != self.sha256:
+            name = source.name if isinstance(source, Path) else self.sha256[:12]
+            raise InputError(f"`{name}` is not what was saved: its content has changed", "restore the file from a copy")
+        return media
+
+    @property
+    def inline(self) -> bool:
+        """Whether the value itself is in ``uri``, as a ``data:`` URL."""
+        return self.uri.startswith("data:")
+
+    def inlined(self, folder: str | Path) -> MediaRef:
+        """Return a reference that holds the value itself; one that was not kept stays as it is.
+
+        Raises:
+            InputError: If it is gone, or lies outside ``folder``.
+        """
+        if not self.uri or self.inline:
+            return self
+        path = self._path(folder)
+        if not path.is_file():
+            raise InputError(f"media `{self.uri}` is not in `{folder}` any more", "export without media")
+        data = base64.b64encode(path.read_bytes()).decode()
+        return replace(self, uri=f"data:{self.media_type};base64,{data}")
+
+    def _data(self) -> bytes:
+        try:
+            return base64.b64decode(self.uri.partition(",")[2], validate=True)
+        except ValueError as error:
+            raise InputError(f"media `{self.sha256[:12]}` does not hold base64: {error}", "export it again") from error
+
+    def _path(self, folder: str | Path) -> Path:
         path = (Path(folder) / self.uri).resolve()
         if not self.uri or not path.is_relative_to(Path(folder).resolve()):
             raise InputError(
                 f"media `{self.uri or self.sha256[:12]}` was not kept in `{folder}`",
                 "save sessions with a media folder",
             )
-        media = Audio.open(path) if self.media_type.startswith("audio/") else Image.open(path, max_pixels=1 << 31, min_side=1)
-        if MediaRef.of(media).sha256 != self.sha256:
-            raise InputError(f"`{path.name}` is not what was saved: its content has changed", "restore the file from a copy")
-        return media
+        return path
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON object."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +103,17 @@ def test_dots_stand_in_the_lane_of_their_emotion():
         assert len(rows) and not (empty == np.array(colour)).all(-1).any()
     crowded = draw_emotions([Mood(n, "you", "sad", 0.5) for n in range(1, 400)], turns=400)
     assert crowded.size == draw_emotions([], turns=0).size
+
+
+def test_retention(emova, kept):
+    assert emova("history", "retain", "--db", "talk.db", "--days", "1").out == "0 forgotten\n"
+    assert emova("history", "retain", "--db", "talk.db", "--days", "0").out.startswith("1 forgotten: ")
+    assert json.loads(emova("history", "list", "--db", "talk.db", "--json").out)["sessions"] == []
+
+
+def test_an_export_with_media_needs_nothing_else(emova, kept):
+    name = json.loads(emova("history", "list", "--db", "talk.db", "--json").out)["sessions"][0]["id"]
+    assert emova("history", "export", name, "--db", "talk.db", "--media").code == 0
+    emova("history", "forget", name, "--db", "talk.db")
+    assert emova("history", "import", f"{name}.jsonl", "--db", "other.db").code == 0
+    assert list(Path("other.db.media").glob("*/*.wav"))

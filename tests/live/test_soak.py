@@ -39,8 +39,9 @@ def test_conversations_at_once_lose_no_turn_hear_no_other_and_leave_nothing(benc
 
 
 def test_sound_of_another_conversation_would_be_noticed(bench: ModuleType) -> None:
-    noise = np.random.default_rng(0).normal(size=1_000).astype(np.float32)
-    assert bench.within(noise[200:400], noise)
-    assert bench.within(np.append(noise[900:], np.zeros(50, np.float32)), noise)
-    assert not bench.within(np.concatenate([noise[200:300], noise[500:600]]), noise)
-    assert not bench.within(-noise[200:400], noise)
+    noise = np.random.default_rng(0).normal(size=2_000).astype(np.float32)
+    frame = np.split(noise[:1_536], 3)
+    assert bench.within(np.concatenate([frame[0], frame[2]]), noise)
+    assert bench.within(np.pad(noise[1_536:], (0, 48 + 512)), noise)
+    assert not bench.within(noise[100:612], noise)
+    assert not bench.within(-frame[1], noise)

@@ -55,12 +55,13 @@ def export(
     name: NameArgument,
     db: DbOption,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="[default: SESSION.jsonl]")] = None,
+    media: Annotated[bool, typer.Option("--media", help="Write sounds and pictures into it.")] = False,
 ) -> None:
-    """Write a session as JSON lines; sounds and pictures stay where they are."""
+    """Write a session as JSON lines; without --media, sounds and pictures stay where they are."""
     path = out or Path(f"{name}.jsonl")
     require_writable(path, (".jsonl",))
     with _open(db) as store:
-        store.export(name, path)
+        store.export(name, path, media=media)
         typer.echo(f"{path}: {len(store.turns(name))} turns of {name}")
 
 
@@ -82,6 +83,17 @@ def forget(name: NameArgument, db: DbOption) -> None:
     with _open(db) as store:
         store.forget(name)
     typer.echo(f"{name} is forgotten")
+
+
+@group.command()
+def retain(
+    db: DbOption,
+    days: Annotated[float, typer.Option("--days", min=0.0, help="Forget what was not used for so many days.")],
+) -> None:
+    """Forget every session that was not used for some days."""
+    with _open(db) as store:
+        forgotten = store.retain(days=days)
+    typer.echo(f"{len(forgotten)} forgotten" + (f": {', '.join(forgotten)}" if forgotten else ""))
 
 
 @group.command()
