@@ -6,6 +6,7 @@ CLIP and SigLIP are the networks of transformers; InternViT and UNIT are this pa
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ from emova_sdk.models.unit_vit import UnitVit
 _TILES_AT_ONCE = 36
 
 
-class VisionTower(nn.Module):
+class VisionTower(nn.Module, ABC):
     """A network from pixels to features.
 
     Attributes:
@@ -54,9 +55,9 @@ class VisionTower(nn.Module):
             return self.encode(pixels, grids)
         return torch.cat([self.encode(part, None) for part in pixels.split(_TILES_AT_ONCE)])
 
+    @abstractmethod
     def encode(self, pixels: torch.Tensor, grids: torch.Tensor | None) -> torch.Tensor:
         """Features of one chunk; see `forward`."""
-        raise NotImplementedError
 
 
 class Qwen2Tower(VisionTower):

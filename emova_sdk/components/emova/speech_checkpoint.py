@@ -9,18 +9,61 @@ from __future__ import annotations
 import fnmatch
 import json
 import pickle
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from emova_sdk.errors import LoadError
+from emova_sdk.errors import BackendError, LoadError
 
-__all__ = ["SpeechCheckpoint", "read_tensors"]
+__all__ = ["LoadsOnce", "SpeechCheckpoint", "read_tensors"]
+
+Network = TypeVar("Network", bound=nn.Module)
 
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
+
+
+class LoadsOnce(ABC, Generic[Network]):
+    """A component with one network of a checkpoint, which is brought into memory on first use."""
+
+    def __init__(self) -> None:
+        self._net: Network | None = None
+        self._lock = threading.Lock()
+
+    @abstractmethod
+    def _read(self) -> Network:
+        """Build the network and fill it, on its device.
+
+        Raises:
+            LoadError: Naming the file or tensor that is missing, broken or does not match.
+        """
+
+    def load(self) -> None:
+        """Bring the weights into memory. Safe to call again and from several threads.
+
+        Raises:
+            LoadError: Naming the file or tensor that is missing, broken or does not match.
+        """
+        with self._lock:
+            if self._net is None:
+                self._net = self._read()
+
+    def close(self) -> None:
+        """Free the weights."""
+        with self._lock:
+            self._net = None
+
+    @property
+    def net(self) -> Network:
+        """The network itself, loaded on first use."""
+        self.load()
+        if (net := self._net) is None:
+            raise BackendError("the network was closed by another thread while it was used", "load it again")
+        return net
 
 
 class SpeechCheckpoint:
@@ -84,11 +127,16 @@ class SpeechCheckpoint:
 
     def _download(self, patterns: Sequence[str]) -> Path | None:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+            OfflineModeIsEnabled,
+        )
 
         try:
             folder = Path(snapshot_download(self.model, revision=self.revision, allow_patterns=list(patterns)))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
             raise LoadError(
                 f"`{self.model}` is no local path and cannot be fetched from the hub: {str(error).splitlines()[0]}",
                 "check the name and the network, or pass a local folder",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from emova_sdk.components.base import Space, SpeechTokenizer
 from emova_sdk.components.emova.phones import PHONES
-from emova_sdk.components.emova.speech_checkpoint import SpeechCheckpoint, read_tensors
+from emova_sdk.components.emova.speech_checkpoint import LoadsOnce, SpeechCheckpoint, read_tensors
 from emova_sdk.components.emova.speech_graphs import tokenizer_graph
 from emova_sdk.components.emova.weights import load_spiral
 from emova_sdk.components.graph import Graph
@@ -71,7 +70,7 @@ class _Window:
     count: int | None = None
 
 
-class EmovaSpeechTokenizer(SpeechTokenizer):
+class EmovaSpeechTokenizer(LoadsOnce[SpiralTokenizer], SpeechTokenizer):
     """Speech to discrete units with EMOVA's SPIRAL encoder and FSQ code book.
 
     The encoder sees an utterance as a whole (its features are normalised over it, its attention is full), so `stream`
@@ -111,6 +110,7 @@ class EmovaSpeechTokenizer(SpeechTokenizer):
         context_s: float = 1.0,
         reference: bool = False,
     ) -> None:
+        super().__init__()
         if batch_size < 1 or context_s < 0 or window_s <= 2 * context_s:
             raise InputError(
                 f"`batch_size={batch_size}`, `window_s={window_s}`, `context_s={context_s}` is out of range",
@@ -125,37 +125,15 @@ class EmovaSpeechTokenizer(SpeechTokenizer):
         self._reduced, self._phones, self._batch_size, self._reference = reduced, phones, batch_size, reference
         self._window_units = max(1, int(window_s * self.unit_rate))
         self._context_units = int(context_s * self.unit_rate)
-        self._net: SpiralTokenizer | None = None
-        self._lock = threading.Lock()
 
-    def load(self) -> None:
-        """Bring the weights into memory. Safe to call again and from several threads.
-
-        Raises:
-            LoadError: Naming the file or tensor that is missing, broken or does not match.
-        """
-        with self._lock:
-            if self._net is None:
-                path = self._checkpoint.weights(["model.safetensors", "weights.safetensors", "*.ckpt"])
-                net = SpiralTokenizer(self.config)
-                if not self._phones:
-                    net.phones = None
-                load_spiral(net, read_tensors(path, part="encoder."), path=path)
-                net.encoder.to(self._dtype)
-                self._net = net.requires_grad_(requires_grad=False).eval().to(pick_device(self._device))
-
-    def close(self) -> None:
-        """Free the weights."""
-        with self._lock:
-            self._net = None
-
-    @property
-    def net(self) -> SpiralTokenizer:
-        """The network itself, loaded on first use."""
-        self.load()
-        if (net := self._net) is None:
-            raise BackendError("the speech tokenizer was closed by another thread while it was used", "load it again")
-        return net
+    def _read(self) -> SpiralTokenizer:
+        path = self._checkpoint.weights(["model.safetensors", "weights.safetensors", "*.ckpt"])
+        net = SpiralTokenizer(self.config)
+        if not self._phones:
+            net.phones = None
+        load_spiral(net, read_tensors(path, part="encoder."), path=path)
+        net.encoder.to(self._dtype)
+        return net.requires_grad_(requires_grad=False).eval().to(pick_device(self._device))
 
     def graphs(self) -> list[Graph]:
         """One graph, ``tokenizer``: waveforms and their lengths to units, the front end included."""

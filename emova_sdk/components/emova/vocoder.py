@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emova_sdk.components.base import Space, Stream, Vocoder
-from emova_sdk.components.emova.speech_checkpoint import SpeechCheckpoint, read_tensors
+from emova_sdk.components.emova.speech_checkpoint import LoadsOnce, SpeechCheckpoint, read_tensors
 from emova_sdk.components.emova.speech_graphs import vocoder_graphs
 from emova_sdk.components.emova.speech_tokenizer import RELEASED, Precision, pick_device, unit_space
 from emova_sdk.components.emova.weights import load_vits
 from emova_sdk.components.graph import Graph
-from emova_sdk.errors import BackendError, InputError, LoadError
+from emova_sdk.errors import InputError, LoadError
 from emova_sdk.models.vits import Vits, VitsConfig, frames_of
 from emova_sdk.types import Audio, SpeechChunk, SpeechUnits
 
@@ -76,7 +75,7 @@ class Sampling:
             raise InputError(f"`{self}` is out of range", "0.1 <= length_scale <= 10, noise scales >= 0")
 
 
-class EmovaVocoder(Vocoder):
+class EmovaVocoder(LoadsOnce[Vits], Vocoder):
     """Units to speech with EMOVA's VITS.
 
     Encoder, durations and flow see a phrase as a whole; the waveform generator, which does nearly all the work, sees 13
@@ -118,6 +117,7 @@ class EmovaVocoder(Vocoder):
         first_frames: int = 8,
         chunk_frames: int = 256,
     ) -> None:
+        super().__init__()
         if min(first_frames, chunk_frames, phrase_units or 1) < 1:
             raise InputError("pieces have at least one frame and phrases one unit", "use positive numbers")
         self.sampling = Sampling(seed, length_scale, noise_scale, noise_scale_duration)
@@ -127,35 +127,13 @@ class EmovaVocoder(Vocoder):
         self.sample_rate = self.config.sampling_rate
         self._device, self._dtype = device, getattr(torch, dtype)
         self.phrase_units, self.first_frames, self.chunk_frames = phrase_units, first_frames, chunk_frames
-        self._net: Vits | None = None
-        self._lock = threading.Lock()
 
-    def load(self) -> None:
-        """Bring the weights into memory. Safe to call again and from several threads.
-
-        Raises:
-            LoadError: Naming the file or tensor that is missing, broken or does not match.
-        """
-        with self._lock:
-            if self._net is None:
-                path = self._checkpoint.weights(["model.safetensors", "weights.safetensors", "G_*.pth"])
-                net = Vits(self.config)
-                load_vits(net, read_tensors(path, part="decoder."), path=path)
-                net.generator.to(self._dtype)
-                self._net = net.requires_grad_(requires_grad=False).eval().to(pick_device(self._device))
-
-    def close(self) -> None:
-        """Free the weights."""
-        with self._lock:
-            self._net = None
-
-    @property
-    def net(self) -> Vits:
-        """The network itself, loaded on first use."""
-        self.load()
-        if (net := self._net) is None:
-            raise BackendError("the vocoder was closed by another thread while it was used", "load it again")
-        return net
+    def _read(self) -> Vits:
+        path = self._checkpoint.weights(["model.safetensors", "weights.safetensors", "G_*.pth"])
+        net = Vits(self.config)
+        load_vits(net, read_tensors(path, part="decoder."), path=path)
+        net.generator.to(self._dtype)
+        return net.requires_grad_(requires_grad=False).eval().to(pick_device(self._device))
 
     def graphs(self) -> list[Graph]:
         """Three graphs, ``prior``, ``latents`` and ``generator``, so that streaming survives an export.

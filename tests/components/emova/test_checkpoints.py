@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -134,59 +135,75 @@ def test_a_shard_without_its_tensor(origin):
         opened(origin)
 
 
-def test_a_missing_tensor(origin):
-    rewritten(origin, lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"))
+@pytest.fixture(params=["origin", "hf"])
+def either(request, tmp_path):
+    """A checkpoint in each layout, and how that layout spells a tensor of the language model."""
+    if request.param == "origin":
+        return write_origin(tmp_path / "origin"), lambda name: f"model.{name}"
+    return write_hf(tmp_path / "hf"), lambda name: f"language_model.model.{name}"
+
+
+def test_a_missing_tensor(either):
+    folder, spelt = either
+    rewritten(folder, lambda tensors: tensors.pop(spelt("layers.1.mlp.up_proj.weight")))
     with pytest.raises(LoadError, match=r"layers\.1\.mlp\.up_proj\.weight` is missing") as raised:
-        opened(origin)
+        opened(folder)
     assert "layers.1.mlp.up_proj.weight" in raised.value.tensor
     assert raised.value.hint
 
 
-def test_an_extra_tensor(origin):
-    rewritten(origin, lambda tensors: tensors.__setitem__("model.layers.7.mlp.up_proj.weight", torch.zeros(2)))
-    with pytest.raises(LoadError, match=r"`model\.layers\.7\.mlp\.up_proj\.weight` in `model\.safetensors` is not part"):
-        opened(origin)
+def test_an_extra_tensor(either):
+    folder, spelt = either
+    name = spelt("layers.7.mlp.up_proj.weight")
+    rewritten(folder, lambda tensors: tensors.__setitem__(name, torch.zeros(2)))
+    with pytest.raises(LoadError, match=rf"`{re.escape(name)}` in `model\.safetensors` is not part") as raised:
+        opened(folder)
+    assert raised.value.tensor == name
 
 
-def test_a_wrong_shape(origin):
-    rewritten(origin, lambda tensors: tensors.__setitem__("model.norm.weight", torch.zeros(65)))
-    with pytest.raises(LoadError, match=r"`model\.norm\.weight`.*\[65\], the model needs \[64\]"):
-        opened(origin)
+def test_a_wrong_shape(either):
+    folder, spelt = either
+    rewritten(folder, lambda tensors: tensors.__setitem__(spelt("norm.weight"), torch.zeros(65)))
+    with pytest.raises(LoadError, match=rf"`{re.escape(spelt('norm.weight'))}`.*\[65\], the model needs \[64\]"):
+        opened(folder)
 
 
-def test_a_tensor_stored_twice(origin):
-    rewritten(origin, lambda tensors: tensors.__setitem__("language_model.model.norm.weight", torch.zeros(64)))
+def test_a_tensor_stored_twice(either):
+    folder, _ = either
+    for name in ("language_model.model.norm.weight", "model.norm.weight"):
+        rewritten(folder, lambda tensors, name=name: tensors.__setitem__(name, torch.zeros(64)))
     with pytest.raises(LoadError, match="is stored twice"):
-        opened(origin)
+        opened(folder)
 
 
-def test_a_tower_left_out(origin):
+def test_a_tower_left_out(either):
     def drop(tensors):
         for name in [name for name in tensors if "vision_tower" in name]:
             del tensors[name]
 
-    rewritten(origin, drop)
+    rewritten(either[0], drop)
     with pytest.raises(LoadError, match="vision_tower"):
-        opened(origin)
+        opened(either[0])
 
 
-def test_a_truncated_file(origin):
-    file = origin / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(LoadError, match=r"model\.safetensors` has \d+ bytes"):
-        opened(origin)
-    file.write_bytes(b"abc")
-    with pytest.raises(LoadError, match="cut short"):
-        opened(origin)
-    file.write_bytes((20).to_bytes(8, "little") + b"x" * 30)
-    with pytest.raises(LoadError, match="not a safetensors file"):
-        opened(origin)
-
-
-def test_a_git_lfs_pointer(origin):
-    (origin / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
-    with pytest.raises(LoadError, match="Git LFS pointer"):
-        opened(origin)
+@pytest.mark.parametrize(
+    ("spoil", "match"),
+    [
+        (lambda content: content[:-100], r"model\.safetensors` has \d+ bytes"),
+        (lambda _: b"abc", "cut short"),
+        (lambda _: b"", "cut short"),
+        (lambda _: (20).to_bytes(8, "little") + b"x" * 30, "not a safetensors file"),
+        (lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "Git LFS pointer"),
+    ],
+    ids=["truncated", "only a stump", "empty", "something else", "a Git LFS pointer"],
+)
+def test_a_broken_file_is_named(either, spoil, match):
+    file = either[0] / "model.safetensors"
+    file.write_bytes(spoil(file.read_bytes()))
+    with pytest.raises(LoadError, match=match) as raised:
+        opened(either[0])
+    assert raised.value.path == str(file)
+    assert raised.value.hint
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
@@ -240,6 +257,28 @@ def test_offline_is_said(monkeypatch, tmp_path):
     with pytest.raises(LoadError, match="is not on this machine") as raised:
         find_checkpoint("owner/name", revision="0123abc")
     assert "HF_HUB_OFFLINE" in raised.value.hint
+
+
+def cached(hub, folder, commit):
+    """Put a checkpoint into a hub cache, as a download would have left it."""
+    place = hub / "models--owner--name"
+    (place / "refs").mkdir(parents=True, exist_ok=True)
+    shutil.copytree(folder, place / "snapshots" / commit)
+    (place / "refs" / "main").write_text(commit)
+
+
+def test_a_pinned_revision_is_found_without_a_network(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    commits = {seed: str(seed) * 40 for seed in (1, 2)}
+    for seed, commit in commits.items():
+        cached(tmp_path / "hub", write_origin(tmp_path / commit, seed=seed), commit)
+    for seed, commit in commits.items():
+        found = find_checkpoint("owner/name", revision=commit)
+        torch.testing.assert_close(logits(opened(found)), logits(build(seed)), atol=1e-5, rtol=0)
+    assert find_checkpoint("owner/name") == find_checkpoint("owner/name", revision=commits[2])
+    with pytest.raises(LoadError, match="is not on this machine"):
+        find_checkpoint("owner/name", revision="3" * 40)
 
 
 def test_published_prefixes():

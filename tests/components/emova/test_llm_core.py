@@ -19,6 +19,7 @@ from emova_sdk.components.emova.decoding import (
 )
 from emova_sdk.components.emova.llm import EmovaLLM
 from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
+from emova_sdk.components.emova.prompts import conversation
 from emova_sdk.components.emova.reply import parse_reply
 from emova_sdk.components.emova.vision import EmovaVision
 from emova_sdk.errors import ConfigError, InputError, LoadError
@@ -249,6 +250,64 @@ def test_options_that_cannot_be(folder):
         EmovaLLM(str(folder), device="cpu", dtype="float16").load()
     with pytest.raises(LoadError, match="is not a folder"):
         EmovaLLM("/nowhere")
+
+
+def test_the_beginning_of_another_conversation_is_not_read_again(folder, monkeypatch):
+    with EmovaLLM(str(folder)) as core:
+        core.load()
+        read = []
+        run = core._engine.decoder.run
+        monkeypatch.setattr(core._engine.decoder, "run", lambda embeds, cache: read.append(len(embeds)) or run(embeds, cache))
+        list(core.generate([Message("user", ("a first question",))], options=SHORT))
+        prompt = len(core._prompt_ids([Message("user", ("something else",))]))
+        system = len(core._checkpoint.tokenizer("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n")["input_ids"])
+        read.clear()
+        answer = list(core.generate([Message("user", ("something else",))], options=SHORT))
+        assert read[0] <= prompt - system
+        core._caches.clear()
+        assert list(core.generate([Message("user", ("something else",))], options=SHORT)) == answer
+
+
+def test_only_the_rows_of_the_head_that_may_be_written_are_computed(folder, monkeypatch):
+    with EmovaLLM(str(folder)) as core:
+        core.load()
+        monkeypatch.setattr(core._engine.decoder, "logits", None)  # the whole head is never asked
+        message = [Message("user", ("good morning",))]
+        events = list(core.generate(message, task="speak", options=SHORT))
+        units = [int(unit) for event in events for unit in event.units.ids]
+        model, tokens = core._engine.model, core._units
+        ids = list(core._prompt(conversation(message, task="speak", wording=core._wording)).keys)
+        allowed = torch.tensor([*tokens.values(), *core._checkpoint.stop_tokens])
+        expected = []
+        for step in range(SHORT.max_tokens):
+            logits = model(input_ids=torch.tensor([ids])).logits[0, -1, allowed]
+            best = int(allowed[(logits if step else logits[: len(tokens)]).argmax()])
+            if best in core._checkpoint.stop_tokens:
+                break
+            expected.append(next(unit for unit, token in tokens.items() if token == best))
+            ids.append(best)
+        assert units == expected
+
+
+def test_weights_in_half_the_memory(folder):
+    with EmovaLLM(str(folder), device="cpu", dtype="bfloat16") as core:
+        list(core.generate(ASK, options=SHORT))
+        assert {weight.dtype for weight in core._engine.model.parameters()} == {torch.bfloat16}
+        assert isinstance(core._engine.decoder, SharedDecoder)
+
+
+@pytest.mark.parametrize("device_map", ["auto", "cpu", "sequential"])
+def test_spread_over_devices(llm, folder, device_map):
+    pytest.importorskip("accelerate")
+    with EmovaLLM(str(folder), device_map=device_map) as core:
+        assert list(core.generate(ASK, options=SHORT)) == list(llm.generate(ASK, options=SHORT))
+
+
+def test_compiled(llm, folder, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function: function)  # compiling takes its time: see test_decoding.py
+    with EmovaLLM(str(folder), compiled=True) as core:
+        assert list(core.generate(ASK, options=SHORT)) == list(llm.generate(ASK, options=SHORT))
+        assert core._engine.decoder._decoder._step is not None
 
 
 @pytest.mark.parametrize("kind", ["int8", "int4"])

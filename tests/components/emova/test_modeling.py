@@ -281,6 +281,27 @@ def test_device_map(converted):
     assert {"Qwen2DecoderLayer", "Qwen2VLVisionBlock"} <= set(model._no_split_modules)
 
 
+def test_continuous_batching_by_transformers(converted):
+    """For prompts of text and units; it knows ids alone, so pictures go through `SharedDecoder`."""
+    from transformers import ContinuousBatchingConfig, GenerationConfig
+
+    model = EmovaForConditionalGeneration.from_pretrained(converted)
+    prompts = [[5, 6, 7, 8], [9, 10], [30, 31, 32, 33, 34, 35, 36]]
+    settings = GenerationConfig(
+        max_new_tokens=6, do_sample=False, eos_token_id=model.generation_config.eos_token_id, pad_token_id=0
+    )
+    alone = [
+        model.generate(
+            torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.int64), generation_config=settings
+        )
+        for ids in prompts
+    ]
+    memory = ContinuousBatchingConfig(num_blocks=16, page_size=16, max_batch_tokens=32)
+    together = model.generate_batch(prompts, generation_config=settings, continuous_batching_config=memory)
+    found = [together[f"req_{number}"].generated_tokens for number in range(3)]
+    assert found == [whole[0, len(ids) :].tolist() for whole, ids in zip(alone, prompts, strict=True)]
+
+
 def test_the_image_token_is_not_generated(converted):
     model = EmovaForConditionalGeneration.from_pretrained(converted)
     assert model.generation_config.suppress_tokens == [model.config.image_token_id]

@@ -1,6 +1,7 @@
 """Every published layout loads; everything else is one error that names the tensor or the file."""
 
 import json
+import shutil
 import sys
 import types
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from emova_sdk import Audio, SpeechUnits
 from emova_sdk.components.emova.speech_checkpoint import SpeechCheckpoint, read_tensors
 from emova_sdk.components.emova.speech_tokenizer import EmovaSpeechTokenizer
+from emova_sdk.components.emova.style import EmovaStyle
 from emova_sdk.components.emova.vocoder import EmovaVocoder
 from emova_sdk.errors import LoadError
 
@@ -136,16 +138,25 @@ def test_weights_of_the_other_network_are_refused(vits_tensors, spiral_tensors, 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 42\n"
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "weights.ckpt"])
+@pytest.mark.parametrize(
+    ("component", "name"),
+    [
+        (EmovaSpeechTokenizer, "model.safetensors"),
+        (EmovaSpeechTokenizer, "weights.ckpt"),
+        (EmovaVocoder, "model.safetensors"),
+        (EmovaVocoder, "G_1.pth"),
+        (EmovaStyle, "model.safetensors"),
+    ],
+)
 @pytest.mark.parametrize(
     "spoil", [lambda _: LFS, lambda content: content[: len(content) // 2], lambda _: b"", lambda _: b"<html>"]
 )
-def test_a_broken_file_is_named(combined, spiral_tensors, configs, tmp_path, name, spoil):
+def test_a_broken_file_is_named(combined, configs, tmp_path, component, name, spoil):
     model = store(tmp_path / "a", configs["combined"], load_file(combined / "model.safetensors"), name)
     path = tmp_path / "a" / name
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(LoadError) as error:
-        EmovaSpeechTokenizer(model).load()
+        component(model).load()
     assert error.value.path == str(path)
     assert error.value.hint
 
@@ -173,6 +184,35 @@ def test_a_hub_id_that_cannot_be_fetched_is_one_error(monkeypatch):
     with pytest.raises(LoadError, match="cannot be fetched from the hub") as error:
         SpeechCheckpoint("nobody/nothing-of-the-kind").config()
     assert "local folder" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "shape"),
+    [
+        (lambda t: t.pop("style_embedding.weight"), None),
+        (lambda t: t.update({"style_embedding.weight": torch.zeros(126, 5)}), 5),
+    ],
+)
+def test_a_wrong_table_of_styles_is_named(combined, configs, tmp_path, change, shape):
+    tensors = load_file(combined / "model.safetensors")
+    change(tensors)
+    with pytest.raises(LoadError, match="lacks" if shape is None else "shape") as error:
+        EmovaStyle(store(tmp_path / "a", configs["combined"], tensors, "model.safetensors")).load()
+    assert error.value.tensor == "style_embedding.weight"
+
+
+def test_a_pinned_revision_is_found_without_a_network(combined, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    commit = "a" * 40
+    shutil.copytree(combined, tmp_path / "models--owner--name" / "snapshots" / commit)
+    found = EmovaSpeechTokenizer("owner/name", revision=commit, device="cpu", reduced=False).encode([CLIP])[0]
+    assert found == hear(str(combined))
+    assert EmovaStyle("owner/name", revision=commit).choices["speaker"] == ("female", "male")
+    with pytest.raises(LoadError, match="cannot be fetched from the hub"):
+        EmovaVocoder("owner/name", revision="b" * 40)
+    with pytest.raises(LoadError, match="cannot be fetched from the hub"):
+        EmovaVocoder("owner/no such name")
 
 
 def test_only_what_is_asked_for_is_read(combined):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ REPLY = (
     '"assistant response text": "of course", "assistant response emotion": "happy", "assistant response pitch": "high", '
     '"assistant response speech": "' + "".join(f"<|speech_{unit}|>" for unit in (3, 11, 60, 7, 22, 40)) + '"}'
 )
+SLOTS = ("vision_encoder", "speech_tokenizer", "llm_core", "style_module", "vocoder")
 PICTURE = Image(np.random.default_rng(0).integers(0, 255, (70, 90, 3), dtype=np.uint8))
 
 
@@ -73,6 +75,18 @@ def test_hears_a_recording_sees_a_picture_and_answers_aloud_in_order(config: Pat
     assert assistant.audio == Audio.concat([event.audio for event in events if isinstance(event, AudioDelta)])
     assert assistant.audio.duration_s > 0  # type: ignore[union-attr]
     assert sum(event.units for event in events if isinstance(event, AudioDelta)) == 6
+
+
+def test_every_component_keeps_the_rules(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from emova_sdk.cli.app import run
+
+    code = run(("components", "check", "-c", str(config), "--json"))
+    checked = json.loads(capsys.readouterr().out)["components"]
+    assert [component["slot"] for component in checked] == list(SLOTS)
+    for component in checked:
+        broken = [result for result in component["results"] if not result["passed"] and not result["skipped"]]
+        assert not broken, (component["slot"], broken)
+    assert code == 0
 
 
 def test_untrained_weights_answer_something_or_nothing_and_never_fail(config: Path) -> None:
