@@ -8,7 +8,10 @@ be so in the file, stack traces and paths of the exporting machine are removed, 
 from __future__ import annotations
 
 import inspect
+import logging
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -55,7 +58,7 @@ def _traced(graph: Graph, opset: int) -> Any:
         ) from error
     shapes = _shapes(graph)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), _quietly(), torch.no_grad():
             warnings.simplefilter("ignore")  # the exporter warns of its own internals
             program = torch.onnx.export(
                 graph.module.eval(),
@@ -76,6 +79,18 @@ def _traced(graph: Graph, opset: int) -> Any:
     if program is None:
         raise ExportError(f"the exporter returned nothing for graph `{graph.name}`", "export with another torch release")
     return program
+
+
+@contextmanager
+def _quietly() -> Generator[None, None, None]:
+    """The exporter logs each time that torchvision, which nothing here needs, is not installed."""
+    log = logging.getLogger("torch.onnx._internal.exporter._registration")
+    before = log.disabled
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _shapes(graph: Graph) -> tuple[Any, ...]:

@@ -1,0 +1,74 @@
+"""What this machine can do, measured: the line that no contender passes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Limits", "Work", "measure_limits"]
+
+_SIDE = 1024
+_LARGE = 2**26
+_CACHED = 16e6
+"""Weights of fewer bytes stay in the processor's caches, from which they are read faster than from memory."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Speeds of the machine, in float32.
+
+    Attributes:
+        gflop_s: Matrix products of 1024 x 1024, in 1e9 operations a second (a multiply-add is two).
+        gb_s: A matrix-vector product of 268 MB, in 1e9 bytes read a second.
+    """
+
+    gflop_s: float
+    gb_s: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run has to do at least.
+
+    Attributes:
+        flop: Operations; a multiply-add is two.
+        weight_bytes: Bytes of weights, each of which is read once.
+    """
+
+    flop: float
+    weight_bytes: float
+
+    def least_s(self, limits: Limits) -> float:
+        """The time it takes a machine that computes and reads at its limits, and both at once.
+
+        Weights that fit into caches cost no reading.
+        """
+        read = self.weight_bytes if self.weight_bytes > _CACHED else 0.0
+        return max(self.flop / (limits.gflop_s * 1e9), read / (limits.gb_s * 1e9))
+
+
+def measure_limits() -> Limits:
+    """Measure this machine, with torch's threads; best of several runs."""
+    import torch
+
+    with torch.inference_mode():
+        left, right = torch.randn(_SIDE, _SIDE), torch.randn(_SIDE, _SIDE)
+        product = _best(lambda: left @ right, 15)
+        matrix, vector = torch.ones(_LARGE // 4096, 4096), torch.ones(4096)
+        read = _best(lambda: matrix @ vector, 7)
+    return Limits(2 * _SIDE**3 / product / 1e9, 4 * _LARGE / read / 1e9)
+
+
+def _best(work: Callable[[], object], runs: int) -> float:
+    times: list[float] = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
