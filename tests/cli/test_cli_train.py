@@ -10,6 +10,7 @@ from shutil import which
 
 import pytest
 import torch
+from rendered import write_work
 
 from emova_sdk import registry
 from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
@@ -96,6 +97,22 @@ def test_units_that_say_nothing_are_one_clear_error(tmp_path):
     (tmp_path / "units" / "train.jsonl").write_text('{"text": "hello", "units": [3]}\n')
     with pytest.raises(ConfigError, match="does not tell sounds apart"):
         nano_stages.run_stage("llm", tmp_path, budget_s=1)
+
+
+def test_nano_from_rendered_speech_to_a_preset_on_a_tiny_budget(emova, monkeypatch):
+    """The stages after the first are the real ones; the speech is nano's own, and the tokenizer has had its training."""
+    write_work(Path("work"))
+    put_shipped_tokenizer(Path("work"))
+    monkeypatch.setattr(nano_llm, "SPLICED", 20)
+    call = ("train", "nano", "--budget-s", "2", "--out", "work")
+    with torch.random.fork_rng():
+        told = emova(*call)
+    assert told.code == 0, told.err
+    assert "data       done before" in told.out and "the trained emova-nano; try `emova chat -c work`" in told.out
+    said = emova("chat", "hello", "-c", "work", "--json").data("chat")
+    assert json.dumps(said["text"])
+    again = emova("train", "nano", "--stage", "style", "--budget-s", "0.1", "--out", "work", "--json").data("train")
+    assert again["stages"] == [{"stage": "style", "seconds": 0.0, "skipped": True}] and again["missing"] == []
 
 
 @needs_programs
