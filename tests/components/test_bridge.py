@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from endpoint import Endpoint, breaks_off, calls, refuses, says, sends, stalls
+from endpoint import Endpoint, breaks_off, calls, dies, refuses, says, sends, stalls
 
 from emova_sdk.components.base import GenerationOptions
 from emova_sdk.components.bridge import Bridge
@@ -193,9 +193,10 @@ def test_earlier_turns_and_interruptions_are_told(endpoint: Endpoint, question: 
         (refuses(500), BackendError),
         (stalls(2.0), BackendError),
         (breaks_off(after='{"emotion": "sad", "pitch": "low", "text": "Well, I'), BackendError),
+        (dies, BackendError),
         (sends("}}}"), BackendError),
     ],
-    ids=["401", "429", "500", "stalls", "dies", "garbage"],
+    ids=["401", "429", "500", "stalls", "dies in the middle", "dies at once", "garbage"],
 )
 def test_a_failing_brain_is_one_typed_error_and_the_session_goes_on(
     endpoint: Endpoint, question: Audio, behaviour: Any, error: type[EmovaError]
@@ -207,6 +208,21 @@ def test_a_failing_brain_is_one_typed_error_and_the_session_goes_on(
     reply = session.ask(question)
     assert reply.style == Style(emotion="sad", pitch="low")
     assert session.history[-1].text == reply.text
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [refuses(429, headers={"retry-after": "0.01"}), refuses(500), stalls(1.0), dies, breaks_off(), sends("}}}")],
+    ids=["429", "500", "stalls", "dies", "breaks off", "garbage"],
+)
+def test_what_may_pass_is_tried_again_and_the_answer_is_spoken(endpoint: Endpoint, question: Audio, behaviour: Any) -> None:
+    endpoint.script = [behaviour, says(SAD)]
+    session = bridged(endpoint, retries=2, timeout_s=0.4).session()
+    reply = session.ask(question)
+    assert reply.style == Style(emotion="sad", pitch="low")
+    assert reply.audio is not None
+    assert [turn.role for turn in session.history] == ["user", "assistant"]
+    assert len(endpoint.requests) == 2
 
 
 def test_closing_stops_the_brain(endpoint: Endpoint, question: Audio) -> None:
