@@ -5,11 +5,13 @@ A tool that wants to know how the user feels declares a parameter that the model
     @tool
     def refund(order: str, context: Annotated[TurnContext, InjectedToolArg]) -> str: ...
 
-and is run by `call_tools`, or by langgraph's ``ToolNode(tools, wrap_tool_call=inject_turn_context)``.
+and is run by `call_tools`, or by langgraph's ``ToolNode(tools, wrap_tool_call=inject_turn_context)``; under asyncio by
+`acall_tools`, or ``ToolNode(tools, awrap_tool_call=ainject_turn_context)``.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -26,7 +28,7 @@ from emova_sdk.pipeline import Pipeline
 from emova_sdk.tools import TurnContext
 from emova_sdk.types import Audio, Emotion, Image, Pitch, Speed, Style
 
-__all__ = ["call_tools", "emova_tools", "inject_turn_context", "turn_context"]
+__all__ = ["acall_tools", "ainject_turn_context", "call_tools", "emova_tools", "inject_turn_context", "turn_context"]
 
 
 def emova_tools(pipeline: Pipeline, *, folder: str | Path = ".") -> list[BaseTool]:
@@ -127,24 +129,49 @@ def call_tools(messages: Sequence[BaseMessage], tools: Sequence[BaseTool], *, se
 
     A tool that fails, or does not exist, gives a message with ``status="error"``.
     """
+    calls, context = _asked(messages, session_id)
+    named = {tool.name: tool for tool in tools}
+    return [_called(call, named.get(call["name"]), context) for call in calls]
+
+
+async def acall_tools(messages: Sequence[BaseMessage], tools: Sequence[BaseTool], *, session_id: str = "") -> list[ToolMessage]:
+    """As `call_tools`, all tools at the same time; the only way to run a tool that is a coroutine."""
+    calls, context = _asked(messages, session_id)
+    named = {tool.name: tool for tool in tools}
+    return list(await asyncio.gather(*(_acalled(call, named.get(call["name"]), context) for call in calls)))
+
+
+def _asked(messages: Sequence[BaseMessage], session_id: str) -> tuple[list[dict[str, Any]], TurnContext]:
     last = messages[-1] if messages else None
     if not isinstance(last, AIMessage):
         raise InputError("the last message calls no tools", "pass messages that end in an AI message")
-    named = {tool.name: tool for tool in tools}
-    context = turn_context(messages, session_id=session_id)
-    return [_called(dict(call), named.get(call["name"]), context) for call in last.tool_calls]
+    return [dict(call) for call in last.tool_calls], turn_context(messages, session_id=session_id)
 
 
 def _called(call: dict[str, Any], tool: BaseTool | None, context: TurnContext) -> ToolMessage:
     if tool is None:
-        content = f"there is no tool `{call['name']}`"
-        return ToolMessage(content=content, tool_call_id=call["id"], name=call["name"], status="error")
+        return _failed(call, f"there is no tool `{call['name']}`")
     try:
-        result = tool.invoke(cast("Any", _with_context(call, tool, context)))
+        return _result(call, tool.invoke(cast("Any", _with_context(call, tool, context))))
     except Exception as error:  # noqa: BLE001 - whatever a tool does, the conversation goes on
-        content = f"{type(error).__name__}: {error}"
-        return ToolMessage(content=content, tool_call_id=call["id"], name=call["name"], status="error")
+        return _failed(call, f"{type(error).__name__}: {error}")
+
+
+async def _acalled(call: dict[str, Any], tool: BaseTool | None, context: TurnContext) -> ToolMessage:
+    if tool is None:
+        return _failed(call, f"there is no tool `{call['name']}`")
+    try:
+        return _result(call, await tool.ainvoke(cast("Any", _with_context(call, tool, context))))
+    except Exception as error:  # noqa: BLE001
+        return _failed(call, f"{type(error).__name__}: {error}")
+
+
+def _result(call: dict[str, Any], result: Any) -> ToolMessage:
     return result if isinstance(result, ToolMessage) else ToolMessage(content=str(result), tool_call_id=call["id"])
+
+
+def _failed(call: dict[str, Any], why: str) -> ToolMessage:
+    return ToolMessage(content=why, tool_call_id=call["id"], name=call["name"], status="error")
 
 
 def inject_turn_context(request: Any, execute: Callable[[Any], Any]) -> Any:
@@ -158,9 +185,20 @@ def inject_turn_context(request: Any, execute: Callable[[Any], Any]) -> Any:
     """
     if request.tool is None or _context_parameter(request.tool) is None:
         return execute(request)
+    return _called(dict(request.tool_call), request.tool, _context_of(request))
+
+
+async def ainject_turn_context(request: Any, execute: Callable[[Any], Any]) -> Any:
+    """As `inject_turn_context`, under asyncio: the ``awrap_tool_call`` of langgraph's ``ToolNode``."""
+    if request.tool is None or _context_parameter(request.tool) is None:
+        return await execute(request)
+    return await _acalled(dict(request.tool_call), request.tool, _context_of(request))
+
+
+def _context_of(request: Any) -> TurnContext:
     state = request.state
     messages: Any = state["messages"] if isinstance(state, Mapping) else getattr(state, "messages", state)
-    return _called(dict(request.tool_call), request.tool, turn_context(messages))
+    return turn_context(messages)
 
 
 def _with_context(call: dict[str, Any], tool: BaseTool, context: TurnContext) -> dict[str, Any]:

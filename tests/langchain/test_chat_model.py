@@ -203,6 +203,22 @@ def test_events_of_version_3_hold_all_sound(chat: ChatEmova, question: Audio) ->
     assert style_of(message) == Style("female", "sad")
 
 
+@pytest.mark.filterwarnings("ignore:The method `BaseChatModel._achat_model_stream_v3` is in beta")
+def test_asynchronous_events_of_version_3_hold_all_sound(chat: ChatEmova, question: Audio) -> None:
+    async def told() -> tuple[list[Any], AIMessage]:
+        stream = await chat.astream_events([asked(question)], version="v3")
+        events = [event async for event in stream]
+        return events, await stream.output
+
+    events, message = asyncio.run(told())
+    finished = [event["content"] for event in events if event["event"] == "content-block-finish"]
+    assert [block["type"] for block in finished].count("audio") > 3
+    assert all(block["extras"]["emotion"] == "sad" for block in finished if block["type"] == "audio")
+    assert audio_of(message) == audio_of(chat.invoke([asked(question)]))
+    assert style_of(message) == Style("female", "sad")
+    assert user_style_of(message) is not None
+
+
 class Recipe(GenericFakeChatModel):
     """A chat model that streams given content."""
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,8 @@ from emova_sdk import Audio, Image, Pipeline, Style
 from emova_sdk.errors import InputError
 from emova_sdk.langchain import (
     ChatEmova,
+    acall_tools,
+    ainject_turn_context,
     audio_block,
     call_tools,
     emova_tools,
@@ -128,6 +131,38 @@ def test_langgraphs_tool_node_hands_it_too(pipeline: Pipeline) -> None:
     texts = sorted(result.text for result in results)
     assert texts[1] == "noon" or texts[0] == "noon"
     assert any("feels sad; 2 turns before" in text for text in texts)
+
+
+@tool
+async def comfort(name: str, context: Annotated[TurnContext, InjectedToolArg]) -> str:
+    """Comfort somebody."""
+    await asyncio.sleep(0)
+    return f"dear {name}, you feel {context.user_style.style.emotion if context.user_style else 'unknown'}"
+
+
+def test_tools_that_are_coroutines_are_handed_it_too(pipeline: Pipeline) -> None:
+    messages = conversation(pipeline, refund, clock)
+    calls: Any = [{"type": "tool_call", "id": "9", "name": "comfort", "args": {"name": "Ann"}}, *messages[-1].tool_calls]
+    messages[-1] = messages[-1].model_copy(update={"tool_calls": calls})
+    results = asyncio.run(acall_tools(messages, [comfort, refund]))
+    assert results[0].text == "dear Ann, you feel sad"
+    assert "feels sad" in results[1].text
+    assert (results[2].status, results[2].text) == ("error", "there is no tool `clock`")
+    assert asyncio.run(acall_tools(messages, [comfort, refund, clock]))[2].text == "noon"
+
+
+def test_langgraphs_tool_node_hands_it_under_asyncio(pipeline: Pipeline) -> None:
+    pytest.importorskip("langgraph")
+    from langgraph.graph import START, MessagesState, StateGraph
+    from langgraph.prebuilt import ToolNode
+
+    messages = conversation(pipeline, clock)
+    calls: Any = [{"type": "tool_call", "id": "9", "name": "comfort", "args": {"name": "Ann"}}, *messages[-1].tool_calls]
+    messages[-1] = messages[-1].model_copy(update={"tool_calls": calls})
+    node = ToolNode([comfort, clock], awrap_tool_call=ainject_turn_context)
+    graph = StateGraph(MessagesState).add_node("tools", node).add_edge(START, "tools").compile()
+    results = asyncio.run(graph.ainvoke({"messages": messages}))["messages"][-2:]
+    assert sorted(result.text for result in results) == ["dear Ann, you feel sad", "noon"]
 
 
 def test_there_must_be_a_turn() -> None:
