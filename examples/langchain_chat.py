@@ -1,0 +1,45 @@
+"""EMOVA as a LangChain chat model: speech in, speech out, a tool that knows how the user feels, streaming, history."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+from langchain_core.messages import HumanMessage
+from langchain_core.tools import InjectedToolArg, tool
+
+from emova_sdk import Pipeline, Style, TurnContext
+from emova_sdk.langchain import ChatEmova, EmovaChatHistory, audio_block, audio_of, call_tools, style_of, user_style_of
+
+
+@tool
+def voucher(reason: str, context: Annotated[TurnContext, InjectedToolArg]) -> str:
+    """Give a voucher."""
+    sad = context.user_style is not None and context.user_style.style.emotion == "sad"
+    return f"{20 if sad else 5} euros"
+
+
+def main(config: str = "fake") -> None:
+    with Pipeline.from_config(config) as emova:
+        chat = ChatEmova(model=config, pipeline=emova)
+        history = EmovaChatHistory("anna", connection="sqlite:///chats.db")
+        sound = emova.speak("my parcel is lost", style=Style("male", "sad"))
+        question = HumanMessage(content_blocks=[audio_block(sound)])
+
+        first, *rest = chat.stream([question])
+        answer = sum(rest, start=first)  # merged chunks hold all the sound
+        heard, spoken, reply = user_style_of(answer), style_of(answer), audio_of(answer)
+        if heard and spoken and reply:
+            print(f"heard {heard.style.emotion}, answered {spoken.emotion} in {reply.duration_s:.1f} s of sound")
+
+        asks: Any = chat.bind_tools([voucher], tool_choice="voucher").invoke([question])
+        results = call_tools([question, asks], [voucher])
+        print(f"{asks.tool_calls[0]['name']} says: {results[0].text}")
+
+        history.add_messages([question, answer])
+        later = [*history.messages, HumanMessage("And now?")]
+        print(chat.model_copy(update={"media_folder": history.media_folder}).invoke(later).text)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
