@@ -16,7 +16,7 @@ from emova_sdk.langchain import ChatEmova, EmovaChatHistory, audio_block, audio_
 def voucher(reason: str, context: Annotated[TurnContext, InjectedToolArg]) -> str:
     """Give a voucher."""
     sad = context.user_style is not None and context.user_style.style.emotion == "sad"
-    return f"{20 if sad else 5} euros"
+    return f"{20 if sad else 5} euros for {reason}"
 
 
 def main(config: str = "fake") -> None:

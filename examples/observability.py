@@ -1,6 +1,7 @@
 """Where the time of a spoken turn goes, and what OpenTelemetry is told of it.
 
-The spans go to the console here; in earnest, configure an exporter as for any other service. Needs `pip install "emova-sdk[otel]"`.
+The spans are kept and printed here; in earnest, configure an exporter as for any other service.
+Needs `pip install "emova-sdk[otel]"`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from emova_sdk.types import Audio, Timings
 if TYPE_CHECKING:
     from emova_sdk.live import LiveEvent
     from emova_sdk.session import Session
-    from emova_sdk.types import Image, Turn
+    from emova_sdk.types import Image, Style, Turn
 
 __all__ = ["VoiceConversation", "print_devices"]
 
@@ -32,6 +32,7 @@ class VoiceConversation:
         microphone: Name or number of a device, or a sound file; the system's default when left out.
         loudspeaker: Name or number of a device, or a ``.wav`` file to write what is played.
         images: Pictures shown with the first turn.
+        style: How to answer; None leaves it to the model.
         half_duplex: Whether nothing is listened to while an answer is heard.
         as_json: Print each turn as one line of JSON.
         trace: Print how long each step of an answer took.
@@ -44,6 +45,7 @@ class VoiceConversation:
         microphone: str | None = None,
         loudspeaker: str | None = None,
         images: Sequence[Image] = (),
+        style: Style | None = None,
         half_duplex: bool = False,
         as_json: bool = False,
         trace: bool = False,
@@ -54,13 +56,19 @@ class VoiceConversation:
         self.trace = trace
         self.loudspeaker = loudspeaker
         self.images = images
+        self.style = style
         self.device: Device = _device(microphone, loudspeaker, session)
 
     def run(self) -> None:
         """Converse."""
         if not self.as_json and isinstance(self.device, SoundDevices):
             typer.echo("Speak; Ctrl-C ends the conversation.")
-        options: dict[str, Any] = {"settings": self.settings, "images": self.images, "notice": self._notice}
+        options: dict[str, Any] = {
+            "settings": self.settings,
+            "images": self.images,
+            "style": self.style,
+            "notice": self._notice,
+        }
         try:
             talk(self.session, self.device, **options, threaded=isinstance(self.device, SoundDevices))
         except KeyboardInterrupt:

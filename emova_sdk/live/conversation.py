@@ -36,7 +36,7 @@ from emova_sdk.live.events import (
 from emova_sdk.live.playback import PlaybackBuffer
 from emova_sdk.live.settings import LiveSettings
 from emova_sdk.session import Session
-from emova_sdk.types import Audio, Image
+from emova_sdk.types import Audio, Image, Style
 
 Frame = NDArray[np.float32]
 
@@ -48,6 +48,7 @@ class LiveSession:
         session: The conversation it drives; its history holds what was really heard.
         activity: Tells speech from the rest; Silero's detector when left out.
         settings: When turns begin and end.
+        style: Style of every answer, whatever the model chooses; None leaves it to the model.
         playback: What a loudspeaker takes the answer from: it is kept filled, held while the user speaks, and dropped when the
             answer is interrupted. Without, `Playback` events come at the pace of the recording, and all of them count as heard.
         threaded: Whether answers are made in a thread of their own, so that `push` returns at once. Without, `push`
@@ -64,6 +65,7 @@ class LiveSession:
         *,
         activity: Activity | None = None,
         settings: LiveSettings = LiveSettings(),
+        style: Style | None = None,
         playback: PlaybackBuffer | None = None,
         threaded: bool = True,
     ) -> None:
@@ -73,6 +75,7 @@ class LiveSession:
                 raise ConfigError(f"a live session cannot {verb}: the `{slot}` slot is empty", f"add a [{slot}] table")
         self.session = session
         self.settings = settings
+        self.style = style
         self.generation = 0
         self._playback = playback
         self._activity = activity or SileroActivity()
@@ -263,7 +266,8 @@ class LiveSession:
         self._turns = len(self.session.history)
         yield UserTurn(self.at_s, ended_s, audio)
         yield AnswerBegan(self.at_s, self.generation)
-        events = self.session.respond(audio, *self._shown, waited_s=self.at_s - ended_s + time.perf_counter() - self._stepped)
+        waited_s = self.at_s - ended_s + time.perf_counter() - self._stepped
+        events = self.session.respond(audio, *self._shown, style=self.style, waited_s=waited_s)
         self._answer = Answering(events, ahead_s=self.settings.ahead_s, threaded=self._threaded)
 
     def _play(self) -> Generator[LiveEvent, None, None]:

@@ -25,8 +25,9 @@ def recording(tmp_path):
 
 
 def test_a_recording_is_answered_and_what_is_played_is_written(emova, recording):
-    done = emova("chat", "--live", "--microphone", str(recording), "--loudspeaker", "played.wav")
+    done = emova("chat", "--live", "--microphone", str(recording), "--loudspeaker", "played.wav", "--emotion", "angry")
     assert done.code == 0, done.err
+    assert done.out.count("  (angry, female, ") == 2
     assert done.out.count("you: ") == done.out.count("emova: ") == 2
     assert "(you sound" in done.out
     assert "written to played.wav" in done.out

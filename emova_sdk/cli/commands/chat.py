@@ -93,7 +93,7 @@ def chat(
                 from emova_sdk.cli.voice import VoiceConversation
 
                 shown = [open_image(image, pipeline) for image in images or []]
-                VoiceConversation(session, images=shown, as_json=as_json, trace=trace, **spoken).run()
+                VoiceConversation(session, images=shown, style=wanted, as_json=as_json, trace=trace, **spoken).run()
                 return
             if text is None and audio is None and not images:
                 Conversation(session, style=wanted, out=out, as_json=as_json, trace=trace).run()
