@@ -1,11 +1,10 @@
-"""Writing tokens: the engine that runs the layers for one conversation or several, sampling, text of tokens, kept caches."""
+"""Writing tokens: the engine that runs the layers for one conversation or several, and sampling."""
 
 from __future__ import annotations
 
 import copy
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -16,7 +15,7 @@ from transformers import DynamicCache
 from emova_sdk.components.base import GenerationOptions
 from emova_sdk.models.fast_decoder import FastDecoder, KeyValues
 
-__all__ = ["Decoder", "KeptCaches", "Sampler", "SharedDecoder", "TextOfTokens", "TransformersDecoder", "decoder_for"]
+__all__ = ["Decoder", "Sampler", "SharedDecoder", "TransformersDecoder", "decoder_for"]
 
 
 class Decoder(Protocol):
@@ -183,96 +182,3 @@ class Sampler:
             beyond = ordered.cumsum(-1) - ordered >= self._top_p
             probabilities = probabilities.index_fill(0, order[beyond], 0.0)
         return int(torch.multinomial(probabilities, 1, generator=self._generator))
-
-
-class TextOfTokens:
-    """Text of tokens as they come; a character is held back until its last byte is there.
-
-    Args:
-        tokenizer: of transformers.
-        fixed: text of tokens that need no decoding, such as speech units.
-    """
-
-    def __init__(self, tokenizer: Any, fixed: dict[int, str]) -> None:
-        self._tokenizer, self._fixed = tokenizer, fixed
-        self._ids: list[int] = []
-        self._told = 0
-
-    def push(self, token: int) -> str:
-        """The text that is certain with one more token."""
-        if token in self._fixed:
-            return self.finish() + self._fixed[token]
-        self._ids.append(token)
-        # Some tokenizers write a space before a token only when one precedes it, so the tokens told last are decoded again.
-        before, now = self._decode(self._ids[: self._told]), self._decode(self._ids)
-        if now.endswith("\ufffd") and len(self._ids) - self._told < 8:
-            return ""
-        self._ids = self._ids[self._told :]
-        self._told = len(self._ids)
-        return now[len(before) :]
-
-    def finish(self) -> str:
-        """What was held back."""
-        before, now = self._decode(self._ids[: self._told]), self._decode(self._ids)
-        self._ids, self._told = [], 0
-        return now[len(before) :]
-
-    def _decode(self, ids: list[int]) -> str:
-        if not ids:
-            return ""
-        return self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
-
-class KeptCaches:
-    """Caches of the last conversations, so that a turn reads only what is new.
-
-    Args:
-        most: conversations that are kept.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._kept: list[tuple[list[Hashable], Any]] = []
-        self._lock = threading.Lock()
-
-    def take(self, keys: Sequence[Hashable], fresh: Callable[[], Any]) -> tuple[Any, int]:
-        """The cache that shares the longest beginning with `keys`, and the length of that beginning.
-
-        A cache that `keys` continue is handed over; of one that goes on differently, the shared beginning is copied, so that
-        the other conversation keeps its own. The last key is never part of the beginning: something has to be read for a
-        first token to follow from.
-
-        Args:
-            keys: what each position of the conversation is.
-            fresh: called for an empty cache when none shares anything.
-        """
-        with self._lock:
-            lengths = [_shared(keys[:-1], kept) for kept, _ in self._kept]
-            best = max(range(len(lengths)), key=lengths.__getitem__, default=None)
-            if best is None or lengths[best] == 0:
-                return fresh(), 0
-            kept, cache = self._kept[best]
-            if lengths[best] == len(kept):
-                del self._kept[best]
-                return cache, lengths[best]
-            return cache.copy(lengths[best]), lengths[best]
-
-    def give(self, keys: Sequence[Hashable], cache: Any) -> None:
-        """Keep a cache for later turns; the one unused longest is dropped."""
-        if cache.length == 0 or self._most == 0:
-            return
-        with self._lock:
-            self._kept.append((list(keys[: cache.length]), cache))
-            del self._kept[: -self._most]
-
-    def clear(self) -> None:
-        """Drop all."""
-        with self._lock:
-            self._kept.clear()
-
-
-def _shared(left: Sequence[Hashable], right: Sequence[Hashable]) -> int:
-    for index, (one, other) in enumerate(zip(left, right, strict=False)):
-        if one != other:
-            return index
-    return min(len(left), len(right))

@@ -17,9 +17,9 @@ from emova_sdk.components.emova.checkpoints import (
     load_model,
     quantisation,
 )
-from emova_sdk.components.emova.llm import speech_tokens
 from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
 from emova_sdk.components.emova.weight_files import canonical_name
+from emova_sdk.components.emova.writing import speech_tokens
 from emova_sdk.errors import ConfigError, LoadError, MissingDependencyError
 
 IDS = torch.arange(3, 30)[None]

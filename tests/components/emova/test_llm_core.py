@@ -10,10 +10,8 @@ from tiny_llm import CABS, PINPOINTS, UNITS, write_hf, write_origin
 
 from emova_sdk.components.base import GenerationOptions, Space
 from emova_sdk.components.emova.decoding import (
-    KeptCaches,
     Sampler,
     SharedDecoder,
-    TextOfTokens,
     TransformersDecoder,
     decoder_for,
 )
@@ -22,6 +20,7 @@ from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
 from emova_sdk.components.emova.prompts import conversation
 from emova_sdk.components.emova.reply import parse_reply
 from emova_sdk.components.emova.vision import EmovaVision
+from emova_sdk.components.emova.writing import KeptCaches, TextOfTokens
 from emova_sdk.errors import ConfigError, InputError, LoadError
 from emova_sdk.models.fast_decoder import FastDecoder
 from emova_sdk.types import (
