@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from emova_sdk.components.graph import Axis, Profile, profile
 from emova_sdk.components.onnx_session import run_session
 from emova_sdk.errors import InputError, LoadError
 
-__all__ = ["SCHEMA", "Exported", "Open", "family_of", "profile_of"]
+__all__ = ["SCHEMA", "Exported", "Open", "family_of", "file_facts", "profile_of", "require_whole"]
 
 Open = Callable[[Path, Mapping[str, Any]], Any]
 SCHEMA = 1
@@ -66,9 +67,15 @@ class Exported:
         return int(value)
 
     def open(self) -> dict[str, Any]:
-        """Sessions by graph."""
+        """Sessions by graph.
+
+        Raises:
+            LoadError: If a file is missing, is not what was exported, or cannot be run.
+        """
         with self._lock:
             if not self._sessions:
+                for _, record in self._graphs.values():
+                    require_whole(self.folder, record["files"])
                 self._sessions = {name: self._open(file, record) for name, (file, record) in self._graphs.items()}
             return self._sessions
 
@@ -104,6 +111,30 @@ def profile_of(record: Mapping[str, Any]) -> Profile:
         return profile(record["shapes"], {name: Axis(**axis) for name, axis in record["axes"].items()})
     except (KeyError, TypeError, InputError) as error:
         raise LoadError(f"the manifest does not say the shapes of a graph: {error}", "export it to ONNX again") from error
+
+
+def file_facts(file: Path) -> dict[str, Any]:
+    """Size and digest of a file, as a manifest has them."""
+    with file.open("rb") as opened:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
+
+
+def require_whole(folder: Path, files: Mapping[str, Any]) -> None:
+    """Check that files are there and are what was exported.
+
+    Args:
+        folder: Of the export.
+        files: Path within it to what `file_facts` said when it was written.
+
+    Raises:
+        LoadError: Naming the file.
+    """
+    for name, facts in files.items():
+        file = _inside(folder, name)
+        if not file.is_file():
+            raise LoadError(f"`{name}` is missing from the export `{folder}`", "export again", path=str(file))
+        if file_facts(file) != facts:
+            raise LoadError(f"`{name}` is not what was exported: its size or digest differs", "export again", path=str(file))
 
 
 def _records(folder: Path, slot: str) -> dict[str, Any]:

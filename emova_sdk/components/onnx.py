@@ -1,20 +1,23 @@
-"""Exported speech components over ONNX Runtime: an install without torch hears and speaks with these.
+"""Exported components over ONNX Runtime: an install without torch hears, sees, thinks and speaks with these.
 
 Each reads a folder that ``emova export onnx`` wrote; the facts it needs are in the manifest's metadata.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emova_sdk.components.exported import Exported, Open, profile_of
+from emova_sdk.components.base import GenerationOptions, LLMCore, Task
+from emova_sdk.components.exported import Exported, Open, family_of, profile_of
 from emova_sdk.components.exported_speech import VOCODER_GRAPHS, ExportedSpeechTokenizer, ExportedVocoder
+from emova_sdk.components.onnx_decoder import OnnxDecoder
 from emova_sdk.components.onnx_session import open_session
 from emova_sdk.errors import LoadError
+from emova_sdk.types import LLMEvent, Message, Style, ToolSpec
 
-__all__ = ["OnnxSpeechTokenizer", "OnnxVocoder"]
+__all__ = ["OnnxLLMCore", "OnnxSpeechTokenizer", "OnnxVocoder"]
 
 _CPU = ("CPUExecutionProvider",)
 
@@ -100,3 +103,62 @@ class OnnxVocoder(ExportedVocoder):
             first_frames=first_frames,
             chunk_frames=chunk_frames,
         )
+
+
+class OnnxLLMCore(LLMCore):
+    """An exported language model, without torch. Whose it is stands in the export; it reads and writes as its original does.
+
+    Args:
+        bundle: Folder of an export that holds an ``llm_core``.
+        providers: Execution providers of ONNX Runtime, best first.
+        threads: Threads within an operator; 0 takes all this process may use.
+        kept_conversations: Conversations whose keys and values are kept, for a model that reads whole conversations.
+
+    Raises:
+        LoadError: If the folder is no such export.
+    """
+
+    def __init__(self, bundle: str, *, providers: Sequence[str] = _CPU, threads: int = 0, kept_conversations: int = 4) -> None:
+        make = _of_family(_LLMS, bundle, "llm_core")
+        self._core = make(bundle, _runtime(providers, threads), kept_conversations)
+        self.units, self.vision = self._core.units, self._core.vision
+        self.tools, self.sees_images = self._core.tools, self._core.sees_images
+
+    def load(self) -> None:
+        """Open the graphs. Safe to call again and from several threads."""
+        self._core.load()
+
+    def close(self) -> None:
+        """Free the graphs and what is kept of conversations."""
+        self._core.close()
+
+    def generate(
+        self,
+        messages: Sequence[Message],
+        *,
+        task: Task = "chat",
+        style: Style | None = None,
+        tools: Sequence[ToolSpec] = (),
+        options: GenerationOptions = GenerationOptions(),
+    ) -> Generator[LLMEvent, None, None]:
+        """Answer the last message, as events while they are written; see `LLMCore.generate`."""
+        return self._core.generate(messages, task=task, style=style, tools=tools, options=options)
+
+
+def _emova_llm(bundle: str, opened: Open, kept: int) -> LLMCore:
+    from emova_sdk.components.emova.exported_llm import ExportedLLM
+
+    exported = Exported(bundle, "llm_core", ["embed", "decoder"], open=opened)
+    return ExportedLLM(exported, decoder=lambda graphs: OnnxDecoder(graphs["decoder"]), kept_conversations=kept)
+
+
+_LLMS: dict[str, Callable[[str, Open, int], LLMCore]] = {"emova": _emova_llm}
+"""Family of an export to what makes its language model of a folder, a runtime and the number of kept conversations."""
+
+
+def _of_family(makers: Mapping[str, Any], bundle: str, slot: str) -> Any:
+    family = family_of(bundle, slot)
+    if family not in makers:
+        known = ", ".join(makers)
+        raise LoadError(f"the {slot} of `{bundle}` is of the family `{family}`", f"export one of: {known}", path=bundle)
+    return makers[family]

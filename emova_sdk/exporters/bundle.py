@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from emova_sdk.components.base import Component
-from emova_sdk.components.exported import SCHEMA
+from emova_sdk.components.exported import SCHEMA, file_facts, require_whole
 from emova_sdk.components.graph import Axis, Graph
 from emova_sdk.components.onnx_session import open_session
 from emova_sdk.components.tensorrt_session import open_engine
@@ -49,6 +48,7 @@ def export_bundle(
     *,
     precision: Precision = "fp32",
     opset: int = OPSET,
+    portable: bool = False,
     source: str = "",
     config: ConfigWriter = plain_config,
     progress: Progress = lambda _: None,
@@ -60,6 +60,8 @@ def export_bundle(
         out: Folder to make; it must not exist, or be an earlier export.
         precision: What the graphs are stored and computed in.
         opset: ONNX operator set.
+        portable: Of a graph that there are two flavours of, take the one of the standard's operators alone, which other
+            runtimes read as well; without it the one for ONNX Runtime.
         source: What the components were made from (a preset, a config), for the manifest.
         config: Writes the ``assistant.toml``. A slot runs from the export if its graphs' metadata name a ``family``.
         progress: Told what is being done.
@@ -75,7 +77,7 @@ def export_bundle(
     with staged(out) as staging:
         records = {
             slot: _export_component(
-                component, staging / slot, precision, opset, lambda text, slot=slot: progress(f"{slot}: {text}")
+                component, staging / slot, precision, opset, portable, lambda text, slot=slot: progress(f"{slot}: {text}")
             )
             for slot, component in components.items()
         }
@@ -126,11 +128,12 @@ def _require_some(records: Mapping[str, list[dict[str, Any]]]) -> None:
         raise ExportError("none of these components offers a graph", "a component offers them by its method `graphs`")
 
 
-def _export_component(
-    component: Component, folder: Path, precision: Precision, opset: int, progress: Progress
+def _export_component(  # noqa: PLR0917 - called at one place
+    component: Component, folder: Path, precision: Precision, opset: int, portable: bool, progress: Progress
 ) -> list[dict[str, Any]]:
     component.load()
-    graphs = component.graphs()
+    other = "runtime" if portable else "portable"
+    graphs = [graph for graph in component.graphs() if graph.metadata.get("flavour") != other]
     if graphs:
         folder.mkdir()
     return [_export_graph(graph, folder, precision, opset, progress) for graph in graphs]
@@ -171,17 +174,15 @@ def _reduced(graph: Graph, path: Path, precision: Precision, progress: Progress)
 
 def _copy_assets(component: Component, folder: Path) -> dict[str, Any]:
     """Copy what a runtime needs beside the graphs; return facts by path within the export."""
-    for name, source in component.assets().items():
+    assets = component.assets()
+    for name, source in assets.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-    return {f"{folder.name}/{name}": file_facts(folder / name) for name in component.assets()}
-
-
-def file_facts(file: Path) -> dict[str, Any]:
-    """Size and digest of a file, as the manifest keeps them."""
-    with file.open("rb") as opened:
-        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
+        if isinstance(source, str):
+            target.write_text(source, encoding="utf-8")
+        else:
+            shutil.copyfile(source, target)
+    return {f"{folder.name}/{name}": file_facts(folder / name) for name in assets}
 
 
 def _manifest(
@@ -231,12 +232,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         files |= {file: facts for part in manifest.get("assets", {}).values() for file, facts in part.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LoadError(f"`{path}` is not the manifest of an export: {error}", "export again", path=str(path)) from error
-    for name, facts in files.items():
-        file = (folder / name).resolve()
-        if not file.is_relative_to(folder.resolve()) or not file.is_file():
-            raise LoadError(f"`{name}` is missing from the export `{folder}`", "export again", path=str(file))
-        if file_facts(file) != facts:
-            raise LoadError(f"`{name}` is not what was exported: its size or digest differs", "export again", path=str(file))
+    require_whole(folder, files)
     return manifest
 
 

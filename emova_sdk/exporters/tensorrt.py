@@ -34,7 +34,7 @@ __all__ = ["Axes", "build_command", "build_engine", "export_engines", "narrowed"
 
 Axes = Mapping[str, tuple[int, int, int]]
 _ONNX_RUNTIME_ALONE = "runtime"
-"""Flavour of graphs with operators of ONNX Runtime, beside which the export holds one for everybody."""
+"""Flavour of graphs with operators of ONNX Runtime; an export with `portable=True` holds one for everybody instead."""
 RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 """Compute capabilities a TensorRT-RTX engine is portable between: Turing to Blackwell, without the data centre's Hopper."""
 
@@ -87,7 +87,8 @@ def export_engines(
             made[slot] = []
             for record in records:
                 if record["metadata"].get("flavour") == _ONNX_RUNTIME_ALONE:
-                    continue
+                    message = f"graph `{record['name']}` of `{source}` holds operators of ONNX Runtime"
+                    raise ExportError(message, "export it again with `emova export onnx --portable`")
                 progress(f"{slot}: building {record['name']}")
                 engine = Engine(target, here.version, here.platform, *_built_for(target, here), _digests(record), rebuild)
                 made[slot].append(_build(source, staging, record, engine, axes=axes or {}, timing_cache=timing_cache))

@@ -34,6 +34,9 @@ def to_onnx(
     overrides: SetOption = None,
     component: ComponentOption = None,
     precision: Annotated[PrecisionName, typer.Option("--precision", help="What graphs are stored and computed in.")] = "fp32",
+    portable: Annotated[
+        bool, typer.Option("--portable", help="Use the standard's operators alone, for runtimes other than ONNX Runtime.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the graphs and write nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -49,7 +52,12 @@ def to_onnx(
         settings = load_config(name, overrides=overrides or ())
         with working(f"exporting {name}"):
             manifest = export_bundle(
-                components, out, precision=precision, source=name, config=partial(exported_config, settings)
+                components,
+                out,
+                precision=precision,
+                portable=portable,
+                source=name,
+                config=partial(exported_config, settings),
             )
     print_json(manifest) if as_json else _show(manifest)
 
@@ -116,7 +124,7 @@ def _onnx_export(
     names += [word for slot in slots or () for word in ("--component", slot)] + ["--precision", precision]
     with _components(config, overrides, slots) as parts, TemporaryDirectory() as folder:
         with working(f"exporting {config}"):
-            export_bundle(parts, Path(folder) / "onnx", precision=precision, source=config)
+            export_bundle(parts, Path(folder) / "onnx", precision=precision, portable=True, source=config)
         yield Path(folder) / "onnx", names, parts
 
 

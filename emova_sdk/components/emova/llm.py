@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -175,7 +176,7 @@ class EmovaLLM(Talker):
             *decoder_graphs(model.model.language_model, model.lm_head, longest=longest, metadata=facts),
         ]
 
-    def assets(self) -> Mapping[str, str]:
+    def assets(self) -> Mapping[str, Path | str]:
         """The tokenizer, and what `OnnxEmovaLLM` has to know of the model."""
         facts = self._facts
         told = {

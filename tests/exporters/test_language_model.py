@@ -1,0 +1,173 @@
+"""EMOVA's language model leaves torch: its export answers as it does, keeps conversations as it does, and says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from emova_sdk import Message, Pipeline, SpeechUnits, Style, VisionFeatures
+from emova_sdk.components.base import GenerationOptions
+from emova_sdk.components.emova.exported_llm import NumpySampler
+from emova_sdk.components.emova.llm import EmovaLLM
+from emova_sdk.components.onnx import OnnxLLMCore
+from emova_sdk.errors import InputError, LoadError
+from emova_sdk.exporters.bundle import export_bundle
+from emova_sdk.testing import run_checks
+
+SHORT = GenerationOptions(max_tokens=12)
+PICTURE = VisionFeatures(np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32), (2, 2))
+CONVERSATIONS: dict[str, Any] = {
+    "typed": ([Message("user", ("hello there",))], {}),
+    "spoken": ([Message("user", (SpeechUnits.of([1, 2, 3]),))], {"style": Style(emotion="sad")}),
+    "dictated": ([Message("user", (SpeechUnits.of([4, 2]),))], {"task": "transcribe"}),
+    "read aloud": ([Message("user", ("good morning",))], {"task": "speak"}),
+    "seen": ([Message("user", (PICTURE, "what is this?", PICTURE))], {}),
+    "continued": ([Message("user", ("hello",)), Message("assistant", ("yes",)), Message("user", ("and?",))], {}),
+}
+
+
+@pytest.fixture(scope="module")
+def source() -> Any:
+    """The makers of tiny checkpoints that the components' own tests use."""
+    path = Path(__file__).parents[1] / "components" / "emova" / "tiny_llm.py"
+    spec = spec_from_file_location("tiny_llm_for_bundles", path)
+    found = module_from_spec(spec)
+    sys.modules[spec.name] = found
+    spec.loader.exec_module(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def original(source: Any, tmp_path_factory: pytest.TempPathFactory) -> EmovaLLM:
+    return EmovaLLM(str(source.write_origin(tmp_path_factory.mktemp("llm"))), history="full")
+
+
+@pytest.fixture(scope="module")
+def bundle(original: EmovaLLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "out"
+    export_bundle({"llm_core": original}, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(bundle: Path) -> OnnxLLMCore:
+    return OnnxLLMCore(str(bundle), threads=1)
+
+
+@pytest.mark.parametrize("name", list(CONVERSATIONS))
+def test_an_export_answers_as_its_original(original: EmovaLLM, exported: OnnxLLMCore, name: str) -> None:
+    messages, options = CONVERSATIONS[name]
+    expected = list(original.generate(messages, options=SHORT, **options))
+    assert expected
+    assert list(exported.generate(messages, options=SHORT, **options)) == expected
+    assert list(exported.generate(messages, options=SHORT, **options)) == expected, "what was kept answers otherwise"
+
+
+def test_it_keeps_to_the_interface(bundle: Path) -> None:
+    failed = [check for check in run_checks(lambda: OnnxLLMCore(str(bundle), threads=1)) if not check.passed]
+    assert not failed
+
+
+def test_each_file_runs_in_a_bare_session(bundle: Path) -> None:
+    record = json.loads((bundle / "manifest.json").read_text())["components"]["llm_core"]
+    assert [one["name"] for one in record] == ["embed", "decoder"]
+    for one in record:
+        onnx.checker.check_model(str(bundle / one["file"]), full_check=True)
+    embed = onnxruntime.InferenceSession(str(bundle / "llm_core/embed.onnx"))
+    (rows,) = embed.run(None, {"ids": np.array([5, 6, 7]), "features": np.zeros((0, 64), np.float32)})
+    decoder = onnxruntime.InferenceSession(str(bundle / "llm_core/decoder.onnx"))
+    empty = {
+        one.name: np.zeros((1, 2, 8, 16), np.float32) for one in decoder.get_inputs() if one.name not in {"embeds", "past"}
+    }
+    logits = decoder.run(["logits"], {"embeds": rows, "past": np.zeros(1, np.int32), **empty})[0]
+    assert np.isfinite(logits).all()
+
+
+def test_the_flavour_for_other_runtimes_is_written_when_asked_for(original: EmovaLLM, tmp_path: Path) -> None:
+    manifest = export_bundle({"llm_core": original}, tmp_path / "out", portable=True)
+    assert [one["name"] for one in manifest["components"]["llm_core"]] == ["embed", "decoder_portable"]
+    with pytest.raises(LoadError, match="holds no llm_core graph `decoder`"):
+        OnnxLLMCore(str(tmp_path / "out"))
+
+
+def test_the_folder_is_a_config(bundle: Path) -> None:
+    with Pipeline.from_config(str(bundle)) as pipeline:
+        reply = pipeline.session().ask("hello")
+    assert reply.text
+
+
+def test_a_conversation_too_long_is_refused(exported: OnnxLLMCore) -> None:
+    with pytest.raises(InputError, match="the model reads 1024"):
+        list(exported.generate([Message("user", ("word " * 2000,))]))
+
+
+def test_after_closing_it_opens_again(bundle: Path) -> None:
+    core = OnnxLLMCore(str(bundle), threads=1)
+    messages, _ = CONVERSATIONS["typed"]
+    before = list(core.generate(messages, options=SHORT))
+    core.close()
+    core.close()
+    assert list(core.generate(messages, options=SHORT)) == before
+
+
+BREAKS: dict[str, Any] = {
+    "cut off": (lambda folder: (folder / "llm_core/decoder.onnx.data").write_bytes(b"short"), "is not what was exported"),
+    "changed": (lambda folder: _flip(folder / "llm_core/decoder.onnx.data"), "is not what was exported"),
+    "weights gone": (lambda folder: (folder / "llm_core/embed.onnx.data").unlink(), "is missing"),
+    "tokenizer gone": (lambda folder: (folder / "llm_core/tokenizer.json").unlink(), "no tokenizer"),
+    "tokenizer broken": (lambda folder: (folder / "llm_core/tokenizer.json").write_text("{}"), "no tokenizer"),
+    "facts broken": (lambda folder: (folder / "llm_core/llm.json").write_text("[]"), "does not describe a language model"),
+    "facts of another": (lambda folder: (folder / "llm_core/llm.json").write_text("{}"), "does not describe a language model"),
+    "other version": (lambda folder: _manifest(folder, schema=99), "has the form 99"),
+    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "not the manifest"),
+    "another family": (lambda folder: _family(folder, "nobody"), "of the family `nobody`"),
+}
+
+
+def _flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-7] ^= 1
+    file.write_bytes(content)
+
+
+def _manifest(folder: Path, **changes: Any) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def _family(folder: Path, name: str) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for graph in manifest["components"]["llm_core"]:
+        graph["metadata"]["family"] = name
+    path.write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("name", list(BREAKS))
+def test_what_is_broken_is_one_error(bundle: Path, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(bundle, tmp_path / "broken")
+    harm, message = BREAKS[name]
+    harm(folder)
+    with pytest.raises(LoadError, match=message) as caught:
+        OnnxLLMCore(str(folder)).load()
+    assert caught.value.hint
+
+
+def test_samples_follow_their_chances() -> None:
+    logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
+    sampler = NumpySampler(GenerationOptions(temperature=1.0, top_p=0.7, seed=0))
+    drawn = [sampler.choose(logits) for _ in range(2000)]
+    assert set(drawn) == {0, 1}
+    assert abs(np.mean(drawn) - 0.375) < 0.04
+    again = NumpySampler(GenerationOptions(temperature=1.0, top_p=0.7, seed=0))
+    assert [again.choose(logits) for _ in range(50)] == drawn[:50]
+    assert NumpySampler(GenerationOptions()).choose(logits) == 0
