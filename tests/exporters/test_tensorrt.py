@@ -350,8 +350,11 @@ def test_engines_and_onnx_files_are_not_mistaken_for_each_other(built: Path, bun
         export_engines(built, tmp_path / "again")
     damaged = shutil.copytree(built, tmp_path / "damaged")
     (damaged / "vocoder" / "prior.engine").write_bytes(b"{")
-    with pytest.raises(LoadError, match="cannot be opened: the plan is damaged"):
+    with pytest.raises(LoadError, match=r"prior\.engine. is not what was exported"):
         TensorrtVocoder(str(damaged), device="cpu").load()
+    record = next(one for one in read_manifest(built)["components"]["vocoder"] if one["name"] == "prior")
+    with pytest.raises(LoadError, match="cannot be opened: the plan is damaged"):
+        open_engine(damaged / record["file"], record, device="cpu")
 
 
 def test_a_failing_build_leaves_nothing_behind(standin: Any, bundle: Path, tmp_path: Path) -> None:
