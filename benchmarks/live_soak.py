@@ -210,7 +210,7 @@ class Resources:
     def now(cls) -> Resources:
         """Look, after what is free was given back."""
         gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
+        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         alive = sum(type(one) in (Session, LiveSession) for one in gc.get_objects())
         size = pages * os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from emova_sdk.errors import EmovaError
+from emova_sdk.errors import EmovaError, MissingDependencyError
 
 Status = Literal["ok", "optional", "problem"]
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
@@ -168,16 +168,15 @@ def missing_weights(options: Mapping[str, Any]) -> list[str]:
 
 def check_audio_devices() -> Finding:
     """Microphone and loudspeaker."""
+    from emova_sdk.live.devices import list_devices
+
     try:
-        import sounddevice
-    except (ImportError, OSError) as error:  # OSError: the PortAudio library is missing
-        fix = "for conversations by microphone: pip install sounddevice"
-        return Finding("audio devices", "optional", f"cannot be examined: {error}", fix)
-    devices: list[dict[str, Any]] = list(sounddevice.query_devices())
-    ears = [str(device["name"]) for device in devices if device["max_input_channels"]]
-    mouths = [str(device["name"]) for device in devices if device["max_output_channels"]]
-    detail = f"{len(ears)} microphones, {len(mouths)} loudspeakers"
-    both = bool(ears and mouths)
+        devices = list_devices()
+    except MissingDependencyError as error:
+        return Finding("audio devices", "optional", error.message, error.hint)
+    ears, mouths = (sum(bool(device[kind]) for device in devices) for kind in ("inputs", "outputs"))
+    detail = f"{ears} microphones, {mouths} loudspeakers"
+    both = ears > 0 and mouths > 0
     return Finding("audio devices", "ok" if both else "optional", detail, "" if both else "connect them; files work without")
 
 

@@ -90,16 +90,19 @@ def test_what_is_there_is_named(versions, monkeypatch):
 
 def test_audio_devices(monkeypatch):
     ear, mouth = (
-        {"name": name, "max_input_channels": i, "max_output_channels": o} for name, i, o in (("e", 1, 0), ("m", 0, 2))
+        {"index": i, "name": "x", "max_input_channels": i, "max_output_channels": o, "default_samplerate": 16_000.0}
+        for i, o in ((1, 0), (0, 2))
     )
-    sound = SimpleNamespace(query_devices=lambda: [ear, mouth])
+    sound = SimpleNamespace(query_devices=lambda: [ear, mouth], default=SimpleNamespace(device=(1, 0)))
     monkeypatch.setitem(sys.modules, "sounddevice", sound)
     assert diagnosis.check_audio_devices().detail == "1 microphones, 1 loudspeakers"
     assert diagnosis.check_audio_devices().status == "ok"
     sound.query_devices = list
     assert diagnosis.check_audio_devices().status == "optional"
     _without(monkeypatch, "sounddevice", error=OSError)
-    assert "sounddevice" in diagnosis.check_audio_devices().fix
+    assert "libportaudio2" in diagnosis.check_audio_devices().fix
+    _without(monkeypatch, "sounddevice")
+    assert "emova-sdk[live]" in diagnosis.check_audio_devices().fix
 
 
 def test_programs(monkeypatch):

@@ -119,6 +119,22 @@ def test_a_cough_loses_not_a_sample() -> None:
     assert np.array_equal(loud(device.played), spoken(session, 1))
 
 
+@pytest.mark.parametrize("chunk_s", [0.01, 0.02, 0.032, 0.1])
+def test_twenty_turns_on_a_device_end_with_what_was_played(chunk_s: float) -> None:
+    parts: list[Audio] = []
+    for turn in range(20):
+        parts += [tone(0.9 + 0.05 * (turn % 4), 180 + 10 * turn), quiet(0.8)]
+        cough = [quiet(0.9), tone(0.2, 300), quiet(6.0)]
+        parts += {1: [quiet(1.1)], 2: cough}.get(turn % 4, [quiet(6.0)])
+    session, device, events = conversation(*parts, chunk_s=chunk_s)
+    assert len(session.history) == 40
+    assert sum(isinstance(event, Interrupted) for event in events) == 5
+    assert sum(isinstance(event, FalseInterruption) for event in events) == 5
+    assert [turn.interrupted for turn in session.history[1::2]] == [turn % 4 == 1 for turn in range(20)]
+    heard = np.concatenate([spoken(session, turn) for turn in range(1, 40, 2)])
+    assert np.array_equal(loud(device.played), heard)
+
+
 def test_speech_before_anything_was_played_continues_the_turn() -> None:
     # the answer is in the loudspeaker's buffer, and not one sample of it has been taken
     session = a_session()
