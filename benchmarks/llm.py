@@ -1,6 +1,7 @@
-"""Speed of decoding one conversation: this package's decoder beside transformers' `generate`, in one run.
+"""Speed of decoding: this package's decoder beside transformers' `generate`, and sessions together beside one by one.
 
-    python benchmarks/llm.py [--sizes 256x8,512x12] [--tokens 48] [--rounds 4] [--threads 1] [--dtype float32] [--device cpu]
+    python benchmarks/llm.py [--sizes 256x8,512x12] [--tokens 48] [--rounds 4] [--threads 2] [--dtype float32] [--device cpu]
+                             [--sessions 4] [--compiled]
 
 Weights are random: they cost the same and mean nothing. The contenders take turns, so that a busy machine slows all of them
 alike; the best round counts. All write the same greedy tokens, which is checked. On a GPU, or for large sizes, the share of
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 
 import torch
@@ -69,11 +71,29 @@ def decode(model, decoder, ids, tokens):
         state = decoder.run(table(token[None]), cache)
 
 
+def together(model, decoder, ids, tokens, sessions):
+    """Tokens of several sessions with prompts of different lengths, each pass over the weights shared by all."""
+    table, caches = model.get_input_embeddings(), [decoder.new_cache() for _ in range(sessions)]
+    states = decoder.run_together([table(ids[0, : PROMPT - at]) for at in range(sessions)], caches)
+    written = []
+    for _ in range(tokens):
+        chosen = [decoder.logits(state).argmax() for state in states]
+        written.append([int(token) for token in chosen])
+        states = decoder.run_together([table(token[None]) for token in chosen], caches)
+    return [list(row) for row in zip(*written, strict=True)]
+
+
+def multiply_rate(dtype, device):
+    """Floating-point operations a second of a matrix product."""
+    left, right = (torch.randn(2048, 2048, device=device, dtype=dtype) for _ in range(2))
+    return 2 * 2048**3 / min(timed(lambda: left @ right, device) for _ in range(20))
+
+
 def read_rate(device):
     """Bytes a second of a matrix-vector product that does not fit a cache."""
     matrix = torch.randn(16384, 4096, device=device)
     vector = torch.randn(4096, device=device)
-    best = min(timed(lambda: matrix @ vector, device) for _ in range(5))
+    best = min(timed(lambda: matrix @ vector, device) for _ in range(20))
     return matrix.numel() * 4 / best
 
 
@@ -89,11 +109,12 @@ def measure(name, options):
     size = sizes_of(name)
     model = build(size, getattr(torch, options.dtype), options.device)
     twin = build(size, getattr(torch, options.dtype), options.device)
-    decoder = FastDecoder(twin.model.language_model, twin.lm_head)
+    decoder = FastDecoder(twin.model.language_model, twin.lm_head, compiled=options.compiled)
     ids = torch.arange(3, 3 + PROMPT, device=options.device)[None]
     contenders = {
         "generate": lambda: generate(model, ids, options.tokens),
         "fast": lambda: decode(twin, decoder, ids, options.tokens),
+        "together": lambda: together(twin, decoder, ids, options.tokens, options.sessions),
     }
     seconds = {contender: [] for contender in contenders}
     with torch.inference_mode():
@@ -102,6 +123,7 @@ def measure(name, options):
             for contender, work in contenders.items():
                 seconds[contender].append(timed(work, options.device))
     rates = {contender: options.tokens / min(times) for contender, times in seconds.items()}
+    rates["together"] *= options.sessions
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     return {
         "size": name,
@@ -109,7 +131,8 @@ def measure(name, options):
         "tokens_per_s": rates,
         "megabytes": weights / 1e6,
         "bandwidth_share": rates["fast"] * weights / options.read_rate,
-        "same_tokens": written["generate"] == written["fast"],
+        "together_ratio": rates["together"] / rates["fast"],
+        "same_tokens": written["generate"] == written["fast"] == written["together"][0],
     }
 
 
@@ -118,7 +141,9 @@ def main():
     parser.add_argument("--sizes", default="256x8,512x12")
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--sessions", type=int, default=4, help="conversations that are decoded together")
+    parser.add_argument("--compiled", action="store_true", help="torch.compile, and CUDA graphs on a GPU")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", action="store_true")
@@ -129,14 +154,16 @@ def main():
     if options.json:
         print(json.dumps(results, indent=1))
         return
-    reads = f"matrix-vector reads {options.read_rate / 1e9:.1f} GB/s"
-    print(f"{options.threads} threads, {options.dtype}, {options.device}; {reads}")
+    products = multiply_rate(getattr(torch, options.dtype), options.device)
+    machine = f"matrix products {products / 1e9:.0f} GFLOP/s, matrix-vector reads {options.read_rate / 1e9:.1f} GB/s"
+    print(f"{options.threads} threads, {options.dtype}, {options.device}, load {os.getloadavg()[0]:.1f}; {machine}")
     for result in results:
         rates = result["tokens_per_s"]
         print(
             f"{result['size']:>8}: {result['ratio']:.2f}x `generate` "
             f"({rates['fast']:.0f} and {rates['generate']:.0f} tokens/s), "
-            f"{100 * result['bandwidth_share']:.0f} % of the bandwidth, same tokens: {result['same_tokens']}"
+            f"{100 * result['bandwidth_share']:.0f} % of the bandwidth; {options.sessions} sessions together "
+            f"{result['together_ratio']:.2f}x ({rates['together']:.0f} tokens/s); same tokens: {result['same_tokens']}"
         )
 
 
