@@ -21,6 +21,7 @@ COMMAS = frozenset(",，")
 COLONS = frozenset(":：")
 LONGEST_KEY = 80
 LOOK_AHEAD = 120
+_DIGITS = frozenset("0123456789abcdefABCDEF")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "\\": "\\", "/": "/"}
 
 
@@ -152,7 +153,9 @@ class Reader:
         return False
 
     def _escape(self) -> Wait[str]:
-        """Consume a backslash and what it stands for."""
+        """Consume a backslash and what it stands for: nothing where the text ends before that is known."""
+        if (yield from self._cut_off("\\u")):
+            return ""
         self.skip(1)
         char = yield from self.take()
         if char == "u":
@@ -171,6 +174,8 @@ class Reader:
             self._report("unknown escape", "\\u")
             return "\\u"
         self.skip(4)
+        if 0xD800 <= first < 0xDC00 and (yield from self._cut_off("\\u")):
+            return ""
         if 0xD800 <= first < 0xDC00 and (yield from self.peek()) == "\\" and (yield from self.peek(1)) == "u":
             second = yield from self._hex(2)
             if second is not None and 0xDC00 <= second < 0xE000:
@@ -181,11 +186,22 @@ class Reader:
             return "\ufffd"
         return chr(first)
 
+    def _cut_off(self, start: str) -> Wait[bool]:
+        """Whether the text ends inside an escape of four digits that begins like this; if so, consume the rest."""
+        for ahead in range(len(start) + 4):
+            char = yield from self.peek(ahead)
+            if not char:
+                self.skip(ahead)
+                return True
+            if char != start[ahead] if ahead < len(start) else char not in _DIGITS:
+                return False
+        return False
+
     def _hex(self, ahead: int) -> Wait[int | None]:
         digits = ""
         for offset in range(4):
             char = yield from self.peek(ahead + offset)
-            if not char or char not in "0123456789abcdefABCDEF":
+            if not char or char not in _DIGITS:
                 return None
             digits += char
         return int(digits, 16)

@@ -375,3 +375,46 @@ def test_every_prefix_of_a_reply_gives_a_prefix_of_its_content(length):
     assert "well done".startswith(reply.text)
     assert [11, 18, 17][: len(reply.units)] == reply.units.ids.tolist()
     assert "hi there".startswith(reply.transcript or "")
+
+
+valid = st.builds(
+    lambda heard, text, emotion, pitch, units, ascii_only: (
+        heard,
+        text,
+        units,
+        json.dumps(
+            dict(zip(KEYS, (heard, emotion, pitch, text, emotion, pitch, SpeechUnits.of(units).to_text()), strict=True)),
+            ensure_ascii=ascii_only,
+        ),
+    ),
+    st.text(max_size=30),
+    st.text(max_size=30),
+    st.sampled_from(EMOTIONS),
+    st.sampled_from(PITCHES),
+    st.lists(st.integers(0, 4095), max_size=8),
+    st.booleans(),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(valid, st.integers(0, 2000))
+def test_whatever_is_said_cutting_it_off_loses_only_what_was_not_written(reply, place):
+    heard, text, units, written_whole = reply
+    found = parse_reply(written_whole[: place % (len(written_whole) + 1)])
+    assert heard.startswith(found.transcript or "")
+    assert text.startswith(found.text)
+    assert units[: len(found.units)] == found.units.ids.tolist()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    valid,
+    st.sampled_from(["", "Sure, here it is:\n", "```json\n", "\ufeff"]),
+    st.sampled_from(["", "\n```", " done.", "}", "\n\n"]),
+)
+def test_whatever_is_said_words_around_it_lose_nothing(reply, before, behind):
+    heard, text, units, written_whole = reply
+    found = parse_reply(before + written_whole + behind)
+    assert found.transcript == heard
+    assert found.text.endswith(text)
+    assert found.units == SpeechUnits.of(units)
