@@ -20,7 +20,18 @@ from numpy.typing import NDArray
 
 from emova_sdk.errors import BackendError, ConfigError, InputError, LoadError, MissingDependencyError
 
-__all__ = ["TARGETS", "Engine", "Machine", "Target", "TensorrtSession", "machine", "open_engine", "require_same", "tensorrt"]
+__all__ = [
+    "TARGETS",
+    "Engine",
+    "Machine",
+    "Placed",
+    "Target",
+    "TensorrtSession",
+    "machine",
+    "open_engine",
+    "require_same",
+    "tensorrt",
+]
 
 Target = Literal["trt", "rtx"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -196,6 +207,21 @@ class Value:
     type: str
 
 
+@dataclass(frozen=True)
+class Placed:
+    """An input or output in the memory of a tensor.
+
+    Attributes:
+        tensor: A contiguous tensor of torch on the engine's device, of the engine's type.
+        shape: What the engine sees of it.
+        offset: Where that begins, in bytes; a multiple of 256.
+    """
+
+    tensor: Any
+    shape: tuple[int, ...]
+    offset: int = 0
+
+
 class TensorrtSession:
     """Runs an engine by the methods of an ``onnxruntime.InferenceSession`` that the components use.
 
@@ -258,19 +284,40 @@ class TensorrtSession:
             self._execute()
             return [held[name].cpu().numpy() for name in names or self._outputs]
 
+    def run_in_place(self, inputs: Mapping[str, Placed], outputs: Mapping[str, Placed]) -> None:
+        """Run the engine on memory of the device, which it reads and writes where it is.
+
+        Args:
+            inputs: Every input by name.
+            outputs: Every output by name, with room for it.
+
+        Raises:
+            InputError: If an input is of a shape the engine was not built for.
+            BackendError: If the engine fails.
+        """
+        with self._lock:
+            for name, place in inputs.items():
+                self._set_shape(name, place.shape)
+            for name, place in (*inputs.items(), *outputs.items()):
+                self._context.set_tensor_address(name, place.tensor.data_ptr() + place.offset)
+            self._execute()
+
     def _bound_input(self, name: str, array: NDArray[Any]) -> Any:
         import torch
 
         wanted = self._type(name)
         if array.dtype != wanted:
             raise InputError(f"input `{name}` is {array.dtype}, and the engine reads {wanted}", "convert it")
-        if not self._context.set_input_shape(name, array.shape):
-            least, _, most = (tuple(shape) for shape in self._engine.get_tensor_profile_shape(name, 0))
-            message = f"input `{name}` has shape {array.shape}, and the engine was built for {least} to {most}"
-            raise InputError(message, "build it with a wider `--axis`, or pass less at a time")
+        self._set_shape(name, array.shape)
         on_host = self._engine.get_tensor_location(name) == self._trt.TensorLocation.HOST
         tensor = torch.from_numpy(np.ascontiguousarray(array)).to("cpu" if on_host else self._device)
         return self._at_address(name, tensor)
+
+    def _set_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        if not self._context.set_input_shape(name, shape):
+            least, _, most = (tuple(bound) for bound in self._engine.get_tensor_profile_shape(name, 0))
+            message = f"input `{name}` has shape {shape}, and the engine was built for {least} to {most}"
+            raise InputError(message, "build it with a wider `--axis`, or pass less at a time")
 
     def _bound_output(self, name: str) -> Any:
         import torch

@@ -182,6 +182,8 @@ class Context:
     def _memory(self, name: str, shape: tuple[int, ...]) -> Any:
         kind = np.dtype(self.engine.get_tensor_dtype(name))
         size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+        if not size:
+            return np.empty(shape, kind)
         return np.frombuffer((ctypes.c_char * size).from_address(self.addresses[name]), kind).reshape(shape)
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:

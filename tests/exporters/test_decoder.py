@@ -12,16 +12,21 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import standin_tensorrt
 import torch
 
 from emova_sdk.components.decoder_graphs import decoder_graphs, embed_graph
-from emova_sdk.components.graph import Graph
+from emova_sdk.components.graph import Graph, profile
 from emova_sdk.components.onnx_decoder import OnnxDecoder
 from emova_sdk.components.onnx_session import open_session
-from emova_sdk.errors import InputError, LoadError
+from emova_sdk.components.tensorrt_decoder import TensorrtDecoder
+from emova_sdk.components.tensorrt_session import TensorrtSession
+from emova_sdk.errors import ExportError, InputError, LoadError
 from emova_sdk.exporters.onnx import export_onnx
 from emova_sdk.exporters.parity import compare, require
 from emova_sdk.exporters.quantize import TOLERANCES, quantize
+from emova_sdk.exporters.tensorrt import build_engine
+from emova_sdk.exporters.tensorrt_rules import check_onnx
 from emova_sdk.models.fast_decoder import FastDecoder
 
 LONGEST = 600
@@ -208,3 +213,54 @@ def test_what_does_not_fit_is_refused_and_loses_nothing(decoder: OnnxDecoder, fi
     assert np.array_equal(decoder.run(_embeds(3), cache), first)
     with pytest.raises(LoadError, match="no exported decoder"):
         OnnxDecoder(open_session(files["embed"]))
+
+
+# --- as a TensorRT engine ---
+
+
+def test_engines_of_the_portable_flavour_and_of_embeddings_are_built(graphs: dict[str, Graph], files: dict[str, Path]) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs the package tensorrt-rtx, which the extra `dev` brings on Linux x86-64")
+    for name in ("decoder_portable", "embed"):
+        check_onnx(files[name], name)
+        shapes = profile(graphs[name].shapes, graphs[name].axes)
+        assert len(build_engine(files[name], shapes, name=name, target="rtx")) > 10_000
+    with pytest.raises(ExportError, match=r"com\.microsoft"):
+        check_onnx(files["decoder"], "decoder")
+
+
+@pytest.fixture
+def engine(graphs: dict[str, Graph], files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> TensorrtDecoder:
+    """The portable flavour by a stand-in for TensorRT, which reads and writes at the addresses it is given."""
+    trt, graph = standin_tensorrt.install(monkeypatch), graphs["decoder_portable"]
+    plan = build_engine(files[graph.name], profile(graph.shapes, graph.axes), name=graph.name, target="trt")
+    session = TensorrtSession(trt, trt.Runtime(None).deserialize_cuda_engine(plan), device="cpu")
+    return TensorrtDecoder(session, graph.metadata, device="cpu")
+
+
+@pytest.mark.parametrize("alignment", [1, 256])
+def test_an_engine_writes_its_cache_in_place(
+    decoder: OnnxDecoder, engine: TensorrtDecoder, alignment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emova_sdk.components.tensorrt_decoder._ALIGNMENT", alignment)
+    ours, theirs = engine.new_cache(4), decoder.new_cache()
+    for rows in (3, 1, 1, 7, 1):  # outgrows its buffers twice
+        assert np.abs(engine.run(_embeds(rows, rows), ours) - decoder.run(_embeds(rows, rows), theirs)).max() < 1e-4
+    assert (ours.length, ours.capacity) == (13, 16)
+    twin, other = ours.copy(5), theirs.copy(5)
+    ours.crop(5)
+    for cache in (twin, ours):
+        assert np.abs(engine.run(_embeds(2), cache) - decoder.run(_embeds(2), other.copy(5))).max() < 1e-4
+
+
+def test_an_engine_refuses_what_does_not_fit(engine: TensorrtDecoder, graphs: dict[str, Graph]) -> None:
+    cache = engine.new_cache()
+    engine.run(_embeds(2), cache)
+    with pytest.raises(InputError, match="the model reads 600"):
+        engine.run(_embeds(599), cache)
+    with pytest.raises(InputError, match="embeddings have shape"):
+        engine.run(np.zeros((0, engine.width), np.float32), cache)
+    with pytest.raises(InputError, match="positions of a cache of 2"):
+        cache.copy(3)
+    assert cache.length == 2
+    with pytest.raises(LoadError, match="no engine of a decoder"):
+        TensorrtDecoder(engine._session, graphs["decoder"].metadata)

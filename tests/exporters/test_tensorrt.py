@@ -17,6 +17,7 @@ import torch
 
 from emova_sdk import Audio, Axis, SpeechUnits
 from emova_sdk.cli.app import run
+from emova_sdk.components.base import SLOTS
 from emova_sdk.components.emova.vocoder import EmovaVocoder
 from emova_sdk.components.exported import profile_of
 from emova_sdk.components.graph import profile
@@ -26,9 +27,11 @@ from emova_sdk.components.tensorrt import TensorrtSpeechTokenizer, TensorrtVocod
 from emova_sdk.components.tensorrt_session import Engine, Machine, open_engine, require_same
 from emova_sdk.errors import ConfigError, ExportError, InputError, LoadError, MissingDependencyError
 from emova_sdk.exporters.bundle import read_manifest, verify_bundle
+from emova_sdk.exporters.onnx import export_onnx
 from emova_sdk.exporters.quantize import quantize
 from emova_sdk.exporters.tensorrt import build_engine, export_engines, narrowed, parse_axes, require_builder
 from emova_sdk.exporters.tensorrt_rules import OPERATORS, check_onnx
+from emova_sdk.pipeline import Pipeline
 from emova_sdk.testing import run_checks
 
 GRAPHS = {
@@ -114,6 +117,21 @@ def test_half_precision_and_calibrated_int8_are_built(
     check_onnx(path, graph.name)
     axes = {name: narrowed(axis, (1, 1, 1) if name == "batch" else (1, 128, 512)) for name, axis in graph.axes.items()}
     assert len(build_engine(path, profile(graph.shapes, axes), name=graph.name, target="rtx")) > 100_000
+
+
+@pytest.mark.slow
+def test_engines_are_built_for_all_of_nano(rtx: Any, tmp_path: Path) -> None:
+    built: list[str] = []
+    with Pipeline.from_config("emova-nano") as pipeline:
+        for slot, part in pipeline.load().slots().items():
+            for graph in part.graphs():
+                if graph.metadata.get("flavour") != "runtime":
+                    path = export_onnx(graph, tmp_path / f"{slot}.{graph.name}.onnx")
+                    check_onnx(path, graph.name)
+                    plan = build_engine(path, profile(graph.shapes, graph.axes), name=graph.name, target="rtx")
+                    assert len(plan) > 100_000
+                    built.append(slot)
+    assert set(built) == set(SLOTS)
 
 
 def test_the_parser_reads_the_operators_that_are_listed(rtx: Any) -> None:

@@ -1,0 +1,148 @@
+"""Words from a language model's engine: its cache stays on the GPU, where each step writes its new positions in place.
+
+It does what `onnx_decoder.OnnxDecoder` does, with the flavour ``portable`` of the graph: that gives only the keys and values of
+the new positions, and their place is right behind those that were read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emova_sdk.components.tensorrt_session import Placed, TensorrtSession
+from emova_sdk.errors import InputError, LoadError
+
+__all__ = ["DeviceCache", "TensorrtDecoder"]
+
+Floats = NDArray[np.float32]
+_ROOM = 256
+_ALIGNMENT = 256
+"""Bytes to which TensorRT wants addresses aligned."""
+
+
+class DeviceCache:
+    """Keys and values of one conversation on the GPU, (capacity, kv_heads, head_size); buffers grow by doubling.
+
+    Attributes:
+        length: Positions that are filled.
+    """
+
+    def __init__(self, buffers: Mapping[str, Any], length: int = 0) -> None:
+        self.buffers, self.length = dict(buffers), length
+
+    @property
+    def capacity(self) -> int:
+        """Positions there is room for."""
+        return int(next(iter(self.buffers.values())).shape[0])
+
+    def copy(self, length: int) -> DeviceCache:
+        """The first `length` positions, in buffers of their own."""
+        self._require(length)
+        return DeviceCache({name: _grown(buffer, length, self.capacity) for name, buffer in self.buffers.items()}, length)
+
+    def crop(self, length: int) -> None:
+        """Forget all positions from `length` on."""
+        self._require(length)
+        self.length = length
+
+    def reserve(self, length: int, longest: int) -> None:
+        """Make room for `length` positions, of at most `longest`.
+
+        Raises:
+            InputError: If the model does not read that many.
+        """
+        if length > longest:
+            hint = "start a new session, or shorten what is asked"
+            raise InputError(f"the conversation has {length} tokens, and the model reads {longest}", hint)
+        if length > self.capacity:
+            capacity = min(max(length, 2 * self.capacity), longest)
+            self.buffers = {name: _grown(buffer, self.length, capacity) for name, buffer in self.buffers.items()}
+
+    def _require(self, length: int) -> None:
+        if not 0 <= length <= self.length:
+            raise InputError(f"{length} positions of a cache of {self.length}", "0 <= length <= cache.length")
+
+
+def _grown(buffer: Any, length: int, capacity: int) -> Any:
+    grown = buffer.new_zeros((capacity, *buffer.shape[1:]))
+    grown[:length] = buffer[:length]
+    return grown
+
+
+class TensorrtDecoder:
+    """The engine ``decoder_portable`` of a language model.
+
+    Args:
+        session: Its engine.
+        facts: The metadata of its graph.
+        device: Where it runs, as torch names it.
+
+    Attributes:
+        width: Of the embeddings.
+        vocabulary: Number of logits.
+        longest: Most positions of a conversation.
+
+    Raises:
+        LoadError: If the engine is of another graph.
+    """
+
+    def __init__(self, session: TensorrtSession, facts: Mapping[str, str], *, device: str = "cuda") -> None:
+        if facts.get("flavour") != "portable":
+            raise LoadError("this is no engine of a decoder", "open the engine `decoder_portable` of an export")
+        self.width, self.vocabulary, self.longest = (int(facts[name]) for name in ("width", "vocabulary", "longest"))
+        self._row = (int(facts["kv_heads"]), int(facts["head_size"]))
+        self._session, self._device = session, device
+        self._types = {value.name: value.type for value in session.get_inputs()}
+        self._names = [name for name in self._types if name != "embeds"]
+
+    def new_cache(self, capacity: int = _ROOM) -> DeviceCache:
+        """An empty cache with room for some positions; more is made when it is needed."""
+        import torch
+
+        room = max(1, min(capacity, self.longest))
+        kinds = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16}
+        return DeviceCache(
+            {name: torch.zeros((room, *self._row), dtype=kinds[self._types[name]], device=self._device) for name in self._names}
+        )
+
+    def run(self, embeds: Floats, cache: DeviceCache) -> Floats:
+        """Read new positions and return the logits after the last of them.
+
+        Args:
+            embeds: float32 (rows, width).
+            cache: What came before; the new positions are added.
+
+        Returns:
+            float32 (vocabulary,).
+
+        Raises:
+            InputError: If the conversation gets longer than the model reads; the cache stays as it was.
+            BackendError: If the engine fails.
+        """
+        import torch
+
+        if embeds.ndim != 2 or embeds.shape[1] != self.width or not len(embeds):
+            raise InputError(f"embeddings have shape {embeds.shape}, not (rows, {self.width})", "embed the ids first")
+        rows, past = len(embeds), cache.length
+        cache.reserve(past + rows, self.longest)
+        read = torch.from_numpy(np.ascontiguousarray(embeds, np.float32)).to(self._device)
+        logits = torch.empty(self.vocabulary, device=self._device)
+        inputs = {"embeds": Placed(read, (rows, self.width))}
+        inputs |= {name: Placed(buffer, (past, *self._row)) for name, buffer in cache.buffers.items()}
+        written = {name: self._behind(buffer, past, rows) for name, buffer in cache.buffers.items()}
+        outputs = {"logits": Placed(logits, (self.vocabulary,))}
+        self._session.run_in_place(inputs, outputs | {f"new_{name}": place for name, place in written.items()})
+        for name, place in written.items():
+            if place.tensor is not cache.buffers[name]:
+                cache.buffers[name][past : past + rows] = place.tensor
+        cache.length += rows
+        return logits.cpu().numpy()
+
+    def _behind(self, buffer: Any, past: int, rows: int) -> Placed:
+        """Where new positions go: right behind the old ones, or where that is not aligned into memory of their own."""
+        shape = (rows, *self._row)
+        offset = past * self._row[0] * self._row[1] * buffer.element_size()
+        return Placed(buffer.new_empty(shape), shape) if offset % _ALIGNMENT else Placed(buffer, shape, offset)
