@@ -75,15 +75,24 @@ class Answering:
         with self._changed:
             self._changed.wait_for(lambda: self._exhausted or self._waiting > duration_s * max(1, self._sample_rate))
 
-    def close(self) -> None:
-        """Stop making the answer; the session has recorded it when this returns."""
+    def stop(self) -> None:
+        """Ask that no more of the answer is made. A model may take its time to notice; `stopped` tells when it has."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+        if self._thread is None:
+            self._events.close()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing is made any more, and the session has recorded the answer."""
+        return self._thread is None or not self._thread.is_alive()
+
+    def close(self) -> None:
+        """Stop, and wait for it."""
+        self.stop()
         if self._thread is not None:
             self._thread.join()
-        else:
-            self._events.close()
 
     def _make(self, duration_s: float) -> None:
         while not self._exhausted and self._waiting < duration_s * max(1, self._sample_rate):

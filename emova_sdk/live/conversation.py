@@ -11,7 +11,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +93,7 @@ class LiveSession:
         self._needed_s = settings.end_s
         self._speaking = False
         self._answer: Answering | None = None
+        self._leaving: _Leaving | None = None
         self._paused = False
         self._turns = 0
         self._stepped = 0.0
@@ -109,8 +110,8 @@ class LiveSession:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody is speaking: the user, or the answer."""
-        return self._speaking or self.answering
+        """Whether somebody is speaking: the user, or the answer; or an answer is just being stopped."""
+        return self._speaking or self.answering or self._leaving is not None
 
     def show(self, *images: Image) -> None:
         """Show pictures along with the user's next turn."""
@@ -150,6 +151,8 @@ class LiveSession:
                 break
             if self._threaded and self._answer is not None and not self._paused:
                 self._answer.wait(FRAME_S)  # silence is not recorded but made up here: it must not run ahead of the answer
+            if self._leaving is not None:
+                self._leaving.answer.close()
             events += self._step(silence)
         self.close()
         return events
@@ -158,13 +161,16 @@ class LiveSession:
         """Stop at once; an answer that is being played is recorded as far as it was heard."""
         if self._answer is not None:
             list(self._cut_off())
+        if self._leaving is not None:
+            self._leaving.answer.close()
+            list(self._settle())
 
     # --- one frame ---
 
     def _step(self, frame: Frame) -> list[LiveEvent]:
         self._frames += 1
         self._stepped = time.perf_counter()
-        return [*self._listen(frame), *self._play()]
+        return [*self._settle(), *self._listen(frame), *self._play()]
 
     def _listen(self, frame: Frame) -> Generator[LiveEvent, None, None]:
         if self._deaf():
@@ -207,6 +213,8 @@ class LiveSession:
             elif silence_s >= settings.resume_s:
                 yield from self._judge_short_speech()
             return
+        if self._leaving is not None:
+            return  # the next answer cannot begin yet; what is said meanwhile is not lost
         if len(self._speech) * FRAME_S >= settings.longest_s:
             yield from self._take_turn()
         elif silence_s >= self._needed_s:
@@ -310,27 +318,42 @@ class LiveSession:
         return self._playback.unplayed_s < 0.001  # converting a rate rounds to whole samples
 
     def _cut_off(self) -> Generator[LiveEvent, None, None]:
-        """Stop the answer for good; history keeps what was heard of it."""
-        answer = self._answer
-        heard_s = self._heard_s
+        """Stop the answer for good, without waiting for a model that takes its time to notice."""
+        answer, heard_s = self._answer, self._heard_s
         self._paused = False
         if answer is None:
             return
         if self._playback is not None:
             self._playback.drop(self.generation)
-        answer.close()
-        self._end_answer(heard=heard_s > 0)
-        turn = None
-        if len(self.session.history) > self._turns:
-            turn = self.session.cut(heard_s) if heard_s > 0 else self.session.take_back()
-        yield Interrupted(self.at_s, self.generation, heard_s, turn)
+        answer.stop()
+        self._answer, self._leaving = None, _Leaving(answer, self.at_s, heard_s)
+        if heard_s > 0:
+            self._carried, self._shown = [], []
+        yield from self._settle()
 
-    def _end_answer(self, *, heard: bool = True) -> None:
+    def _settle(self) -> Generator[LiveEvent, None, None]:
+        """Once a stopped answer is recorded, let history keep what was heard of it."""
+        leaving = self._leaving
+        if leaving is None or not leaving.answer.stopped:
+            return
+        self._leaving, turn = None, None
+        if len(self.session.history) > self._turns:
+            turn = self.session.cut(leaving.heard_s) if leaving.heard_s > 0 else self.session.take_back()
+        yield Interrupted(leaving.at_s, self.generation, leaving.heard_s, turn)
+
+    def _end_answer(self) -> None:
         if self._answer is not None:
             self._answer.close()
         self._answer, self._paused = None, False
-        if heard:
-            self._carried, self._shown = [], []
+        self._carried, self._shown = [], []
+
+
+class _Leaving(NamedTuple):
+    """An answer that was stopped at ``at_s``, after ``heard_s`` seconds of it were heard, and may not have noticed yet."""
+
+    answer: Answering
+    at_s: float
+    heard_s: float
 
 
 def converse(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -166,6 +167,33 @@ def test_more_speech_before_anything_was_heard_continues_the_turn() -> None:
     user, assistant = conversation.session.history
     assert user.audio.duration_s == second  # type: ignore[union-attr]
     assert assistant.text == LONG
+
+
+def test_a_model_that_is_stuck_does_not_keep_the_microphone_waiting() -> None:
+    began, released = threading.Event(), threading.Event()
+
+    class StuckOnce(FakeLLMCore):
+        def generate(self, messages, *, task="chat", **options):  # type: ignore[no-untyped-def]
+            if task == "chat":
+                began.set()
+                released.wait(30)
+            yield from super().generate(messages, task=task, **options)
+
+    core = StuckOnce(transcript="count", replies={"count": LONG})
+    conversation = live(core, threaded=True)
+    events: list[LiveEvent] = []
+    for part in (Audio.concat([tone(1.0), quiet(0.9)]), Audio.concat([tone(1.0), quiet(2.0)])):
+        for chunk in chunks(part, 512):
+            events += conversation.push(chunk)  # would wait for the model, if stopping it had to be waited for
+        assert began.wait(30)
+    assert kinds(events) == ["user_spoke", "user_paused", "user_turn", "answer_began", "user_spoke", "user_paused"]
+    assert conversation.busy
+    released.set()
+    events += conversation.finish()
+    assert sum(isinstance(event, UserTurn) for event in events) == 2
+    assert [event.turn for event in events if isinstance(event, Interrupted)] == [None]
+    assert [turn.role for turn in conversation.session.history] == ["user", "assistant"]
+    assert conversation.session.history[1].text == LONG
 
 
 def test_taking_back_needs_an_exchange() -> None:
