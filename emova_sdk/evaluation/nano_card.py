@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from emova_sdk.evaluation.nano_dialogue import Score
     from emova_sdk.training.nano_examples import Utterance
 
-__all__ = ["Card", "Figure", "measure", "speech_figures"]
+__all__ = ["Card", "Figure", "heard_questions", "measure", "require_speech", "speech_figures"]
 
 CEILINGS = {
     "word_error_neutral": "word_error_teacher",
@@ -97,11 +97,11 @@ def measure(
         }
         for name, kind in (("spoken turns", "seen"), ("unseen voices", "unseen")):
             dialogues[name] = lambda kind=kind: nano_dialogue.spoken_turns(
-                llm, eyes, _asked(_require(work), preset, unseen=kind == "unseen"), n=cases
+                llm, eyes, heard_questions(require_speech(work), preset, unseen=kind == "unseen"), n=cases
             )
         for name, scores in dialogues.items():
             _attempt(card, name, lambda name=name, scores=scores: _add_scores(card, name, scores()), begin)
-    _attempt(card, "speech", lambda: _add_speech(card, preset, _require(work), max(1, cases // 3)), begin)
+    _attempt(card, "speech", lambda: _add_speech(card, preset, require_speech(work), max(1, cases // 3)), begin)
     return card
 
 
@@ -130,7 +130,7 @@ def _parts(preset: Path | None, card: Card) -> tuple[NanoLLM | None, NanoVisionE
         return None, None
 
 
-def _require(work: Path | None) -> Path:
+def require_speech(work: Path | None) -> Path:
     """Return the work folder if speech was rendered there."""
     hint = "render it with `emova train nano --stage data --budget-s 600 --out FOLDER`, then pass `--work FOLDER`"
     if work is None:
@@ -140,8 +140,8 @@ def _require(work: Path | None) -> Path:
     return work
 
 
-def _asked(work: Path, preset: Path | None, *, unseen: bool) -> list[Utterance]:
-    """Hear the rendered test questions, of voices that were trained on or of the others."""
+def heard_questions(work: Path, preset: Path | None, *, unseen: bool) -> list[Utterance]:
+    """Hear the rendered test questions, in voices that were trained on or in the others."""
     from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
     from emova_sdk.evaluation.nano_report import sound_of
     from emova_sdk.training.nano_examples import utterance_from

@@ -167,6 +167,22 @@ def spoken_turns(
     return _by_intent(rows, total=False) | {"declined": Score.of(declined, ["yes"] * len(declined))}
 
 
+def transcripts(llm: LLMCore, utterances: Sequence[Utterance], *, n: int = 300, seed: int = 11_000_011) -> dict[str, Score]:
+    """Let a model write spoken questions down: ``intent`` right, and all ``words`` right."""
+    rng = np.random.default_rng(seed)
+    parsed = ((dialogue.parse_question(utterance.text), utterance) for utterance in utterances)
+    asked = [(question, utterance) for question, utterance in parsed if question is not None]
+    rows: list[tuple[str, bool, str]] = []
+    for place in rng.permutation(len(asked))[:n]:
+        question, utterance = asked[int(place)]
+        style = PerceivedStyle(Style(emotion=utterance.emotion, pitch=utterance.pitch))
+        heard = llm.generate([Message("user", (SpeechUnits.of(utterance.units),), style)], task="transcribe")
+        text = next((event.text for event in heard if isinstance(event, Transcript)), "")
+        rows.append(("intent", intent_of(text) == question.intent, question.intent))
+        rows.append(("words", text == question.text, question.text))
+    return _by_intent(rows, total=False)
+
+
 def written_units(llm: LLMCore, utterances: Sequence[Utterance], *, n: int = 60) -> Score:
     """Let a model say held-out sentences: share of the teacher's units that it writes too, in order (1 - edit distance)."""
     shares: list[float] = []

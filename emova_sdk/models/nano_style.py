@@ -10,7 +10,8 @@ from emova_sdk.models.nano_blocks import ConvBlock
 from emova_sdk.models.nano_shapes import BANDS, STYLE_AXES, VOICED
 
 AXES = STYLE_AXES
-_STATISTICS = 8
+STATISTICS = 8
+"""How many numbers `style_input` tells of an utterance."""
 
 
 def style_input(mel: Tensor, pitch: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,22 +51,39 @@ def _roughness(steps: Tensor) -> Tensor:
 class NanoStyle(nn.Module):
     """Frames and statistics to logits of each axis.
 
+    Emotion is judged by the statistics alone: from frames a network learns the voices of training by heart.
+
     Args:
         width: Channels.
+        statistics: Numbers that describe the whole utterance, those of `style_input` first.
     """
 
-    def __init__(self, *, width: int = 80) -> None:
+    def __init__(self, *, width: int = 80, statistics: int = STATISTICS) -> None:
         super().__init__()
+        self.register_buffer("center", torch.zeros(statistics))
+        self.register_buffer("scale", torch.ones(statistics))
         self.conv_in = nn.Conv1d(BANDS + 2, width, 5, stride=2, padding=2)
         self.near = nn.ModuleList(ConvBlock(width, kernel=7, expansion=2) for _ in range(2))
         self.down = nn.Conv1d(width, width, 4, stride=2, padding=1)
         self.far = nn.ModuleList(ConvBlock(width, kernel=9, expansion=2) for _ in range(2))
-        self.norm = nn.LayerNorm(2 * width + _STATISTICS)
-        self.dense = nn.Sequential(nn.Linear(2 * width + _STATISTICS, 96), nn.GELU(), nn.Dropout(0.2))
+        self.norm = nn.LayerNorm(2 * width + statistics)
+        self.dense = nn.Sequential(nn.Linear(2 * width + statistics, 96), nn.GELU(), nn.Dropout(0.2))
+        self.manner = nn.Sequential(
+            nn.Linear(statistics, 96), nn.GELU(), nn.Dropout(0.3), nn.Linear(96, 96), nn.GELU(), nn.Dropout(0.3)
+        )
         self.heads = nn.ModuleDict({axis: nn.Linear(96, len(values)) for axis, values in AXES.items()})
 
+    def normalize(self, statistics: Tensor) -> None:
+        """Take mean and spread of (utterances, statistics) as what is usual."""
+        self.center.copy_(statistics.mean(0))
+        self.scale.copy_(statistics.std(0) + 1e-3)
+
     def forward(self, frames: Tensor, whole: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
-        """Inputs (batch, frames, 82), (batch, 8) and frame counts (batch,) to logits of each axis in the order of `AXES`."""
+        """Map frames (batch, frames, 82), statistics (batch, statistics) and frame counts (batch,) to logits of each axis."""
+        whole = ((whole - self.center) / self.scale).clamp(-5, 5)
+        if self.training:
+            whole = whole + 0.15 * torch.randn_like(whole)
+        manner = self.manner(whole)
         x = nn.functional.gelu(self.conv_in(frames.transpose(1, 2))).transpose(1, 2)
         mask = _mask(x.shape[1], (lengths + 1) // 2)
         for block in self.near:
@@ -78,7 +96,7 @@ class NanoStyle(nn.Module):
         mean = (x * mask).sum(1) / count
         spread = torch.sqrt(((x - mean[:, None]).square() * mask).sum(1) / count + 1e-4)
         dense = self.dense(self.norm(torch.cat([mean, spread, whole], 1)))
-        return tuple(self.heads[axis](dense) for axis in AXES)
+        return tuple(self.heads[axis](manner if axis == "emotion" else dense) for axis in AXES)
 
 
 def _mask(size: int, lengths: Tensor) -> Tensor:

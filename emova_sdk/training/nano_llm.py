@@ -271,6 +271,16 @@ def read_tower(folder: Path) -> NanoVisionTower:
     return tower.eval().requires_grad_(False)
 
 
+def write_spoken(out: Path, *, units: int, seed: int = 0) -> Path:
+    """Write the speech that the stages learn from, said and spliced, to ``llm/speech.jsonl``, and the grammar beside."""
+    from emova_sdk.training.splice import Splicer, add_spliced, write_grammar
+
+    clips = read_speech(out / "units" / "train.jsonl")
+    splicer = Splicer([(clip.text, clip.units, clip.voice) for clip in clips], units=units)
+    write_grammar(out / "llm_core", splicer.emissions)
+    return add_spliced(clips, splicer, out / "llm" / "speech.jsonl", count=SPLICED, seed=seed)
+
+
 SHARES: Mapping[Stage, float] = {"prealign": 0.1, "align": 0.3, "instruct": 0.6}
 """Of the budget, for each stage."""
 
@@ -290,18 +300,10 @@ def train_llm(
         seed: Of data and weights.
         report: Called every 50 steps with step, share of the stage's budget and loss.
     """
-    from emova_sdk.training.splice import Splicer, add_spliced, write_grammar
-
     tower = out / "vision_encoder"
     tower = tower if tower.exists() else PRESET / "vision_encoder"
-    speech = out / "units" / "train.jsonl"
     work, result = out / "llm", out / "llm_core"
-    said: Path | None = None
-    if speech.exists():
-        clips = read_speech(speech)
-        splicer = Splicer([(clip.text, clip.units, clip.voice) for clip in clips], units=units)
-        said = add_spliced(clips, splicer, work / "speech.jsonl", count=SPLICED, seed=seed)
-        write_grammar(result, splicer.emissions)
+    said = write_spoken(out, units=units, seed=seed) if (out / "units" / "train.jsonl").exists() else None
     write_sight(result, tower)
     start: Path | None = None
     for stage, share in SHARES.items():

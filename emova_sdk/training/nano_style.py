@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -9,22 +10,27 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from emova_sdk.components.nano.manner import manner
 from emova_sdk.models.nano_features import pitch_track
 from emova_sdk.models.nano_style import AXES, NanoStyle, style_input
 from emova_sdk.training.budget import Budget, Checkpoint, note, scheduled
 from emova_sdk.training.nano_tokenizer import warped
 from emova_sdk.training.speech_data import Utterance, load_all
 
+COPIES = 2
+"""Changed copies of each utterance whose statistics are learnt from."""
+
 
 @dataclass(frozen=True)
 class Heard:
-    """One styled utterance: log-mel, pitch, strength, class of each axis; where it comes from."""
+    """One styled utterance: log-mel, pitch, strength, class of each axis, voice; statistics of it and of changed copies."""
 
     mel: Tensor
     pitch: Tensor
     strength: Tensor
     classes: tuple[int, ...]
     voice: str
+    statistics: Tensor
 
 
 def heard(utterance: Utterance) -> Heard:
@@ -33,26 +39,38 @@ def heard(utterance: Utterance) -> Heard:
     values = {"emotion": plan.emotion, "pitch": plan.pitch, "speed": plan.speed, "speaker": plan.gender}
     pitch, strength = pitch_track(torch.from_numpy(utterance.samples.astype(np.float32) / 32767))
     classes = tuple(AXES[axis].index(values[axis]) for axis in AXES)
-    return Heard(torch.from_numpy(utterance.mel.astype(np.float32)), pitch, strength, classes, plan.voice)
+    mel = torch.from_numpy(utterance.mel.astype(np.float32))
+    rng = np.random.default_rng([23, crc32(plan.id.encode())])
+    copies = [(mel, pitch, strength), *(augmented(mel, pitch, strength, rng) for _ in range(COPIES))]
+    return Heard(mel, pitch, strength, classes, plan.voice, torch.stack([statistics(*copy) for copy in copies]))
+
+
+def statistics(mel: Tensor, pitch: Tensor, strength: Tensor) -> Tensor:
+    """All that the network is told of an utterance as a whole, float32 (73,)."""
+    whole = style_input(mel, pitch, strength)[1]
+    return torch.cat([whole, torch.from_numpy(manner(mel.numpy(), pitch.numpy(), strength.numpy()))])
 
 
 def styled_speech(out: Path, split: str) -> list[Heard]:
-    """The styled utterances of a split. Plain ones of random engine settings have no true pitch or speed and stay out."""
-    return [heard(u) for u in load_all(out) if u.plan.split == split and u.plan.kind != "plain" and len(u.mel) > 60]
+    """The utterances of a split that were given a style."""
+    kinds = ("styled", "manner")
+    return [heard(u) for u in load_all(out) if u.plan.split == split and u.plan.kind in kinds and len(u.mel) > 60]
 
 
 def collated(group: list[Heard], rng: np.random.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Pad a batch; with a generator, add channel, noise and cuts."""
-    pairs = [style_input(*(_augmented(h, rng) if rng is not None else (h.mel, h.pitch, h.strength))) for h in group]
-    lengths = torch.tensor([len(frames) for frames, _ in pairs])
-    frames = pad_sequence([frames for frames, _ in pairs], batch_first=True)
-    return frames, torch.stack([whole for _, whole in pairs]), lengths, torch.tensor([h.classes for h in group])
+    copies = [(h.mel, h.pitch, h.strength) if rng is None else augmented(h.mel, h.pitch, h.strength, rng) for h in group]
+    frames = [style_input(*copy)[0] for copy in copies]
+    lengths = torch.tensor([len(one) for one in frames])
+    whole = torch.stack([h.statistics[0 if rng is None else int(rng.integers(len(h.statistics)))] for h in group])
+    return pad_sequence(frames, batch_first=True), whole, lengths, torch.tensor([h.classes for h in group])
 
 
-def _augmented(item: Heard, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    bands = torch.linspace(-1, 1, item.mel.shape[1])
+def augmented(mel: Tensor, pitch: Tensor, strength: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Another vocal tract, microphone and room for an utterance."""
+    bands = torch.linspace(-1, 1, mel.shape[1])
     # Another vocal tract: the voices are few, and their timbre is learnt by heart otherwise.
-    mel = warped(item.mel, float(rng.uniform(0.87, 1.15))) if rng.random() < 0.8 else item.mel
+    mel = warped(mel, float(rng.uniform(0.87, 1.15))) if rng.random() < 0.8 else mel
     mel = mel + float(rng.normal(0, 0.35)) * bands + float(rng.normal(0, 0.35)) * bands.square()
     # Smooth random colour: another microphone.
     bumps = torch.from_numpy(rng.normal(0, 0.45, 12).astype(np.float32))
@@ -62,7 +80,7 @@ def _augmented(item: Heard, rng: np.random.Generator) -> tuple[Tensor, Tensor, T
         grain = torch.from_numpy(rng.standard_normal(tuple(mel.shape), np.float32))
         mel = torch.logaddexp(mel, level + 0.5 * float(rng.normal()) * bands + 0.6 * grain)
     shift = float(np.exp(rng.normal(0, 0.04)))
-    return mel, item.pitch * shift, item.strength * float(rng.uniform(0.8, 1.0))
+    return mel, pitch * shift, strength * float(rng.uniform(0.8, 1.0))
 
 
 def train_style(out: Path, *, budget_s: float, size: int = 32, data: list[Heard] | None = None, seed: int = 3) -> Path:
@@ -77,7 +95,8 @@ def train_style(out: Path, *, budget_s: float, size: int = 32, data: list[Heard]
     """
     data = styled_speech(out, "train") if data is None else data
     torch.manual_seed(seed)
-    model = NanoStyle().train()
+    model = NanoStyle(statistics=data[0].statistics.shape[1]).train()
+    model.normalize(torch.cat([h.statistics for h in data]))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     checkpoint = Checkpoint(out / "style" / "last.pt")
     counters = checkpoint.load(model, optimizer)

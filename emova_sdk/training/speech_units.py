@@ -47,6 +47,8 @@ def write_units(out: Path, *, checkpoint: Path | None = None) -> dict[str, Any]:
     files = {split: (folder / f"{split}.jsonl.tmp").open("w", encoding="utf-8") for split in ("train", "test")}
     counts: dict[str, float] = {"utterances": 0, "units": 0, "reduced": 0, "seconds": 0.0}
     for utterance in load_all(out):
+        if utterance.plan.kind == "manner":  # said without phones, for hearing style only
+            continue
         row = unit_row(model, utterance)
         files[utterance.plan.split].write(json.dumps(row) + "\n")
         counts["utterances"] += 1
