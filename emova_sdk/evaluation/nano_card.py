@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
     from emova_sdk.evaluation.nano_dialogue import Score
     from emova_sdk.training.nano_examples import Utterance
+    from emova_sdk.training.speech_data import Utterance as Rendered
 
 __all__ = ["Card", "Figure", "heard_questions", "measure", "require_speech", "speech_figures"]
 
@@ -101,6 +102,7 @@ def measure(
             )
         for name, scores in dialogues.items():
             _attempt(card, name, lambda name=name, scores=scores: _add_scores(card, name, scores()), begin)
+    _attempt(card, "latency", lambda: _add_latency(card, preset, require_speech(work)), begin)
     _attempt(card, "speech", lambda: _add_speech(card, preset, require_speech(work), max(1, cases // 3)), begin)
     return card
 
@@ -140,14 +142,14 @@ def require_speech(work: Path | None) -> Path:
     return work
 
 
-def heard_questions(work: Path, preset: Path | None, *, unseen: bool) -> list[Utterance]:
-    """Hear the rendered test questions, in voices that were trained on or in the others."""
-    from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
-    from emova_sdk.evaluation.nano_report import sound_of
-    from emova_sdk.training.nano_examples import utterance_from
+def rendered_questions(work: Path, *, unseen: bool) -> list[Rendered]:
+    """Read the rendered test questions, in voices that were trained on or in the others.
+
+    Raises:
+        InputError: If there are none.
+    """
     from emova_sdk.training.speech_data import load_all
     from emova_sdk.training.voices import TEST_VOICES
-    from emova_sdk.types import Audio
 
     asked = [
         said
@@ -156,6 +158,17 @@ def heard_questions(work: Path, preset: Path | None, *, unseen: bool) -> list[Ut
     ]
     if not asked:
         raise InputError(f"there are no test questions in `{work}`", "render more with a bigger `--budget-s`")
+    return asked
+
+
+def heard_questions(work: Path, preset: Path | None, *, unseen: bool) -> list[Utterance]:
+    """Hear the rendered test questions."""
+    from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
+    from emova_sdk.evaluation.nano_report import sound_of
+    from emova_sdk.training.nano_examples import utterance_from
+    from emova_sdk.types import Audio
+
+    asked = rendered_questions(work, unseen=unseen)
     ear = NanoSpeechTokenizer(path=None if preset is None else str(preset / "speech_tokenizer"))
     heard = ear.encode([Audio(sound_of(said), 16000) for said in asked])
     return [
@@ -175,6 +188,13 @@ def heard_questions(work: Path, preset: Path | None, *, unseen: bool) -> list[Ut
 def _add_scores(card: Card, group: str, scores: Mapping[str, Score]) -> None:
     for name, score in scores.items():
         card.figures.append(Figure(group, name, score.share, score.low, score.high, score.n, score.guess))
+
+
+def _add_latency(card: Card, preset: Path | None, work: Path) -> None:
+    from emova_sdk.evaluation.nano_latency import judge_turns
+
+    measured = judge_turns(rendered_questions(work, unseen=False), preset=preset)
+    card.facts |= {f"turns.{name}": value for name, value in measured.items()}
 
 
 def _add_speech(card: Card, preset: Path | None, work: Path, texts: int) -> None:

@@ -60,6 +60,9 @@ class NanoStyle(nn.Module):
 
     def __init__(self, *, width: int = 80, statistics: int = STATISTICS) -> None:
         super().__init__()
+        self.statistics = statistics
+        self.center: Tensor
+        self.scale: Tensor
         self.register_buffer("center", torch.zeros(statistics))
         self.register_buffer("scale", torch.ones(statistics))
         self.conv_in = nn.Conv1d(BANDS + 2, width, 5, stride=2, padding=2)

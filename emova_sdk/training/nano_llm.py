@@ -251,8 +251,9 @@ class Optimizer:
 
 
 def write_sight(folder: Path, tower: Path) -> None:
-    """Write the check of pictures beside a language model: the cell heads, and the questions it knows."""
-    cells = {k.removeprefix("heads."): v for k, v in load_file(tower / "model.safetensors").items() if k.startswith("heads.")}
+    """Write the check of pictures beside a language model: what reads features, and the questions it knows."""
+    weights = load_file(tower / "model.safetensors")
+    cells = {name.removeprefix("heads."): value for name, value in weights.items() if name.startswith(("heads.", "scene."))}
     questions = {intent: dialogue.QUESTIONS[intent] for intent in sorted(dialogue.PICTURE_INTENTS)}
     slots = {name: dialogue.SLOTS[name] for name in ("color", "shape", "size", "relation")}
     save_sight(folder, questions=questions, slots=slots, cells=cells)
@@ -269,6 +270,11 @@ def read_tower(folder: Path) -> NanoVisionTower:
     tower = NanoVisionTower()
     tower.load_state_dict(weights)
     return tower.eval().requires_grad_(False)
+
+
+def hears(out: Path) -> bool:
+    """Whether there is speech whose units tell sounds apart: a tokenizer that saw too little has one for a sentence."""
+    return any(len(said.units) > 1 for said in read_speech(out / "units" / "train.jsonl"))
 
 
 def write_spoken(out: Path, *, units: int, seed: int = 0) -> Path:
@@ -290,8 +296,8 @@ def train_llm(
 ) -> Path:
     """Train all three stages and write ``out/llm_core``; an interrupted run goes on from there.
 
-    Reads ``out/vision_encoder`` (the shipped one when it is not there) and ``out/units/train.jsonl``. Without speech the model
-    learns to see, to answer typed words and to call tools.
+    Reads ``out/vision_encoder`` (the shipped one when it is not there) and ``out/units/train.jsonl``. Without speech, or with
+    units that do not tell sounds apart, the model learns to see, to answer typed words and to call tools.
 
     Args:
         out: Work folder.
@@ -303,7 +309,7 @@ def train_llm(
     tower = out / "vision_encoder"
     tower = tower if tower.exists() else PRESET / "vision_encoder"
     work, result = out / "llm", out / "llm_core"
-    said = write_spoken(out, units=units, seed=seed) if (out / "units" / "train.jsonl").exists() else None
+    said = write_spoken(out, units=units, seed=seed) if hears(out) else None
     write_sight(result, tower)
     start: Path | None = None
     for stage, share in SHARES.items():

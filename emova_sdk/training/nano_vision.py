@@ -7,7 +7,7 @@ offset of the centre). Question answering over the features is learnt afterwards
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor
 from emova_sdk.models.nano_vision import CellHeads, NanoVisionTower
 from emova_sdk.training.budget import Budget, Checkpoint, scheduled
 from emova_sdk.training.dialogue import COLORS, SHAPES, SIZES
+from emova_sdk.training.no_scenes import no_scene
 from emova_sdk.training.scenes import CELLS, Scene, draw, random_scene
 
 BATCH = 64
@@ -124,15 +125,53 @@ def train_vision(
             report({"step": step, "share": budget.share, "loss": loss.item()})
         checkpoint.save_if_due(model, optimizer, step=step, used=budget.used)
     checkpoint.save(model, optimizer, step=step, used=budget.used)
-    return _write(out / "vision_encoder", tower, heads)
+    return _write(out / "vision_encoder", tower, heads, pictures=min(3000, int(30 * budget_s)))
 
 
-def _write(folder: Path, tower: NanoVisionTower, heads: CellHeads) -> dict[str, float]:
+def learn_scenes(tower: NanoVisionTower, *, pictures: int = 3000, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Learn to tell drawn scenes from other pictures by a tower's features.
+
+    Args:
+        tower: Trained; it stays as it is.
+        pictures: How many to learn from, half of them scenes.
+        seed: Of the pictures.
+
+    Returns:
+        Weight (1, 256) and bias (1,) of a logistic regression on `summaries`.
+    """
+    rng = np.random.default_rng((seed, 29))
+    half = max(32, pictures // 2)
+    inputs = torch.cat([summaries(tower, [draw(random_scene(rng), rng=rng).pixels for _ in range(half)]),
+                        summaries(tower, [no_scene(rng) for _ in range(half)])])  # fmt: skip
+    truth = torch.cat([torch.ones(half), torch.zeros(half)])
+    center, scale = inputs.mean(0), inputs.std(0) + 1e-3
+    inputs = (inputs - center) / scale
+    weight, bias = torch.zeros(inputs.shape[1], requires_grad=True), torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.AdamW([weight, bias], lr=0.03, weight_decay=0.05)
+    for _ in range(400):
+        optimizer.zero_grad()
+        F.binary_cross_entropy_with_logits(inputs @ weight + bias, truth).backward()
+        optimizer.step()
+    flat = weight.detach() / scale
+    return flat[None], bias.detach() - flat @ center
+
+
+@torch.inference_mode()
+def summaries(tower: NanoVisionTower, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Mean and maximum over the features of each picture: (pictures, 256)."""
+    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+    features = torch.cat([tower(some) for some in pixels.split(64)])
+    return torch.cat([features.mean(1), features.amax(1)], 1)
+
+
+def _write(folder: Path, tower: NanoVisionTower, heads: CellHeads, *, pictures: int) -> dict[str, float]:
     folder.mkdir(parents=True, exist_ok=True)
     tower.eval()
     figures = cell_accuracy(tower, heads)
+    scene = dict(zip(("scene.weight", "scene.bias"), learn_scenes(tower, pictures=pictures), strict=True))
     weights = {f"tower.{name}": value.half().contiguous() for name, value in tower.state_dict().items()}
     weights |= {f"heads.{name}": value.half().contiguous() for name, value in heads.state_dict().items()}
+    weights |= {name: value.half().contiguous() for name, value in scene.items()}
     part = folder / "model.safetensors.tmp"
     save_file(weights, part)
     part.replace(folder / "model.safetensors")

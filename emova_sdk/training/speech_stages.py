@@ -106,9 +106,10 @@ def export_tokenizer(out: Path, folder: Path) -> Path:
 def export_style(out: Path, folder: Path, *, temperature: dict[str, float] | None = None) -> Path:
     """Write the style module."""
     state, _ = _checkpoint(out, "style")
-    model = NanoStyle(width=state["conv_in.weight"].shape[0])
+    sizes = {"width": state["conv_in.weight"].shape[0], "statistics": state["center"].shape[0]}
+    model = NanoStyle(**sizes)
     model.load_state_dict(state)
-    config = {"kind": "nano-style", "network": {"width": state["conv_in.weight"].shape[0]}, "temperature": temperature or {}}
+    config = {"kind": "nano-style", "network": sizes, "temperature": temperature or {}}
     save_weights(model, folder, config)
     return folder
 

@@ -14,7 +14,7 @@ def work(tmp_path_factory):
 
 
 def test_what_could_be_measured_is_a_table_and_the_rest_is_named(emova, work, tmp_path, monkeypatch):
-    monkeypatch.setattr(nano_card, "_add_speech", lambda *_: nano_card._require(None))
+    monkeypatch.setattr(nano_card, "_add_speech", lambda *_: nano_card.require_speech(None))
     out = tmp_path / "card.md"
     record = emova("eval", "nano", "--work", str(work), "--cases", "3", "--out", str(out), "--json").data("eval")
     groups = Counter(figure["group"] for figure in record["figures"])
@@ -22,6 +22,16 @@ def test_what_could_be_measured_is_a_table_and_the_rest_is_named(emova, work, tm
     assert "no rendered speech" in record["left_out"]["speech"]
     table = out.read_text()
     assert table.startswith("| what | figure |") and "not measured: speech" in table
+    assert record["facts"]["turns.turns"] > 0 and record["facts"]["turns.first_audio_s_median"] > 0
+
+
+def test_a_card_keeps_its_text_around_the_table(emova, tmp_path):
+    card = tmp_path / "card.md"
+    card.write_text("# Mine\n\n<!-- figures -->\nold\n<!-- /figures -->\n\nThe end.\n")
+    emova("eval", "nano", "--preset", str(tmp_path), "--out", str(card))
+    told = card.read_text()
+    assert told.startswith("# Mine\n\n<!-- figures -->\n| what |") and told.endswith("<!-- /figures -->\n\nThe end.\n")
+    assert "old" not in told
 
 
 def test_without_weights_nothing_is_measured_and_said_why(emova, tmp_path):

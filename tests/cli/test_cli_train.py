@@ -13,11 +13,10 @@ import torch
 from rendered import write_work
 
 from emova_sdk import registry
-from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
+from emova_sdk.components.nano.llm import NanoLLM
 from emova_sdk.errors import ConfigError, InputError
-from emova_sdk.models.nano_tokenizer import NanoTokenizer
 from emova_sdk.training import nano_llm, nano_stages, speech_data, voices
-from emova_sdk.training.budget import Checkpoint
+from emova_sdk.types import Message, SpeechUnits, TextDelta
 
 SIZES = {"target": 2, "styled": 3, "plain": 1, "test": 1}
 needs_programs = pytest.mark.skipif(
@@ -83,20 +82,16 @@ def test_a_stage_that_is_done_is_skipped_and_a_new_tokenizer_sets_aside_what_was
         nano_stages.assemble_preset(tmp_path)
 
 
-def put_shipped_tokenizer(work: Path) -> None:
-    """A tokenizer that has used its budget: a second of training from nothing does not always yield more than one unit."""
-    shipped = NanoSpeechTokenizer().network().state_dict()
-    model = NanoTokenizer(width=128, blocks=4)
-    model.load_state_dict(shipped)
-    counters = {"used": 1e9, "epoch": 1, "step": 1}
-    Checkpoint(work / "tokenizer" / "last.pt").save(model, torch.optim.AdamW(model.parameters()), **counters)
-
-
-def test_units_that_say_nothing_are_one_clear_error(tmp_path):
+def test_units_that_say_nothing_leave_a_model_that_answers_typed_words_and_declines_speech(tmp_path):
     (tmp_path / "units").mkdir()
     (tmp_path / "units" / "train.jsonl").write_text('{"text": "hello", "units": [3]}\n')
-    with pytest.raises(ConfigError, match="does not tell sounds apart"):
-        nano_stages.run_stage("llm", tmp_path, budget_s=1)
+    with torch.random.fork_rng():
+        done = nano_stages.run_stage("llm", tmp_path, budget_s=0.5)
+    assert "no units tell sounds apart" in done.note
+    llm = NanoLLM(path=str(tmp_path / "llm_core"))
+    assert any(isinstance(event, TextDelta) for event in llm.generate([Message("user", ("hello",))]))
+    heard = list(llm.generate([Message("user", (SpeechUnits.of([3]),))]))
+    assert "".join(event.text for event in heard if isinstance(event, TextDelta)) == "I did not catch that."
 
 
 def test_nano_from_rendered_speech_to_a_preset_on_a_tiny_budget(emova, monkeypatch):
@@ -118,10 +113,10 @@ def test_nano_from_rendered_speech_to_a_preset_on_a_tiny_budget(emova, monkeypat
 @needs_programs
 @pytest.mark.slow
 def test_nano_from_nothing_to_a_preset_on_a_tiny_budget(emova, monkeypatch):
-    """The stages are the real ones; only the plans of what is said are cut short, and the tokenizer has had its training."""
-    put_shipped_tokenizer(Path("work"))
+    """The stages are the real ones; only the plans of what is said are cut short."""
     monkeypatch.setattr(speech_data, "make_plan", partial(speech_data.make_plan, **SIZES))
     monkeypatch.setattr(speech_data, "make_dialogue_plan", partial(speech_data.make_dialogue_plan, train=6, test=3))
+    monkeypatch.setattr(speech_data, "make_manner_plan", partial(speech_data.make_manner_plan, sentences=1, speakers=3))
     monkeypatch.setattr(nano_llm, "SPLICED", 20)
     call = ("train", "nano", "--budget-s", "3", "--out", "work", "--workers", "1", "--json")
     with torch.random.fork_rng():

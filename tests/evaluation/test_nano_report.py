@@ -128,7 +128,7 @@ def test_typed_turns_are_scored_with_their_tools_and_moods(minds):
 
 
 def test_spoken_turns_are_scored_on_intent_words_and_reply(minds, work):
-    asked = nano_card._asked(work, None, unseen=True)
+    asked = nano_card.heard_questions(work, None, unseen=True)
     scores = nano_dialogue.spoken_turns(*minds, asked, n=3)
     assert {"intent", "words", "reply", "declined"} == set(scores) and scores["intent"].n == 3
 

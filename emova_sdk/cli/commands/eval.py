@@ -20,6 +20,8 @@ group = typer.Typer(help="Measure how well models understand, answer and speak."
 app.add_typer(group, name="eval")
 
 HEADINGS = ("what", "figure", "%", "interval", "n", "guess", "ceiling")
+MARKS = ("<!-- figures -->", "<!-- /figures -->")
+"""Between these lines of a card stands the table."""
 
 
 @group.callback()
@@ -38,7 +40,8 @@ def nano(
     ] = None,
     cases: Annotated[int, typer.Option("--cases", min=1, metavar="N", help="Questions for each kind of turn.")] = 300,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the figures too: .json, or .md for a table.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Write the figures too: .json, or .md for a table, put into a card."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,7 +57,7 @@ def nano(
     card = measure(preset=preset, work=work, cases=cases, begin=_announce)
     record = {"model": str(preset or "emova-nano"), **card.to_dict()}
     if out is not None:
-        _write(out, json.dumps(record, indent=1) if out.suffix.lower() == ".json" else _markdown(card))
+        _write(out, json.dumps(record, indent=1) if out.suffix.lower() == ".json" else _put_into(out, _markdown(card)))
     if as_json:
         print_json(record)
         return
@@ -84,6 +87,13 @@ def _markdown(card: Card) -> str:
     facts = [f"- {name}: {_plain(value)}" for name, value in card.facts.items()]
     absent = [f"- not measured: {name}: {why}" for name, why in card.left_out.items()]
     return "\n".join([*table, "", *facts, *absent]) + "\n"
+
+
+def _put_into(path: Path, table: str) -> str:
+    """A card that is there already keeps its text: the table goes between its marks."""
+    before, begin, rest = path.read_text("utf-8").partition(MARKS[0]) if path.exists() else ("", "", "")
+    _, end, after = rest.partition(MARKS[1])
+    return f"{before}{begin}\n{table}{end}{after}" if begin and end else table
 
 
 def _plain(value: Any) -> str:

@@ -140,7 +140,8 @@ def _train_nano(stage: str, budget_s: float | None, out: Path | None, workers: i
 
 
 def _told(result: StageResult) -> str:
-    return f"{result.stage:<10} " + ("done before" if result.skipped else f"done in {result.seconds:.1f} CPU s")
+    told = "done before" if result.skipped else f"done in {result.seconds:.1f} CPU s"
+    return f"{result.stage:<10} {told}" + (f"; {result.note}" if result.note else "")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from emova_sdk.components.nano.manner import manner
 from emova_sdk.models.nano_shapes import BANDS, FFT, HOP, SAMPLE_RATE, VOICED, WINDOW
 
 Float = NDArray[np.float32]
@@ -125,6 +126,12 @@ def style_input(mel: Float, pitch: Float, strength: Float) -> tuple[Float, Float
     ]  # fmt: skip
     frames = np.concatenate([(mel - energy.mean()) * 0.3, relative[:, None] * 5, strength[:, None] * 2], 1)
     return frames.astype(np.float32), np.array(whole, np.float32)
+
+
+def perception_input(mel: Float, pitch: Float, strength: Float) -> tuple[Float, Float]:
+    """Return the frames of `style_input`, and its statistics followed by those of `manner`: (frames, 82) and (73,)."""
+    frames, whole = style_input(mel, pitch, strength)
+    return frames, np.concatenate([whole, manner(mel, pitch, strength)])
 
 
 def expand(states: Float, durations: NDArray[np.int64]) -> Float:

@@ -128,14 +128,14 @@ def style_graphs(net: NanoStyle) -> list[Graph]:
 
     def sample(sizes: _Sizes) -> _Inputs:
         sound = _speech((sizes["frames"] - 1) * HOP, 6151 * sizes["frames"]).numpy()
-        inputs = features.style_input(features.log_mel(sound), *features.pitch_track(sound))
+        inputs = features.perception_input(features.log_mel(sound), *features.pitch_track(sound))
         return {name: torch.from_numpy(one) for name, one in zip(("frames", "whole"), inputs, strict=True)}
 
     return [
         Graph(
             "style",
             StylePart(net),
-            {"frames": torch.zeros(150, BANDS + 2), "whole": torch.zeros(8)},
+            {"frames": torch.zeros(150, BANDS + 2), "whole": torch.zeros(net.statistics)},
             tuple(STYLE_AXES),
             {"frames": {0: frames}},
             sample=sample,

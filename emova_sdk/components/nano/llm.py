@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from emova_sdk.components.base import GenerationOptions, LLMCore, Space, Task
 from emova_sdk.components.graph import Graph
+from emova_sdk.components.nano.domain import Domain
 from emova_sdk.components.nano.grammar import Grammar
 from emova_sdk.components.nano.llm_config import FEATURES, LONGEST, Decoder, read_config
 from emova_sdk.components.nano.sight import Sight
@@ -107,7 +108,8 @@ class NanoLLM(LLMCore):
                     self._reader.load()
                 grammar = None if self.hearing == "language_model" else Grammar.load(self._folder)
                 sight = Sight.load(self._folder) if self.check_pictures else None
-                self._loaded = Loaded(decoder, self._language, reader=self._reader, grammar=grammar, sight=sight)
+                domain = Domain.load(self._folder)
+                self._loaded = Loaded(decoder, self._language, reader=self._reader, grammar=grammar, sight=sight, domain=domain)
 
     def close(self) -> None:
         """Free the weights."""

@@ -153,6 +153,7 @@ class Sight:
         questions: Intent to templates, e.g. ``{"color_of": ["what color is the {shape}"]}``.
         slots: Values of each slot.
         weight: Of the cell heads, float (15, 128), as is ``bias`` (15,).
+        scene: Weight (1, 256) and bias (1,) that tell scenes from other pictures by mean and maximum of the features.
     """
 
     def __init__(
@@ -161,8 +162,9 @@ class Sight:
         slots: Mapping[str, Sequence[str]],
         weight: NDArray[np.float32],
         bias: NDArray[np.float32],
+        scene: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
     ) -> None:
-        self._weight, self._bias = weight, bias
+        self._weight, self._bias, self._scene = weight, bias, scene
         self._patterns = [
             (intent, self._pattern(template, slots)) for intent, templates in questions.items() for template in templates
         ]
@@ -186,13 +188,14 @@ class Sight:
         try:
             text = json.loads((folder / "questions.json").read_text(encoding="utf-8"))
             cells = {name: value.astype(np.float32) for name, value in load_file(folder / "cells.safetensors").items()}
-            return cls(text["questions"], text["slots"], cells["read.weight"], cells["read.bias"])
+            scene = (cells["scene.weight"], cells["scene.bias"]) if "scene.weight" in cells else None
+            return cls(text["questions"], text["slots"], cells["read.weight"], cells["read.bias"], scene)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise LoadError(f"the check of pictures in `{folder}` cannot be loaded: {error}", "train it again") from error
 
     def read(self, features: NDArray[np.float32]) -> list[Seen] | None:
         """Shapes in reading order from features (16, 128); None when the picture is no clear scene."""
-        if features.shape[0] != CELLS * CELLS:
+        if features.shape[0] != CELLS * CELLS or not self._is_scene(features):
             return None
         logits = np.asarray(features) @ self._weight.T + self._bias
         occupied, *groups = np.split(logits, np.cumsum((1, 6, 4, 2)), axis=1)
@@ -210,6 +213,13 @@ class Sight:
             color, shape, size = names
             found.append(Seen(color, shape, size, place // CELLS, place % CELLS))
         return found
+
+    def _is_scene(self, features: NDArray[np.float32]) -> bool:
+        if self._scene is None:
+            return True
+        weight, bias = self._scene
+        values = np.asarray(features)
+        return bool((weight @ np.concatenate([values.mean(0), values.max(0)]) + bias)[0] > 0)
 
     def asks(self, question: str) -> tuple[str, dict[str, str]] | None:
         """Intent and slots of a question about a picture, None for anything else."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emova_sdk.components.base import Space, StyleModule
 from emova_sdk.components.graph import Graph
-from emova_sdk.components.nano.features import at_level, log_mel, pitch_track, style_input
+from emova_sdk.components.nano.features import at_level, log_mel, perception_input, pitch_track
 from emova_sdk.components.nano.networks import Networks, Run, in_torch
 from emova_sdk.components.nano.prosody import EMOTIONS, PITCHES, SPEEDS, Prosody, prosody_for
 from emova_sdk.components.nano.weights import PRESET, load_weights, read_config
@@ -96,7 +96,7 @@ class NanoStyleModule(StyleModule):
         if clip.duration_s < _SHORTEST_S or loudest < 1e-4:
             return PerceivedStyle(Style(), {axis: 1 / len(values) for axis, values in STYLE_AXES.items()})
         sound = at_level(samples)
-        logits = self._networks("style", *style_input(log_mel(sound), *pitch_track(sound)))
+        logits = self._networks("style", *perception_input(log_mel(sound), *pitch_track(sound)))
         found: dict[str, str] = {}
         scores: dict[str, float] = {}
         for (axis, values), logit in zip(STYLE_AXES.items(), logits, strict=True):
@@ -124,7 +124,7 @@ class NanoStyleModule(StyleModule):
         """
         from emova_sdk.models.nano_style import NanoStyle
 
-        network = NanoStyle(width=int(self._config["network"]["width"]))
+        network = NanoStyle(**{name: int(size) for name, size in self._config["network"].items()})
         load_weights(network, self._folder)
         return network
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
+from emova_sdk.components.nano.domain import plain_words
 from emova_sdk.components.nano.lexicon import words_of
 from emova_sdk.errors import InputError
 from emova_sdk.types import ToolCall, ToolResult, ToolSpec
@@ -62,7 +63,7 @@ _ARGUMENTS: Mapping[str, re.Pattern[str]] = {
 def spoken(content: str) -> str:
     """What a tool answered as lowercase words: ``-5`` is ``minus five``, ``10:05`` is ``ten oh five``."""
     text = re.sub(r"(?<=\d)\s*[-−]\s*(?=\d)", " minus ", content)
-    return " ".join(word for word in words_of(text) if word[0].isalpha())
+    return plain_words(" ".join(word for word in words_of(text) if word[0].isalpha()))
 
 
 def value_of(words: str) -> Fraction:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.base import GenerationOptions
+from emova_sdk.components.nano.domain import Domain
 from emova_sdk.components.nano.grammar import Grammar, sureness
 from emova_sdk.components.nano.language import ANSWER, BLANKS, HEARD_AS, QUESTION, RESULT, Language, user_style
 from emova_sdk.components.nano.llm_config import LONGEST, Decoder
@@ -45,7 +46,8 @@ _FIRST_PIECE, _PIECE = 6, 12
 """Units in the first piece of a stream and in later ones."""
 _PHRASE = 9
 """Words said in one go; longer texts are cut at punctuation or between words."""
-_LONGEST_QUESTION = 40
+_LONGEST_QUESTION, _LONGEST_ANSWER = 40, 60
+"""Words."""
 
 
 @dataclass
@@ -73,11 +75,13 @@ class Loaded:
         reader: TextToUnits | None = None,
         grammar: Grammar | None = None,
         sight: Sight | None = None,
+        domain: Domain | None = None,
     ) -> None:
         self.decoder = decoder
         self.reader = reader
         self.grammar = grammar
         self.sight = sight
+        self.domain = domain
         blanks = [language.id(f"<word_{place}>") for place in range(1, BLANKS + 1)]
         words = [*range(language.first_word, language.first_unit), *blanks]
         styles = [number for number in range(len(language)) if language.style_of(number)]
@@ -173,6 +177,10 @@ class Turn:
                 return
         self._put_away_picture(text)
         ids, self.unknown = self.language.of_words(text)
+        doubt = self._doubt(text)
+        if doubt:
+            yield from self._decline({"declined": doubt})
+            return
         self.pen.read([*self._prefix(), self.language.id(QUESTION), *ids])
         if heard_style is not None:
             known = heard_style.style if isinstance(heard_style, PerceivedStyle) else heard_style
@@ -184,6 +192,20 @@ class Turn:
         called = yield from self._maybe_call(text)
         if not called:
             yield from self._answer(text)
+
+    def _doubt(self, text: str) -> str:
+        """Why a question is not to be answered, empty if it is.
+
+        A form that was never taught is declined if it has unknown words, comes with a picture or is a long story; a question
+        about a picture is, if the picture is no clear scene.
+        """
+        words, domain, sight, picture = spoken(text), self.loaded.domain, self.loaded.sight, self.request.picture
+        strange = bool(self.unknown) or picture is not None or len(words.split()) > _LONGEST_QUESTION
+        if strange and domain is not None and not domain.has(words):
+            return "unknown question"
+        if picture is not None and sight is not None and sight.asks(words) and sight.read(picture) is None:
+            return "unclear picture"
+        return ""
 
     def hear(self, units: SpeechUnits) -> Iterator[LLMEvent]:
         """Write speech down, with the grammar's check where that is wanted; says when the words are not the model's own."""
@@ -279,21 +301,20 @@ class Turn:
     def _answer(self, question: str) -> Iterator[LLMEvent]:
         words: list[str] = []
         style: Style | None = None
-        for _ in range(min(60, self.options.max_tokens)):
+        for _ in range(min(_LONGEST_ANSWER, self.options.max_tokens)):
             number, _ = self.pen.write("answer")
             found = self.language.style_of(number)
             if found:
                 style = Style(emotion=found[0], pitch=found[1])
                 break
             words.append(self.language.decode([number], self.unknown))
+        if len(words) == _LONGEST_ANSWER:  # it went round in circles
+            yield from self._decline({"declined": "no end of the answer"})
+            return
         if self.request.picture is not None and self.loaded.sight is not None:
             asked = self.loaded.sight.asks(spoken(question))
             if asked is not None:
-                scene = self.loaded.sight.read(self.request.picture)
-                if scene is None:
-                    yield from self._decline({"declined": "unclear picture"})
-                    return
-                right = look(scene, *asked)
+                right = look(self.loaded.sight.read(self.request.picture) or (), *asked)
                 if right != " ".join(words):
                     yield Metadata({"answered_by": "scene_rules", "model_answer": " ".join(words)})
                     words = right.split()
