@@ -100,6 +100,11 @@ def measure(
             dialogues[name] = lambda kind=kind: nano_dialogue.spoken_turns(
                 llm, eyes, heard_questions(require_speech(work), preset, unseen=kind == "unseen"), n=cases
             )
+        alone = _alone(preset)
+        dialogues["pictures, model alone"] = lambda: nano_dialogue.picture_questions(alone, eyes, n=cases)
+        dialogues["unseen voices, model alone"] = lambda: nano_dialogue.transcripts(
+            alone, heard_questions(require_speech(work), preset, unseen=True), n=cases
+        )
         for name, scores in dialogues.items():
             _attempt(card, name, lambda name=name, scores=scores: _add_scores(card, name, scores()), begin)
     _attempt(card, "latency", lambda: _add_latency(card, preset, require_speech(work)), begin)
@@ -130,6 +135,14 @@ def _parts(preset: Path | None, card: Card) -> tuple[NanoLLM | None, NanoVisionE
     except EmovaError as error:
         card.left_out["pictures and turns"] = error.message
         return None, None
+
+
+def _alone(preset: Path | None) -> NanoLLM:
+    """The language model without the checks that stand behind it."""
+    from emova_sdk.components.nano.llm import NanoLLM
+
+    path = None if preset is None else str(preset / "llm_core")
+    return NanoLLM(path=path, hearing="language_model", check_pictures=False, min_confidence=0.0)
 
 
 def require_speech(work: Path | None) -> Path:

@@ -66,6 +66,32 @@ def nano(
         typer.echo(f"not measured: {name}: {why}")
 
 
+@group.command()
+def alignment(
+    *,
+    work: Annotated[
+        Path, typer.Option("--work", metavar="FOLDER", help="Rendered speech and its units: what `emova train nano` worked in.")
+    ],
+    budget_s: Annotated[
+        float, typer.Option("--budget-s", min=0.1, metavar="SECONDS", help="CPU seconds to align each model.")
+    ] = 150.0,
+    cases: Annotated[int, typer.Option("--cases", min=1, metavar="N", help="Questions of each kind.")] = 300,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare aligning pictures and speech at once with aligning one of them, at the same cost.
+
+    Trains four small language models in `--work` and asks them about pictures and spoken questions.
+    """
+    from emova_sdk.evaluation.nano_ablation import compare_alignments
+    from emova_sdk.evaluation.nano_card import Card
+
+    card = Card(compare_alignments(work, budget_s=budget_s, cases=cases, begin=_announce))
+    if as_json:
+        print_json({"model": "emova-nano", **card.to_dict()})
+    else:
+        print_table(HEADINGS, [_row(figure) for figure in card.figures])
+
+
 def _announce(name: str) -> None:
     if sys.stderr.isatty():
         typer.echo(f"measuring {name} ...", err=True)
