@@ -95,9 +95,8 @@ def test_units_that_say_nothing_leave_a_model_that_answers_typed_words_and_decli
 
 
 def test_nano_from_rendered_speech_to_a_preset_on_a_tiny_budget(emova, monkeypatch):
-    """The stages after the first are the real ones; the speech is nano's own, and the tokenizer has had its training."""
+    """The stages after the first are the real ones, from nothing; the speech is nano's own."""
     write_work(Path("work"))
-    put_shipped_tokenizer(Path("work"))
     monkeypatch.setattr(nano_llm, "SPLICED", 20)
     call = ("train", "nano", "--budget-s", "2", "--out", "work")
     with torch.random.fork_rng():
@@ -126,7 +125,7 @@ def test_nano_from_nothing_to_a_preset_on_a_tiny_budget(emova, monkeypatch):
     again = emova(*call).data("train")
     assert all(one["skipped"] for one in again["stages"])
     figures = emova("eval", "nano", "--preset", "work/preset", "--cases", "3", "--out", "card.md", "--json").data("eval")
-    assert {row["group"] for row in figures["figures"]} == {"pictures", "typed turns"}
+    assert {row["group"] for row in figures["figures"]} == {"pictures", "typed turns", "pictures, model alone"}
     assert "rendered" in figures["left_out"]["speech"]
     assert Path("card.md").read_text().startswith("| what |")
     if "nano" in registry.names("llm_core"):

@@ -25,6 +25,6 @@ def test_what_cannot_be_measured_is_named(tmp_path):
     begun = []
     card = measure(preset=tmp_path, work=tmp_path, begin=begun.append)
     assert card.figures == []
-    assert set(card.left_out) == {"pictures and turns", "speech"}
+    assert set(card.left_out) == {"pictures and turns", "latency", "speech"}
     assert str(tmp_path) in card.left_out["speech"]
-    assert begun == ["speech"]
+    assert begun == ["latency", "speech"]
