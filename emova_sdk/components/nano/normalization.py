@@ -140,7 +140,7 @@ _RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = tup
         (r"(?<!\d)(\d{4})-(\d\d)-(\d\d)(?!\d)", _date),
         (r"(\d{1,9})(?:st|nd|rd|th)\b", lambda m: f" {ordinal_words(int(m[1]))} "),
         (
-            rf"\b({_BEFORE_YEAR})(,?(?: [a-z]+| \d\d?)?,?) (1[1-9]\d\d|20\d\d)(?![.,]?\d)\b",
+            rf"\b({_BEFORE_YEAR})(\s*,?(?:(?:\s+[a-z]+){{1,2}}|\s+\d\d?)?\s*,?)\s+(1[1-9]\d\d|20\d\d)(?![.,]?\d)\b",
             lambda m: f"{m[1]}{m[2]} {year_words(int(m[3]))}",
         ),
         (r"(?<![\d-])(?:\d{3}-)?\d{3}-\d{4}(?![\d-])", lambda m: ", ".join(map(_digits, m[0].split("-")))),  # telephone

@@ -64,6 +64,7 @@ def test_the_shipped_dictionary_knows_ordinary_words():
          "the price is four dollars ninety nine cents, not one euro or five million dollars."),
         ("10,000 people, 20% more", "ten thousand people, twenty percent more"),
         ("On the 1st of May, 2024, it rained.", "on the first of may, twenty twenty four, it rained."),
+        ("May 21st, 2024; may 1, 1999", "may twenty first, twenty twenty four; may one, nineteen ninety nine"),
         ("since 2005-12-24", "since december twenty fourth, two thousand five"),
         ("-5°C at 100 km/h", "minus five degrees celsius at one hundred kilometers per hour"),
         ("Call 555-1234 for the FBI.", "call five five five, one two three four for the f b i."),
