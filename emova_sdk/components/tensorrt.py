@@ -1,4 +1,4 @@
-"""Exported speech components over TensorRT engines: the classes of `onnx` with another runtime.
+"""EMOVA's exported components over TensorRT engines: the classes of `onnx` with another runtime.
 
 Each reads a folder that ``emova export tensorrt`` wrote. An engine that was built for another GPU or version is refused with
 the command that builds it again.
@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from emova_sdk.components.emova.exported_llm import ExportedLLM
 from emova_sdk.components.exported import Exported, Open
 from emova_sdk.components.exported_speech import VOCODER_GRAPHS, ExportedSpeechTokenizer, ExportedVocoder
+from emova_sdk.components.tensorrt_decoder import TensorrtDecoder
 from emova_sdk.components.tensorrt_session import open_engine
 
-__all__ = ["TensorrtSpeechTokenizer", "TensorrtVocoder"]
+__all__ = ["TensorrtLLMCore", "TensorrtSpeechTokenizer", "TensorrtVocoder"]
 
 
 def _runtime(device: str) -> Open:
@@ -85,4 +87,23 @@ class TensorrtVocoder(ExportedVocoder):
             noise_scale_duration=noise_scale_duration,
             first_frames=first_frames,
             chunk_frames=chunk_frames,
+        )
+
+
+class TensorrtLLMCore(ExportedLLM):
+    """EMOVA's language model by its engines; conversations are kept on the GPU.
+
+    Args:
+        bundle: Folder of engines that holds an ``llm_core``.
+        device: The GPU, as torch names it.
+        kept_conversations: Conversations whose keys and values are kept.
+
+    Raises:
+        LoadError: If the folder is no such export.
+    """
+
+    def __init__(self, bundle: str, *, device: str = "cuda", kept_conversations: int = 4) -> None:
+        exported = Exported(bundle, "llm_core", ["embed", "decoder_portable"], open=_runtime(device))
+        super().__init__(
+            exported, decoder=lambda graphs: TensorrtDecoder(graphs["decoder_portable"]), kept_conversations=kept_conversations
         )

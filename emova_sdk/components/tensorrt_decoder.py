@@ -76,9 +76,7 @@ class TensorrtDecoder:
     """The engine ``decoder_portable`` of a language model.
 
     Args:
-        session: Its engine.
-        facts: The metadata of its graph.
-        device: Where it runs, as torch names it.
+        session: Its engine; may be shared.
 
     Attributes:
         width: Of the embeddings.
@@ -89,12 +87,13 @@ class TensorrtDecoder:
         LoadError: If the engine is of another graph.
     """
 
-    def __init__(self, session: TensorrtSession, facts: Mapping[str, str], *, device: str = "cuda") -> None:
+    def __init__(self, session: TensorrtSession) -> None:
+        facts = session.facts
         if facts.get("flavour") != "portable":
             raise LoadError("this is no engine of a decoder", "open the engine `decoder_portable` of an export")
         self.width, self.vocabulary, self.longest = (int(facts[name]) for name in ("width", "vocabulary", "longest"))
         self._row = (int(facts["kv_heads"]), int(facts["head_size"]))
-        self._session, self._device = session, device
+        self._session, self._device = session, session.device
         self._types = {value.name: value.type for value in session.get_inputs()}
         self._names = [name for name in self._types if name != "embeds"]
 

@@ -176,7 +176,7 @@ def open_engine(path: str | Path, record: Mapping[str, Any], *, device: str = "c
     if opened is None:
         hint = f"build it again: {engine.rebuild}"
         raise LoadError(f"`{path.name}` cannot be opened: {log.reason()}", hint, path=str(path))
-    return TensorrtSession(trt, opened, device=device)
+    return TensorrtSession(trt, opened, device=device, facts=record["metadata"])
 
 
 def logger(trt: Any) -> Any:
@@ -231,10 +231,15 @@ class TensorrtSession:
         trt: The module the engine belongs to.
         engine: A deserialised engine.
         device: Where its memory is, as torch names it.
+        facts: What the graph's metadata say.
+
+    Attributes:
+        device: Where its memory is.
+        facts: What the graph's metadata say.
     """
 
-    def __init__(self, trt: Any, engine: Any, *, device: str = "cuda") -> None:
-        self._trt, self._engine, self._device = trt, engine, device
+    def __init__(self, trt: Any, engine: Any, *, device: str = "cuda", facts: Mapping[str, str] | None = None) -> None:
+        self._trt, self._engine, self.device, self.facts = trt, engine, device, dict(facts or {})
         self._context = engine.create_execution_context()
         if self._context is None:
             raise BackendError("the engine's memory cannot be allocated", "narrow its axes with `--axis`, or free the GPU")
@@ -310,7 +315,7 @@ class TensorrtSession:
             raise InputError(f"input `{name}` is {array.dtype}, and the engine reads {wanted}", "convert it")
         self._set_shape(name, array.shape)
         on_host = self._engine.get_tensor_location(name) == self._trt.TensorLocation.HOST
-        tensor = torch.from_numpy(np.ascontiguousarray(array)).to("cpu" if on_host else self._device)
+        tensor = torch.from_numpy(np.ascontiguousarray(array)).to("cpu" if on_host else self.device)
         return self._at_address(name, tensor)
 
     def _set_shape(self, name: str, shape: tuple[int, ...]) -> None:
@@ -328,7 +333,7 @@ class TensorrtSession:
                 f"the size of output `{name}` depends on values", "export the graph with sizes that depend on shapes"
             )
         kind = torch.from_numpy(np.zeros(0, self._type(name))).dtype
-        return self._at_address(name, torch.empty(shape, dtype=kind, device=self._device))
+        return self._at_address(name, torch.empty(shape, dtype=kind, device=self.device))
 
     def _at_address(self, name: str, tensor: Any) -> Any:
         """TensorRT wants an address even of an empty tensor."""
@@ -339,7 +344,7 @@ class TensorrtSession:
     def _execute(self) -> None:
         import torch
 
-        stream = torch.cuda.current_stream(self._device)
+        stream = torch.cuda.current_stream(self.device)
         if not self._context.execute_async_v3(stream.cuda_stream):
             raise BackendError("the engine failed", "verify it with `emova export verify`")
         stream.synchronize()

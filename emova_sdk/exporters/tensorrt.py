@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -95,6 +96,9 @@ def export_engines(
             if here.compute_capability in _built_for(target, here)[1] and originals and slot in originals:
                 progress(f"{slot}: comparing")
                 _compare(originals[slot], made[slot], staging, manifest["precision"], device)
+        for file in (file for part in manifest.get("assets", {}).values() for file in part):
+            (staging / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / file, staging / file)
         engines = {
             **manifest,
             "format": "tensorrt",

@@ -233,8 +233,8 @@ def engine(graphs: dict[str, Graph], files: dict[str, Path], monkeypatch: pytest
     """The portable flavour by a stand-in for TensorRT, which reads and writes at the addresses it is given."""
     trt, graph = standin_tensorrt.install(monkeypatch), graphs["decoder_portable"]
     plan = build_engine(files[graph.name], profile(graph.shapes, graph.axes), name=graph.name, target="trt")
-    session = TensorrtSession(trt, trt.Runtime(None).deserialize_cuda_engine(plan), device="cpu")
-    return TensorrtDecoder(session, graph.metadata, device="cpu")
+    opened = trt.Runtime(None).deserialize_cuda_engine(plan)
+    return TensorrtDecoder(TensorrtSession(trt, opened, device="cpu", facts=graph.metadata))
 
 
 @pytest.mark.parametrize("alignment", [1, 256])
@@ -252,7 +252,7 @@ def test_an_engine_writes_its_cache_in_place(
         assert np.abs(engine.run(_embeds(2), cache) - decoder.run(_embeds(2), other.copy(5))).max() < 1e-4
 
 
-def test_an_engine_refuses_what_does_not_fit(engine: TensorrtDecoder, graphs: dict[str, Graph]) -> None:
+def test_an_engine_refuses_what_does_not_fit(engine: TensorrtDecoder) -> None:
     cache = engine.new_cache()
     engine.run(_embeds(2), cache)
     with pytest.raises(InputError, match="the model reads 600"):
@@ -262,5 +262,6 @@ def test_an_engine_refuses_what_does_not_fit(engine: TensorrtDecoder, graphs: di
     with pytest.raises(InputError, match="positions of a cache of 2"):
         cache.copy(3)
     assert cache.length == 2
+    engine._session.facts["flavour"] = "runtime"
     with pytest.raises(LoadError, match="no engine of a decoder"):
-        TensorrtDecoder(engine._session, graphs["decoder"].metadata)
+        TensorrtDecoder(engine._session)

@@ -13,14 +13,17 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import standin_tensorrt
 
 from emova_sdk import Message, Pipeline, SpeechUnits, Style, VisionFeatures
 from emova_sdk.components.base import GenerationOptions
 from emova_sdk.components.emova.exported_llm import NumpySampler
 from emova_sdk.components.emova.llm import EmovaLLM
 from emova_sdk.components.onnx import OnnxLLMCore
-from emova_sdk.errors import InputError, LoadError
+from emova_sdk.components.tensorrt import TensorrtLLMCore
+from emova_sdk.errors import ExportError, InputError, LoadError
 from emova_sdk.exporters.bundle import export_bundle
+from emova_sdk.exporters.tensorrt import export_engines
 from emova_sdk.testing import run_checks
 
 SHORT = GenerationOptions(max_tokens=12)
@@ -171,3 +174,21 @@ def test_samples_follow_their_chances() -> None:
     again = NumpySampler(GenerationOptions(temperature=1.0, top_p=0.7, seed=0))
     assert [again.choose(logits) for _ in range(50)] == drawn[:50]
     assert NumpySampler(GenerationOptions()).choose(logits) == 0
+
+
+def test_its_engines_answer_as_well(original: EmovaLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a stand-in for TensorRT: a portable export, engines with the files beside it, and the slot that runs them."""
+    export_bundle({"llm_core": original}, tmp_path / "onnx", portable=True)
+    expected = {name: list(original.generate(CONVERSATIONS[name][0], options=SHORT)) for name in ("typed", "seen", "continued")}
+    standin_tensorrt.install(monkeypatch)
+    export_engines(tmp_path / "onnx", tmp_path / "engines", device="cpu", originals={"llm_core": original})
+    core = TensorrtLLMCore(str(tmp_path / "engines"), device="cpu")
+    for name, events in expected.items():
+        assert list(core.generate(CONVERSATIONS[name][0], options=SHORT)) == events
+    core.close()
+
+
+def test_engines_want_a_portable_export(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    standin_tensorrt.install(monkeypatch)
+    with pytest.raises(ExportError, match="holds operators of ONNX Runtime"):
+        export_engines(bundle, tmp_path / "engines")
