@@ -3,11 +3,15 @@
 import json
 import math
 import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+PEAK_RATE = 2e-3
+"""Of the learning rates of `fit`."""
 
 
 class Budget:
@@ -85,6 +89,54 @@ def scheduled(share: float, peak: float, *, warm: float = 0.03, floor: float = 0
     if share < warm:
         return peak * (0.05 + 0.95 * share / warm)
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (share - warm) / (1 - warm))))
+
+
+def fit(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    folder: Path,
+    *,
+    budget_s: float,
+    batches: Callable[[int], Iterable[Any]],
+    losses: Callable[[Any, float], dict[str, Tensor]],
+    clip: float | None = None,
+    facts: Mapping[str, float] | None = None,
+) -> Path:
+    """Train until the budget is spent, from scratch or from the checkpoint in a folder; return the checkpoint.
+
+    Args:
+        model: What is trained, in training mode.
+        optimizer: Of its weights; the learning rate follows `scheduled`.
+        folder: Of the checkpoint ``last.pt`` and the log ``log.jsonl``.
+        budget_s: CPU seconds over all runs.
+        batches: The batches of an epoch, by its number.
+        losses: The parts of the loss of a batch, given the share of the budget that is used.
+        clip: Largest norm of the gradient; None for any.
+        facts: Further numbers for the checkpoint.
+    """
+    checkpoint = Checkpoint(folder / "last.pt")
+    counters = checkpoint.load(model, optimizer)
+    budget = Budget(budget_s, used=counters.get("used", 0.0))
+    epoch, step = int(counters.get("epoch", 0)), int(counters.get("step", 0))
+    while not budget.spent:
+        for batch in batches(epoch):
+            for setting in optimizer.param_groups:
+                setting["lr"] = scheduled(budget.share, PEAK_RATE)
+            parts = losses(batch, budget.share)
+            optimizer.zero_grad(set_to_none=True)
+            torch.stack(list(parts.values())).sum().backward()
+            if clip is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), clip)
+            optimizer.step()
+            step += 1
+            if step % 50 == 0:
+                note(folder / "log.jsonl", step, epoch, budget, parts)
+            checkpoint.save_if_due(model, optimizer, used=budget.used, epoch=epoch, step=step, **(facts or {}))
+            if budget.spent:
+                break
+        epoch += 1
+    checkpoint.save(model, optimizer, used=budget.used, epoch=epoch, step=step, **(facts or {}))
+    return checkpoint.path
 
 
 def note(path: Path, step: int, epoch: int, budget: Budget, parts: dict[str, Tensor]) -> None:

@@ -1,5 +1,6 @@
 """Training style perception on styled speech of many voices."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -13,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from emova_sdk.components.nano.manner import manner
 from emova_sdk.models.nano_features import pitch_track
 from emova_sdk.models.nano_style import AXES, NanoStyle, style_input
-from emova_sdk.training.budget import Budget, Checkpoint, note, scheduled
+from emova_sdk.training.budget import fit
 from emova_sdk.training.nano_tokenizer import warped
 from emova_sdk.training.speech_data import Utterance, load_all
 
@@ -98,32 +99,19 @@ def train_style(out: Path, *, budget_s: float, size: int = 32, data: list[Heard]
     model = NanoStyle(statistics=data[0].statistics.shape[1]).train()
     model.normalize(torch.cat([h.statistics for h in data]))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
-    checkpoint = Checkpoint(out / "style" / "last.pt")
-    counters = checkpoint.load(model, optimizer)
-    budget = Budget(budget_s, used=counters.get("used", 0.0))
-    epoch, step = int(counters.get("epoch", 0)), int(counters.get("step", 0))
-    while not budget.spent:
+
+    def batches(epoch: int) -> Iterator[tuple[Tensor, ...]]:
         rng = np.random.default_rng([17, epoch])
         order = sorted(range(len(data)), key=lambda i: len(data[i].mel) + rng.uniform(0, 60))
         for start in rng.permutation(range(0, len(order), size)):
-            for setting in optimizer.param_groups:
-                setting["lr"] = scheduled(budget.share, 2e-3)
-            parts = losses(model, collated([data[i] for i in order[start : start + size]], rng))
-            optimizer.zero_grad(set_to_none=True)
-            torch.stack(list(parts.values())).sum().backward()
-            optimizer.step()
-            step += 1
-            if step % 50 == 0:
-                note(out / "style" / "log.jsonl", step, epoch, budget, parts)
-            checkpoint.save_if_due(model, optimizer, used=budget.used, epoch=epoch, step=step)
-            if budget.spent:
-                break
-        epoch += 1
-    checkpoint.save(model, optimizer, used=budget.used, epoch=epoch, step=step)
-    return checkpoint.path
+            yield collated([data[i] for i in order[start : start + size]], rng)
+
+    return fit(
+        model, optimizer, out / "style", budget_s=budget_s, batches=batches, losses=lambda batch, _: losses(model, batch)
+    )
 
 
-def losses(model: NanoStyle, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+def losses(model: NanoStyle, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
     """Cross entropy of each axis."""
     frames, whole, lengths, classes = batch
     logits = model(frames, whole, lengths)

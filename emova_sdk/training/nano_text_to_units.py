@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from emova_sdk.models.nano_text_to_units import NanoTextToUnits
-from emova_sdk.training.budget import Budget, Checkpoint, note, scheduled
+from emova_sdk.training.budget import fit
 from emova_sdk.training.nano_tokenizer import PHONE_IDS, held_out_texts, phone_owners
 from emova_sdk.training.speech_data import load_all
 from emova_sdk.training.speech_units import tokenizer_from, unit_ids
@@ -81,25 +81,7 @@ def train_text_to_units(out: Path, *, budget_s: float, size: int = 24, tokenizer
     torch.manual_seed(4)
     model = NanoTextToUnits().train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
-    checkpoint = Checkpoint(out / "text_to_units" / "last.pt")
-    counters = checkpoint.load(model, optimizer)
-    budget = Budget(budget_s, used=counters.get("used", 0.0))
-    epoch, step = int(counters.get("epoch", 0)), int(counters.get("step", 0))
-    while not budget.spent:
-        for batch in batches(data, size=size, epoch=epoch):
-            for setting in optimizer.param_groups:
-                setting["lr"] = scheduled(budget.share, 2e-3)
-            parts = losses(model, batch)
-            optimizer.zero_grad(set_to_none=True)
-            torch.stack(list(parts.values())).sum().backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
-            optimizer.step()
-            step += 1
-            if step % 50 == 0:
-                note(out / "text_to_units" / "log.jsonl", step, epoch, budget, parts)
-            checkpoint.save_if_due(model, optimizer, used=budget.used, epoch=epoch, step=step)
-            if budget.spent:
-                break
-        epoch += 1
-    checkpoint.save(model, optimizer, used=budget.used, epoch=epoch, step=step)
-    return checkpoint.path
+    return fit(
+        model, optimizer, out / "text_to_units", budget_s=budget_s, clip=2.0,
+        batches=lambda epoch: batches(data, size=size, epoch=epoch), losses=lambda batch, _: losses(model, batch),
+    )  # fmt: skip

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from emova_sdk.components.nano.lexicon import PHONES
 from emova_sdk.models.nano_tokenizer import STRIDE, NanoTokenizer
-from emova_sdk.training.budget import Budget, Checkpoint, note, scheduled
+from emova_sdk.training.budget import Budget, fit, scheduled
 from emova_sdk.training.speech_data import Utterance, load_all, shard_count
 
 PHONE_IDS = {"sil": 0, **{phone: index + 1 for index, phone in enumerate(PHONES)}}
@@ -211,32 +211,20 @@ def train_tokenizer(
     torch.manual_seed(1)
     model = NanoTokenizer(width=width, blocks=blocks).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.02)
-    checkpoint = Checkpoint(out / "tokenizer" / "last.pt")
-    counters = checkpoint.load(model, optimizer)
-    budget = Budget(budget_s, used=counters.get("used", 0.0))
-    given, shards = data, 0
-    epoch, step = int(counters.get("epoch", 0)), int(counters.get("step", 0))
-    while not budget.spent:
+    found, shards = data or [], 0
+
+    def drawn(epoch: int) -> Iterator[tuple[Tensor, ...]]:
+        nonlocal found, shards
         rng = np.random.default_rng([11, epoch])
-        if given is None and (count := shard_count(out)) != shards:  # rendering may still be going on
-            data, shards = examples(out, "train"), count
-        for group in batches(data or [], seconds=seconds, epoch=epoch):
-            for setting in optimizer.param_groups:
-                setting["lr"] = scheduled(budget.share, 2e-3)
-            parts = losses(model, collated(group, rng), pull=min(1.0, budget.share / 0.15))
-            optimizer.zero_grad(set_to_none=True)
-            torch.stack(list(parts.values())).sum().backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 3.0)
-            optimizer.step()
-            step += 1
-            if step % 50 == 0:
-                note(out / "tokenizer" / "log.jsonl", step, epoch, budget, parts)
-            checkpoint.save_if_due(model, optimizer, used=budget.used, epoch=epoch, step=step)
-            if budget.spent:
-                break
-        epoch += 1
-    checkpoint.save(model, optimizer, used=budget.used, epoch=epoch, step=step)
-    return checkpoint.path
+        if data is None and (count := shard_count(out)) != shards:  # rendering may still be going on
+            found, shards = examples(out, "train"), count
+        for group in batches(found, seconds=seconds, epoch=epoch):
+            yield collated(group, rng)
+
+    return fit(
+        model, optimizer, out / "tokenizer", budget_s=budget_s, clip=3.0, batches=drawn,
+        losses=lambda batch, share: losses(model, batch, pull=min(1.0, share / 0.15)),
+    )  # fmt: skip
 
 
 def train_reader(out: Path, *, budget_s: float, tokenizer: Path | None = None, seconds: float = 200) -> Path:

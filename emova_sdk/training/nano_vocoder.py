@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from emova_sdk.models.nano_features import mel_edges
 from emova_sdk.models.nano_vocoder import APERIODICITY, ENVELOPE, NanoVocoder
 from emova_sdk.training import styled_speech
-from emova_sdk.training.budget import Budget, Checkpoint, note, scheduled
+from emova_sdk.training.budget import fit
 from emova_sdk.training.nano_tokenizer import held_out_texts
 from emova_sdk.training.speech_data import load_shard
 from emova_sdk.training.speech_units import runs, tokenizer_from, unit_ids
@@ -151,26 +151,9 @@ def train_vocoder(out: Path, *, budget_s: float, size: int = 16, tokenizer: Path
     model.envelope_mean.copy_(torch.from_numpy(frames.mean(0)))
     model.envelope_scale.copy_(torch.from_numpy(frames.std(0)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)
-    checkpoint = Checkpoint(out / "vocoder" / "last.pt")
-    counters = checkpoint.load(model, optimizer)
-    budget = Budget(budget_s, used=counters.get("used", 0.0))
-    epoch, step = int(counters.get("epoch", 0)), int(counters.get("step", 0))
-    facts = {f"median_{name}": value for name, value in zip(SPEAKERS, median, strict=True)}
-    while not budget.spent:
-        for group in batches(data, size=size, epoch=epoch):
-            for setting in optimizer.param_groups:
-                setting["lr"] = scheduled(budget.share, 2e-3)
-            parts = losses(model, collated(group, median))
-            optimizer.zero_grad(set_to_none=True)
-            torch.stack(list(parts.values())).sum().backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
-            optimizer.step()
-            step += 1
-            if step % 50 == 0:
-                note(out / "vocoder" / "log.jsonl", step, epoch, budget, parts)
-            checkpoint.save_if_due(model, optimizer, used=budget.used, epoch=epoch, step=step, **facts)
-            if budget.spent:
-                break
-        epoch += 1
-    checkpoint.save(model, optimizer, used=budget.used, epoch=epoch, step=step, **facts)
-    return checkpoint.path
+    return fit(
+        model, optimizer, out / "vocoder", budget_s=budget_s, clip=2.0,
+        batches=lambda epoch: batches(data, size=size, epoch=epoch),
+        losses=lambda group, _: losses(model, collated(group, median)),
+        facts={f"median_{name}": value for name, value in zip(SPEAKERS, median, strict=True)},
+    )  # fmt: skip
