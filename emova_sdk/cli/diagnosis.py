@@ -113,11 +113,23 @@ def check_onnxruntime() -> list[Finding]:
 
 
 def check_tensorrt() -> Finding:
-    """TensorRT, of either kind."""
-    wheels = [f"{name} {version}" for name in ("tensorrt", "tensorrt-rtx") if (version := installed(name))]
-    if wheels:
-        return Finding("tensorrt", "ok", ", ".join(wheels))
-    return Finding("tensorrt", "optional", "not installed", "on a machine with an NVIDIA GPU: pip install tensorrt")
+    """TensorRT, of either kind, and that its libraries can be loaded."""
+    from emova_sdk.components.tensorrt_session import PACKAGES, TARGETS, tensorrt
+    from emova_sdk.errors import MissingDependencyError
+
+    found = {target: version for target in TARGETS if (version := installed(PACKAGES[target]))}
+    for target in found:
+        try:
+            tensorrt(target)
+        except MissingDependencyError as error:
+            return Finding("tensorrt", "problem", error.message, error.hint)
+    if found:
+        does = {"trt": "for the GPU of this machine", "rtx": "builds engines for RTX GPUs, without one too"}
+        return Finding(
+            "tensorrt", "ok", ", ".join(f"{PACKAGES[one]} {version} ({does[one]})" for one, version in found.items())
+        )
+    fix = "on a machine with an NVIDIA GPU: pip install tensorrt; to build for RTX GPUs anywhere: pip install tensorrt-rtx"
+    return Finding("tensorrt", "optional", "not installed", fix)
 
 
 def check_presets() -> list[Finding]:

@@ -79,7 +79,11 @@ def test_missing_libraries(monkeypatch, versions):
 
 def test_what_is_there_is_named(versions, monkeypatch):
     versions(tensorrt_rtx="1.2")
-    assert diagnosis.check_tensorrt().detail == "tensorrt-rtx 1.2"
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", SimpleNamespace())
+    assert diagnosis.check_tensorrt().detail == "tensorrt-rtx 1.2 (builds engines for RTX GPUs, without one too)"
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    assert diagnosis.check_tensorrt().status == "problem"
+    assert "tensorrt-rtx" in diagnosis.check_tensorrt().fix
     cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 1, get_device_name=lambda index: f"GPU {index}")
     torch = SimpleNamespace(__version__="9", get_num_threads=lambda: 2, cuda=cuda, version=SimpleNamespace(cuda="13.0"))
     monkeypatch.setitem(sys.modules, "torch", torch)
