@@ -136,8 +136,8 @@ class Component(ABC):  # noqa: B024 - the slots below declare what is abstract
         """What exporters can export: empty when nothing can be."""
         return []
 
-    def assets(self) -> Mapping[str, Path | str]:
-        """Files, or their text, that a runtime needs beside the graphs, by their names in the slot's folder of an export."""
+    def assets(self) -> Mapping[str, Path | str | bytes]:
+        """Files, or their content, that a runtime needs beside the graphs, by their names in the slot's folder of an export."""
         return {}
 
     def __enter__(self) -> Self:

@@ -9,15 +9,15 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emova_sdk.components.base import GenerationOptions, LLMCore, Task
+from emova_sdk.components.base import GenerationOptions, LLMCore, StyleModule, Task, VisionEncoder
 from emova_sdk.components.exported import Exported, Open, family_of, profile_of
 from emova_sdk.components.exported_speech import VOCODER_GRAPHS, ExportedSpeechTokenizer, ExportedVocoder
 from emova_sdk.components.onnx_decoder import OnnxDecoder
 from emova_sdk.components.onnx_session import open_session
 from emova_sdk.errors import LoadError
-from emova_sdk.types import LLMEvent, Message, Style, ToolSpec
+from emova_sdk.types import Audio, Image, LLMEvent, Message, PerceivedStyle, Style, ToolSpec, VisionFeatures
 
-__all__ = ["OnnxLLMCore", "OnnxSpeechTokenizer", "OnnxVocoder"]
+__all__ = ["OnnxLLMCore", "OnnxSpeechTokenizer", "OnnxStyleModule", "OnnxVisionEncoder", "OnnxVocoder"]
 
 _CPU = ("CPUExecutionProvider",)
 
@@ -145,6 +145,71 @@ class OnnxLLMCore(LLMCore):
         return self._core.generate(messages, task=task, style=style, tools=tools, options=options)
 
 
+class OnnxVisionEncoder(VisionEncoder):
+    """An exported vision encoder, without torch; its features are NumPy arrays.
+
+    Args:
+        bundle: Folder of an export that holds a ``vision_encoder``.
+        providers: Execution providers of ONNX Runtime, best first.
+        threads: Threads within an operator; 0 takes all this process may use.
+        cache: Pictures whose features are kept.
+
+    Raises:
+        LoadError: If the folder is no such export.
+    """
+
+    def __init__(self, bundle: str, *, providers: Sequence[str] = _CPU, threads: int = 0, cache: int = 16) -> None:
+        make = _of_family(_EYES, bundle, "vision_encoder")
+        self._eyes: VisionEncoder = make(bundle, _runtime(providers, threads), cache)
+        self.features = self._eyes.features
+
+    def load(self) -> None:
+        """Open the graph. Safe to call again and from several threads."""
+        self._eyes.load()
+
+    def close(self) -> None:
+        """Free the graph and the kept features."""
+        self._eyes.close()
+
+    def encode(self, images: Sequence[Image]) -> list[VisionFeatures]:
+        """Encode each picture; see `VisionEncoder.encode`."""
+        return self._eyes.encode(images)
+
+
+class OnnxStyleModule(StyleModule):
+    """Exported styles, without torch.
+
+    Args:
+        bundle: Folder of an export that holds a ``style_module``.
+        providers: Execution providers of ONNX Runtime, best first.
+        threads: Threads within an operator; 0 takes all this process may use.
+
+    Raises:
+        LoadError: If the folder is no such export.
+    """
+
+    def __init__(self, bundle: str, *, providers: Sequence[str] = _CPU, threads: int = 0) -> None:
+        make = _of_family(_STYLES, bundle, "style_module")
+        self._styles: StyleModule = make(bundle, _runtime(providers, threads))
+        self.style, self.choices = self._styles.style, self._styles.choices
+
+    def load(self) -> None:
+        """Open the graph. Safe to call again and from several threads."""
+        self._styles.load()
+
+    def close(self) -> None:
+        """Free the graph."""
+        self._styles.close()
+
+    def embed(self, styles: Sequence[Style]) -> Any:
+        """Return one vector for each style; see `StyleModule.embed`."""
+        return self._styles.embed(styles)
+
+    def perceive(self, clips: Sequence[Audio]) -> list[PerceivedStyle]:
+        """Hear how something is said; see `StyleModule.perceive`."""
+        return self._styles.perceive(clips)
+
+
 def _emova_llm(bundle: str, opened: Open, kept: int) -> LLMCore:
     from emova_sdk.components.emova.exported_llm import ExportedLLM
 
@@ -154,6 +219,24 @@ def _emova_llm(bundle: str, opened: Open, kept: int) -> LLMCore:
 
 _LLMS: dict[str, Callable[[str, Open, int], LLMCore]] = {"emova": _emova_llm}
 """Family of an export to what makes its language model of a folder, a runtime and the number of kept conversations."""
+
+
+def _emova_eyes(bundle: str, opened: Open, cache: int) -> VisionEncoder:
+    from emova_sdk.components.emova.exported_vision import ExportedVision
+
+    return ExportedVision(Exported(bundle, "vision_encoder", ["vision"], open=opened), cache=cache)
+
+
+_EYES: dict[str, Callable[[str, Open, int], VisionEncoder]] = {"emova": _emova_eyes}
+
+
+def _emova_styles(bundle: str, opened: Open) -> StyleModule:
+    from emova_sdk.components.emova.exported_style import ExportedStyle
+
+    return ExportedStyle(Exported(bundle, "style_module", ["style_encoder"], open=opened))
+
+
+_STYLES: dict[str, Callable[[str, Open], StyleModule]] = {"emova": _emova_styles}
 
 
 def _of_family(makers: Mapping[str, Any], bundle: str, slot: str) -> Any:

@@ -178,8 +178,8 @@ def _copy_assets(component: Component, folder: Path) -> dict[str, Any]:
     for name, source in assets.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(source, str):
-            target.write_text(source, encoding="utf-8")
+        if isinstance(source, str | bytes):
+            target.write_bytes(source.encode() if isinstance(source, str) else source)
         else:
             shutil.copyfile(source, target)
     return {f"{folder.name}/{name}": file_facts(folder / name) for name in assets}

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 Size = tuple[int, int]
 
@@ -89,32 +90,32 @@ def merged_shape(picture: Size, canvas: Size, *, tile: int, pooled: Size, merge:
     return pooled[0] * pooled[1] + rows * columns, (rows, columns)
 
 
-def merge_tiles(
-    tiles: torch.Tensor, picture: Size, canvas: Size, *, tile: int, pooled: Size, merge: str, newline: torch.Tensor | None
-) -> torch.Tensor:
-    """Features of a picture from the features of its tiles, the overview first.
+def merge_index(
+    shape: Size, picture: Size, canvas: Size, *, tile: int, pooled: Size, merge: str, newline: bool
+) -> NDArray[np.int64]:
+    """Which rows of its tiles' features a picture consists of, the overview first.
 
     Args:
-        tiles: (tiles, tokens, dim): the whole picture, then the tiles row by row.
+        shape: tiles (the whole picture, then the tiles row by row), and tokens of each.
         picture: (width, height) of the picture, in pixels.
         canvas: (width, height) of the canvas it was fitted to.
         tile: side of a tile, in pixels.
         pooled: (rows, columns) of one tile's tokens.
         merge: `flat` (concatenate), `spatial` (one map) or `spatial_unpad` (one map, padding cropped, a newline per row).
-        newline: (dim,), what ends a row of the map.
+        newline: whether there is a row of features that ends the rows of a map.
 
     Returns:
-        (features, dim).
+        (features,) places in the rows of all tiles; -1 is the newline.
     """
+    places = np.arange(shape[0] * shape[1], dtype=np.int64).reshape(shape)
     if not merge.startswith("spatial"):
-        return tiles.flatten(0, 1)
-    if len(tiles) == 1:
-        return tiles[0] if newline is None or "unpad" not in merge else torch.cat([tiles[0], newline[None].to(tiles)])
+        return places.ravel()
+    crops = newline and "unpad" in merge
+    if len(places) == 1:
+        return np.append(places[0], -1) if crops else places[0]
     across, down = canvas[0] // tile, canvas[1] // tile
-    grid = tiles[1:].reshape(down, across, *pooled, -1).permute(0, 2, 1, 3, 4)
-    grid = grid.reshape(down * pooled[0], across * pooled[1], -1)
-    if "unpad" in merge and newline is not None:
-        top, bottom, left, right = content_box(picture, *grid.shape[:2])
-        grid = grid[top:bottom, left:right]
-        grid = torch.cat([grid, newline.to(grid).expand(len(grid), 1, -1)], dim=1)
-    return torch.cat([tiles[0], grid.flatten(0, 1)])
+    grid = places[1:].reshape(down, across, *pooled).transpose(0, 2, 1, 3).reshape(down * pooled[0], across * pooled[1])
+    if crops:
+        top, bottom, left, right = content_box(picture, *grid.shape)
+        grid = np.pad(grid[top:bottom, left:right], ((0, 0), (0, 1)), constant_values=-1)
+    return np.concatenate([places[0], grid.ravel()])

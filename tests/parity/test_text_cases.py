@@ -8,7 +8,7 @@ import pytest
 import torch
 from reference_parser import published_parse
 
-from emova_sdk.components.emova.image_processing import native_size
+from emova_sdk.components.emova.picture_pixels import native_size
 from emova_sdk.components.emova.prompts import PUBLISHED, TEMPLATES, tokenize
 from emova_sdk.components.emova.reply import KEYS, parse_reply
 from emova_sdk.errors import InputError

@@ -176,7 +176,7 @@ class EmovaLLM(Talker):
             *decoder_graphs(model.model.language_model, model.lm_head, longest=longest, metadata=facts),
         ]
 
-    def assets(self) -> Mapping[str, Path | str]:
+    def assets(self) -> Mapping[str, Path | str | bytes]:
         """The tokenizer, and what `OnnxEmovaLLM` has to know of the model."""
         facts = self._facts
         told = {

@@ -17,7 +17,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from emova_sdk.components.emova.configuration import EmovaConfig, EmovaVisionConfig
 from emova_sdk.components.emova.weight_files import PUBLISHED_NAMES
-from emova_sdk.models.anyres import best_size, merge_tiles
+from emova_sdk.models.anyres import best_size, merge_index
 from emova_sdk.models.internvit import InternBlock, InternEmbeddings
 from emova_sdk.models.projector import ChannelNorm, GridProjector, build_projector, pooled_shape
 from emova_sdk.models.unit_vit import ClassToken, InputConditioner, PatchGenerator
@@ -152,16 +152,18 @@ class EmovaVisionModel(EmovaPreTrainedModel):
         for height, width in image_sizes.tolist():
             canvas = best_size((width, height), pinpoints)
             tiles = 1 + (canvas[0] // side) * (canvas[1] // side)
-            merged.append(
-                merge_tiles(
-                    projected[start : start + tiles],
-                    (width, height),
-                    canvas,
-                    tile=side,
-                    pooled=pooled,
-                    merge=self.config.mm_patch_merge_type,
-                    newline=self.image_newline,
-                )
+            index = merge_index(
+                (tiles, projected.shape[1]),
+                (width, height),
+                canvas,
+                tile=side,
+                pooled=pooled,
+                merge=self.config.mm_patch_merge_type,
+                newline=self.image_newline is not None,
             )
+            rows = projected[start : start + tiles].flatten(0, 1)
+            if self.image_newline is not None:
+                rows = torch.cat([rows, self.image_newline[None].to(rows)])
+            merged.append(rows[torch.from_numpy(index).to(rows.device)])
             start += tiles
         return merged

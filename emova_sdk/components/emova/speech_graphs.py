@@ -260,7 +260,12 @@ def style_graph(spectrogram: Spectrogram, encoder: StyleEncoder, *, sample_rate:
     def sample(sizes: _Sizes) -> _Inputs:
         return {"audio": _sound(sizes)}
 
-    facts = {"style": "emova-style", "sample_rate": str(sample_rate), "shortest": str(spectrogram.shortest)}
+    facts = {
+        "family": "emova",
+        "style": "emova-style",
+        "sample_rate": str(sample_rate),
+        "shortest": str(spectrogram.shortest),
+    }
     inputs = sample({"batch": 2, "samples": 5003})
     dynamic = {"audio": {0: _BATCH, 1: samples}}
     return Graph("style_encoder", module, inputs, ("style",), dynamic, sample=sample, metadata=facts)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-import threading
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from emova_sdk.components.base import Space, StyleModule
+from emova_sdk.components.base import Space
 from emova_sdk.components.emova.speech_checkpoint import SpeechCheckpoint, read_tensors
 from emova_sdk.components.emova.speech_graphs import style_graph
 from emova_sdk.components.emova.speech_tokenizer import RELEASED, pick_device
+from emova_sdk.components.emova.style_vectors import StyleVectors
 from emova_sdk.components.emova.vocoder import vits_config
 from emova_sdk.components.emova.weights import load_style_encoder, strip_prefix
 from emova_sdk.components.graph import Graph
@@ -39,7 +41,7 @@ _SUFFIX = "_centroid_style_embedding.npy"
 _INDEX = "condition2style_centroid.txt"
 
 
-class EmovaStyle(StyleModule):
+class EmovaStyle(StyleVectors):
     """The released style vectors, the voice of any recording, and everything between two of them.
 
     Speaker, emotion, pitch and speed are realised by nothing but the choice of the vector. The vectors come from the
@@ -65,12 +67,8 @@ class EmovaStyle(StyleModule):
         self._device = device
         self._files = None if centroids is None else _centroid_files(Path(centroids).expanduser())
         self._rows = _rows(values) if self._files is None else {}
-        self._names = tuple(self._rows if self._files is None else self._files)
-        self._table: dict[str, Vectors] | None = None
-        self._voices: dict[str, Vectors] = {}
+        super().__init__(tuple(self._rows if self._files is None else self._files))
         self._encoder: _Ear | None = None
-        self._lock = threading.Lock()
-        self.choices = self._choices()
 
     def load(self) -> None:
         """Bring the style vectors into memory. Safe to call again and from several threads.
@@ -95,15 +93,13 @@ class EmovaStyle(StyleModule):
         ear = self._ear()
         return [style_graph(ear.spectrogram, ear.style_encoder, sample_rate=self.config.sampling_rate)]
 
-    def embed(self, styles: Sequence[Style]) -> Vectors:
-        """Return one vector for each style, float32 (styles, ``style.size``).
-
-        Raises:
-            InputError: If there is no such style.
-        """
+    def assets(self) -> Mapping[str, Path | str | bytes]:
+        """The table of styles and the names of its rows."""
         self.load()
-        rows = [self._vector(style) for style in styles]
-        return np.stack(rows) if rows else np.zeros((0, self.style.size), np.float32)
+        table = self._table or {}
+        rows = BytesIO()
+        np.save(rows, np.stack([table[name] for name in self._names]), allow_pickle=False)
+        return {"styles.npy": rows.getvalue(), "styles.json": json.dumps(self._names) + "\n"}
 
     def embed_recordings(self, clips: Sequence[Audio]) -> Vectors:
         """Return the style vector of each recording, of any rate: float32 (clips, ``style.size``), each of length 1.
@@ -123,39 +119,6 @@ class EmovaStyle(StyleModule):
                 )
             rows.append(ear(samples))
         return np.stack(rows) if rows else np.zeros((0, self.style.size), np.float32)
-
-    def add_voice(self, name: str, recording: Audio, *, like: Style | None = None) -> None:
-        """Make the voice of a recording a speaker that styles can name.
-
-        One recording is one manner of speaking: without `like` it stands for every emotion, pitch and speed of the new
-        speaker; with it, for that emotion, pitch and speed alone. Call again to add more manners.
-
-        Raises:
-            InputError: If the name is a released speaker's or no name of a speaker, or the recording is too short.
-        """
-        key = Style(name).condition if like is None else Style(name, like.emotion, like.pitch, like.speed).condition
-        if any(Style.from_condition(known).speaker == name for known in self._names):
-            raise InputError(f"`{name}` is a speaker of the model already", "choose another name")
-        vector = self.embed_recordings([recording])[0]
-        with self._lock:
-            self._voices[name if like is None else key] = vector
-            self.choices = self._choices()
-
-    def _vector(self, style: Style) -> Vectors:
-        table = self._table or {}
-        for key in (style.condition, style.speaker):
-            for vectors in (table, self._voices):
-                if key in vectors:
-                    return vectors[key]
-        offered = "; ".join(f"{axis}: {', '.join(values)}" for axis, values in self.choices.items())
-        raise InputError(f"there is no style `{style.condition}`", f"choose from {offered}")
-
-    def _choices(self) -> Mapping[str, tuple[str, ...]]:
-        """Values of each axis, as the released names and the added voices have them."""
-        known = [Style.from_condition(name) for name in self._names]
-        added = [Style.from_condition(name) if "_" in name else Style(name) for name in self._voices]
-        axes = ("speaker", "emotion", "pitch", "speed")
-        return {axis: tuple(dict.fromkeys(getattr(style, axis) for style in known + added)) for axis in axes}
 
     def _read_table(self) -> dict[str, Vectors]:
         path = self._checkpoint.weights(["model.safetensors", "weights.safetensors"])

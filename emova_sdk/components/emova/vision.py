@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import json
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import PIL.Image
@@ -16,7 +19,10 @@ from emova_sdk.components.emova.checkpoints import Checkpoint, find_checkpoint, 
 from emova_sdk.components.emova.configuration import EmovaConfig
 from emova_sdk.components.emova.image_processing import EmovaImageProcessor
 from emova_sdk.components.emova.modeling_vision import EmovaVisionModel
+from emova_sdk.components.emova.picture_pixels import PictureCutter
 from emova_sdk.components.emova.speech_tokenizer import pick_device
+from emova_sdk.components.emova.vision_graphs import vision_graph
+from emova_sdk.components.graph import Graph
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import Image, VisionFeatures
 
@@ -89,6 +95,29 @@ class EmovaVision(VisionEncoder):
         with self._lock:
             self._network = None
             self._kept.clear()
+
+    def graphs(self) -> list[Graph]:
+        """One graph, ``vision``: the pixels of pictures to rows of embeddings, see `vision_graph`.
+
+        Raises:
+            LoadError: See `load`.
+        """
+        self.load()
+        network = cast("EmovaVisionModel", self._network)
+        if network.dtype != torch.float32 or network.device.type != "cpu":
+            folder = find_checkpoint(self._model, revision=self._revision)
+            cpu = torch.device("cpu")
+            network = load_model(Checkpoint.open(folder), part="vision", dtype=torch.float32, device=cpu)
+        facts = {"family": "emova", "features": self.features.name, "features_size": str(self.features.size)}
+        return [vision_graph(network, metadata=facts)]
+
+    def assets(self) -> Mapping[str, Path | str | bytes]:
+        """How pictures are cut, and the row that ends a line of tiles where there is one."""
+        self.load()
+        newline = cast("EmovaVisionModel", self._network).image_newline
+        settings = {name: getattr(self._processor, name) for name in inspect.signature(PictureCutter).parameters}
+        told = {"settings": settings, "newline": None if newline is None else newline.detach().float().tolist()}
+        return {"pictures.json": json.dumps(told) + "\n"}
 
     def encode(self, images: Sequence[Image]) -> list[VisionFeatures]:
         """Encode each picture.

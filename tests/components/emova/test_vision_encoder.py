@@ -7,7 +7,7 @@ from tiny_llm import PINPOINTS, write_hf, write_origin
 
 from emova_sdk.components.base import Space
 from emova_sdk.components.emova.checkpoints import Checkpoint, load_model
-from emova_sdk.components.emova.image_processing import native_size
+from emova_sdk.components.emova.picture_pixels import native_size
 from emova_sdk.components.emova.vision import EmovaVision
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.models.anyres import best_size, candidate_sizes, content_box
