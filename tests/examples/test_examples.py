@@ -32,6 +32,7 @@ SAYS = {
     "streaming": ["the whole answer:", "interrupted: True, heard: 'You"],
     "style": ["happy      spoken as happy", "fearful    spoken as"],
     "tools": ["-> Thursday", "weekday says: Thursday", "comfort says: a joke"],
+    "export_a_component": ["rules broken:    []", "scores max_abs_diff <= 0.0001", "as the original: True"],
     "swap_a_component": ["16000 Hz", "8000 Hz", "peak 0.0"],
     "async_turn": ["first: You said: good morning.", "second: You said: good night."],
 }
