@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from emova_sdk.components.emova.exported_llm import ExportedLLM
+from emova_sdk.components.emova.exported_style import ExportedStyle
+from emova_sdk.components.emova.exported_vision import ExportedVision
 from emova_sdk.components.exported import Exported, Open
 from emova_sdk.components.exported_speech import VOCODER_GRAPHS, ExportedSpeechTokenizer, ExportedVocoder
 from emova_sdk.components.tensorrt_decoder import TensorrtDecoder
 from emova_sdk.components.tensorrt_session import open_engine
 
-__all__ = ["TensorrtLLMCore", "TensorrtSpeechTokenizer", "TensorrtVocoder"]
+__all__ = ["TensorrtLLMCore", "TensorrtSpeechTokenizer", "TensorrtStyleModule", "TensorrtVisionEncoder", "TensorrtVocoder"]
 
 
 def _runtime(device: str) -> Open:
@@ -107,3 +109,34 @@ class TensorrtLLMCore(ExportedLLM):
         super().__init__(
             exported, decoder=lambda graphs: TensorrtDecoder(graphs["decoder_portable"]), kept_conversations=kept_conversations
         )
+
+
+class TensorrtVisionEncoder(ExportedVision):
+    """EMOVA's eyes by the engine of an exported tower and projector; features are NumPy arrays.
+
+    Args:
+        bundle: Folder of engines that holds a ``vision_encoder``.
+        device: The GPU, as torch names it.
+        cache: Pictures whose features are kept.
+
+    Raises:
+        LoadError: If the folder is no such export.
+    """
+
+    def __init__(self, bundle: str, *, device: str = "cuda", cache: int = 16) -> None:
+        super().__init__(Exported(bundle, "vision_encoder", ["vision"], open=_runtime(device)), cache=cache)
+
+
+class TensorrtStyleModule(ExportedStyle):
+    """EMOVA's styles, voices added from recordings by the engine of an exported encoder.
+
+    Args:
+        bundle: Folder of engines that holds a ``style_module``.
+        device: The GPU, as torch names it.
+
+    Raises:
+        LoadError: If the folder is no such export.
+    """
+
+    def __init__(self, bundle: str, *, device: str = "cuda") -> None:
+        super().__init__(Exported(bundle, "style_module", ["style_encoder"], open=_runtime(device)))

@@ -11,14 +11,17 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import standin_tensorrt
 import torch
 
 from emova_sdk import Image
 from emova_sdk.components.emova.vision import EmovaVision
 from emova_sdk.components.onnx import OnnxVisionEncoder
+from emova_sdk.components.tensorrt import TensorrtVisionEncoder
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.exporters.bundle import export_bundle
 from emova_sdk.exporters.parity import compare, require
+from emova_sdk.exporters.tensorrt import export_engines
 from emova_sdk.testing import run_checks
 
 
@@ -122,3 +125,22 @@ def test_it_keeps_to_the_interface_and_says_what_is_wrong(native: tuple[EmovaVis
     with pytest.raises(LoadError, match="how pictures are cut"):
         OnnxVisionEncoder(str(bundle))
     (bundle / "vision_encoder/pictures.json").write_text(kept)
+
+
+def test_an_engine_is_built_for_every_tower(pair: tuple[EmovaVision, Path], tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs the package tensorrt-rtx, which the extra `dev` brings on Linux x86-64")
+    manifest = export_engines(pair[1], tmp_path / "engines", target="rtx")
+    [record] = manifest["components"]["vision_encoder"]
+    assert (tmp_path / "engines" / record["file"]).stat().st_size > 100_000
+
+
+def test_an_engine_sees_what_the_export_sees(
+    native: tuple[EmovaVision, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = OnnxVisionEncoder(str(native[1]), threads=1).encode(PICTURES)
+    standin_tensorrt.install(monkeypatch)
+    export_engines(native[1], tmp_path / "engines", device="cpu")
+    for left, right in zip(
+        TensorrtVisionEncoder(str(tmp_path / "engines"), device="cpu").encode(PICTURES), expected, strict=True
+    ):
+        assert np.array_equal(left.embeddings, right.embeddings)
