@@ -150,21 +150,23 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.read_rate = read_rate(options.device)
-    results = [measure(name, options) for name in options.sizes.split(",")]
-    if options.json:
-        print(json.dumps(results, indent=1))
-        return
     products = multiply_rate(getattr(torch, options.dtype), options.device)
     machine = f"matrix products {products / 1e9:.0f} GFLOP/s, matrix-vector reads {options.read_rate / 1e9:.1f} GB/s"
-    print(f"{options.threads} threads, {options.dtype}, {options.device}, load {os.getloadavg()[0]:.1f}; {machine}")
-    for result in results:
-        rates = result["tokens_per_s"]
-        print(
-            f"{result['size']:>8}: {result['ratio']:.2f}x `generate` "
-            f"({rates['fast']:.0f} and {rates['generate']:.0f} tokens/s), "
-            f"{100 * result['bandwidth_share']:.0f} % of the bandwidth; {options.sessions} sessions together "
-            f"{result['together_ratio']:.2f}x ({rates['together']:.0f} tokens/s); same tokens: {result['same_tokens']}"
-        )
+    if not options.json:
+        print(f"{options.threads} threads, {options.dtype}, {options.device}, load {os.getloadavg()[0]:.1f}; {machine}")
+    for name in options.sizes.split(","):
+        result = measure(name, options)
+        print(json.dumps(result) if options.json else told(result, options), flush=True)
+
+
+def told(result, options):
+    rates = result["tokens_per_s"]
+    return (
+        f"{result['size']:>8}: {result['ratio']:.2f}x `generate` "
+        f"({rates['fast']:.0f} and {rates['generate']:.0f} tokens/s), "
+        f"{100 * result['bandwidth_share']:.0f} % of the bandwidth; {options.sessions} sessions together "
+        f"{result['together_ratio']:.2f}x ({rates['together']:.0f} tokens/s); same tokens: {result['same_tokens']}"
+    )
 
 
 if __name__ == "__main__":
