@@ -125,6 +125,17 @@ def vocoder_figures(model, seconds, runs):
         next(pieces)
         return pieces
 
+    def gap(name):
+        """Longest silence a listener hears who starts with the first piece, in seconds."""
+        flow = parts[name].stream(style, sampling=sampling)
+        flow.push(units)
+        worst, until = 0.0, None
+        for piece in flow.drain():
+            now = time.perf_counter()
+            worst = max(worst, now - (until or now))
+            until = max(now, until or now) + piece.audio.duration_s
+        return worst
+
     for part in parts.values():
         part.synthesize([SpeechUnits.of([1, 2, 3])], style[None])
     times, busy = fastest({name: lambda name=name: speak(name) for name in parts}, runs)
@@ -138,6 +149,7 @@ def vocoder_figures(model, seconds, runs):
         "first_s": first,
         "first_cpu_s": first_busy,
         "stream_s": streams,
+        "gap_s": {name: min(gap(name) for _ in range(runs)) for name in parts},
         "snr_db": float(10 * np.log10((sound["float32"] ** 2).sum() / (error**2).sum())),
     }
 
@@ -160,7 +172,7 @@ def report(found):
         print(
             f"  {name:9} first sound after {first:.3f} s = {first / whole:.1%} of the {whole:.2f} s of the whole"
             f" ({vocoder['first_cpu_s'][name] / vocoder['cpu_s'][name]:.1%} by processor time);"
-            f" the whole as a stream takes {stream:.2f} s"
+            f" the whole as a stream takes {stream:.2f} s, and a listener waits {1000 * vocoder['gap_s'][name]:.0f} ms at most"
         )
     print(
         f"machine: {found['machine']}, {found['threads']} threads, load {found['load_before']:.1f} before and"

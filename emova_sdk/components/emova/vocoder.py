@@ -275,8 +275,8 @@ class _Latents:
         """Latents (1, channels, at least `stop`)."""
         start, total = self._done.shape[-1], self._prior.shape[-1]
         if start < min(stop, total):
-            # The first call makes what the first piece needs, the second everything else.
-            stop = min(stop, total) if start == 0 else total
+            # What a piece needs, and ahead of it twice what is there: late pieces do not wait, and little is made twice.
+            stop = min(max(stop, 3 * start), total)
             begin, end = max(0, start - self._net.flow.context_frames), min(total, stop + self._net.flow.context_frames)
             part = self._prior[..., begin:end]
             latents = self._net.flow.reverse(part, torch.ones_like(part[:, :1]), self._style)
