@@ -156,7 +156,7 @@ class Plan:
             if component is None:
                 raise InputError(f"`{self.config}` has no `{slot}`", f"its components are {', '.join(pipeline.slots())}")
             component.load()
-            graphs = [self._graph(graph, slot, folder) for graph in component.graphs()]
+            graphs = [self._graph(graph, slot, folder) for graph in component.graphs() if self._takes_part(graph, slot)]
         make = partial(SlotContender, slot=slot, audio=self.question.audio, image=self.question.image)
         entries = self._originals(partial(make, config=self.config, overrides=self.overrides))
         for export in self.exports:
@@ -166,6 +166,11 @@ class Plan:
                 run = make(export.name, export.folder, overrides=self._threads(export))
                 entries.append(Entry(export.name, run, export.bytes(slot)))
         return [Subject(slot, entries), *graphs]
+
+    def _takes_part(self, graph: Graph, slot: str) -> bool:
+        """Of a graph that there are two flavours of, those that an export holds."""
+        held = {record["name"] for export in self.exports for record in export.records(slot)}
+        return "flavour" not in graph.metadata or not held or graph.name in held
 
     def _graph(self, graph: Graph, slot: str, folder: Path) -> Subject:
         sizes = _sizes(graph)
