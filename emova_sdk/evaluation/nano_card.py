@@ -200,7 +200,8 @@ def heard_questions(work: Path, preset: Path | None, *, unseen: bool) -> list[Ut
 
 def _add_scores(card: Card, group: str, scores: Mapping[str, Score]) -> None:
     for name, score in scores.items():
-        card.figures.append(Figure(group, name, score.share, score.low, score.high, score.n, score.guess))
+        guess = None if name == "declined" else score.guess  # whether to decline is no question with a right answer
+        card.figures.append(Figure(group, name, score.share, score.low, score.high, score.n, guess))
 
 
 def _add_latency(card: Card, preset: Path | None, work: Path) -> None:

@@ -128,8 +128,7 @@ def _domain_model(sentences: Sequence[str], folder: str) -> str:
 
     text, model = Path(folder, "domain.txt"), Path(folder, "domain.arpa")
     text.write_text("\n".join(f"<s> {s} </s>" for s in sentences), encoding="utf-8")
-    builder = Path(sys.executable).with_name("pocketsphinx_lm")
-    command = [str(builder), "-s", str(text), "-o", str(model)]
+    command = [sys.executable, "-m", "pocketsphinx.lm", "-s", str(text), "-o", str(model)]
     subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - fixed program, no shell
     return str(model)
 
