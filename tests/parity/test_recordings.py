@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import KINDS, golden_root, recordings
+from golden_recordings import KINDS, golden_root, recordings
 
 from emova_sdk.components.emova.phones import PHONES
 from emova_sdk.components.emova.style import CONDITIONS
