@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +30,17 @@ def console(*, stderr: bool = False) -> Console:
 
 
 @contextmanager
-def working(what: str) -> Generator[None, None, None]:
-    """Show a spinner while something takes its time; nothing where stderr is not a terminal."""
+def working(what: str) -> Generator[Callable[[str], None], None, None]:
+    """Show a spinner while something takes its time; nothing where stderr is not a terminal.
+
+    Yields:
+        What changes the words beside the spinner.
+    """
     if not sys.stderr.isatty():
-        yield
+        yield lambda _: None
         return
-    with console(stderr=True).status(what):
-        yield
+    with console(stderr=True).status(what) as status:
+        yield status.update
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:

@@ -57,6 +57,8 @@ class Graph:
         calibration: Makes typical inputs, from which convolutions are quantised to int8; without it they stay float.
         weights: How int8 stores matrices: ``rows`` is for products that are computed in int8 altogether, ``blocks`` for
             ones that wait for memory, such as those of a decoder (with operators of ONNX Runtime).
+        certain: Integer output to what tells, of all outputs, which of its values are away from a rounding boundary; the
+            others do not count as differing. Without it all values count.
         state: Outputs that are inputs of a later run, output to input; in half precision they are in half precision too.
         metadata: Facts a runtime needs beside the graph (rates, spaces, ids); strings. ``family`` names the components
             that run it in the SDK.
@@ -74,6 +76,7 @@ class Graph:
     reference: Any = None
     calibration: Callable[[], Sequence[Mapping[str, Any]]] | None = None
     weights: Literal["rows", "blocks"] = "rows"
+    certain: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict[str, Callable[..., Any]])
     state: Mapping[str, str] = field(default_factory=dict[str, str])
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,9 +27,12 @@ from emova_sdk.components.graph import Axis, Graph
 from emova_sdk.components.onnx_session import open_session
 from emova_sdk.components.tensorrt_session import open_engine
 from emova_sdk.errors import ExportError, InputError, LoadError, ParityError
+from emova_sdk.exporters.expectations import load_cases, save_cases
+from emova_sdk.exporters.mixed import attempts, kept_at, reduce
 from emova_sdk.exporters.onnx import OPSET, export_onnx, files_of
-from emova_sdk.exporters.parity import Tolerance, compare, require, within
-from emova_sdk.exporters.quantize import TOLERANCES, Precision, quantize
+from emova_sdk.exporters.parity import Case, Limits, cases_of, check_sizes, judge, other_sizes, require, within
+from emova_sdk.exporters.quantize import PRECISIONS, TOLERANCES, Precision
+from emova_sdk.exporters.tasks import TaskParity, task_error, work
 
 CONFIG_NAME = "assistant.toml"
 Progress = Callable[[str], object]
@@ -47,6 +50,7 @@ def export_bundle(
     out: str | Path,
     *,
     precision: Precision = "fp32",
+    strict: bool = False,
     opset: int = OPSET,
     portable: bool = False,
     source: str = "",
@@ -58,7 +62,9 @@ def export_bundle(
     Args:
         components: Slot to component.
         out: Folder to make; it must not exist, or be an earlier export.
-        precision: What the graphs are stored and computed in.
+        precision: What the graphs are stored and computed in, as far as they bear it.
+        strict: Fail where a graph does not bear the precision; without it what is sensitive stays in float32, and the
+            manifest says so.
         opset: ONNX operator set.
         portable: Of a graph that there are two flavours of, take the one of the standard's operators alone, which other
             runtimes read as well; without it the one for ONNX Runtime.
@@ -74,20 +80,98 @@ def export_bundle(
         ExportError: If a graph cannot be exported, or no component offers one.
         InputError: If ``out`` is in the way.
     """
+    wish = _Wish(precision, strict, opset, portable, progress)
     with staged(out) as staging:
-        records = {
-            slot: _export_component(
-                component, staging / slot, precision, opset, portable, lambda text, slot=slot: progress(f"{slot}: {text}")
-            )
-            for slot, component in components.items()
-        }
-        _require_some(records)
-        assets = {slot: _copy_assets(component, staging / slot) for slot, component in components.items() if records[slot]}
-        manifest = _manifest(records, assets, precision=precision, opset=opset, source=source)
+        slots = {slot: _export_component(slot, component, staging, wish) for slot, component in components.items()}
+        _require_some(slots)
+        facts = {"precision": precision, "opset": opset, "source": source}
+        manifest = _complete(slots, components, staging, facts)
+        (staging / CONFIG_NAME).write_text(config(_runnable(slots)), encoding="utf-8")
+        manifest = _settled(slots, components, staging, facts, manifest, wish)
         write_manifest(manifest, staging)
-        runnable = [slot for slot, graphs in records.items() if graphs and "family" in graphs[0]["metadata"]]
-        (staging / CONFIG_NAME).write_text(config(runnable), encoding="utf-8")
     return manifest
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """How to export."""
+
+    precision: Precision
+    strict: bool
+    opset: int
+    portable: bool
+    progress: Progress
+    begin: int = 0
+
+
+_Records = dict[str, list[dict[str, Any]]]
+
+
+def _settled(  # noqa: PLR0917 - called at one place
+    slots: _Records,
+    components: Mapping[str, Component],
+    staging: Path,
+    facts: Mapping[str, Any],
+    manifest: dict[str, Any],
+    wish: _Wish,
+) -> dict[str, Any]:
+    """Let the components work; what goes wrong is exported again, with less reduced, until all goes well.
+
+    Raises:
+        ParityError: If something goes wrong in float32, or with ``strict``.
+    """
+    reasons: dict[str, str] = {}
+    begin = attempts(wish.precision) - 1
+    failed = _check_tasks(manifest, components, staging, wish)
+    while failed:
+        for slot, because in failed.items():
+            reasons.setdefault(slot, because)
+            shutil.rmtree(staging / slot)
+            slots[slot] = _export_component(slot, components[slot], staging, replace(wish, begin=begin))
+            for record in slots[slot]:
+                record["kept"] = [{"part": kept_at(wish.precision, begin), "because": reasons[slot]}]
+        begin += 1
+        manifest = _complete(slots, components, staging, facts)
+        failed = _check_tasks(manifest, components, staging, wish)
+    return manifest
+
+
+def _complete(slots: _Records, components: Mapping[str, Component], staging: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring the other files of the slots, and write the manifest."""
+    assets = {slot: _copy_assets(components[slot], staging / slot) for slot, records in slots.items() if records}
+    manifest = _manifest(slots, assets, facts)
+    write_manifest(manifest, staging)
+    return manifest
+
+
+def _runnable(slots: _Records) -> list[str]:
+    return [slot for slot, graphs in slots.items() if graphs and "family" in graphs[0]["metadata"]]
+
+
+def _check_tasks(manifest: dict[str, Any], components: Mapping[str, Component], staging: Path, wish: _Wish) -> dict[str, str]:
+    """Let the exported components work; note how they did, and return those that fail with the reason.
+
+    Raises:
+        ParityError: If one fails in float32, or with ``strict``.
+    """
+    failed: dict[str, str] = {}
+    for slot, records in manifest["components"].items():
+        wish.progress(f"{slot}: comparing what it does")
+        found = work(slot, components[slot], staging, precision=_lowest(records))
+        if not found:
+            continue
+        manifest["tasks"][slot] = [one.to_dict() for one in found]
+        wrong = [one for one in found if not one.passed]
+        if wrong:
+            failed[slot] = f"{wrong[0].task}: {wrong[0].measure} {wrong[0].value:.3g}, allowed is {wrong[0].allowed}"
+            if wish.strict or wish.precision == "fp32" or _lowest(records) == "fp32":
+                raise task_error(slot, wrong[0])
+    return failed
+
+
+def _lowest(records: Sequence[Mapping[str, Any]]) -> Precision:
+    """The lowest precision among a slot's graphs."""
+    return max((record["precision"] for record in records), key=PRECISIONS.index)
 
 
 @contextmanager
@@ -128,48 +212,52 @@ def _require_some(records: Mapping[str, list[dict[str, Any]]]) -> None:
         raise ExportError("none of these components offers a graph", "a component offers them by its method `graphs`")
 
 
-def _export_component(  # noqa: PLR0917 - called at one place
-    component: Component, folder: Path, precision: Precision, opset: int, portable: bool, progress: Progress
-) -> list[dict[str, Any]]:
+def _export_component(slot: str, component: Component, staging: Path, wish: _Wish) -> list[dict[str, Any]]:
     component.load()
-    other = "runtime" if portable else "portable"
+    other = "runtime" if wish.portable else "portable"
     graphs = [graph for graph in component.graphs() if graph.metadata.get("flavour") != other]
     if graphs:
-        folder.mkdir()
-    return [_export_graph(graph, folder, precision, opset, progress) for graph in graphs]
+        (staging / slot).mkdir()
+    told = replace(wish, progress=lambda text: wish.progress(f"{slot}: {text}"))
+    return [_export_graph(graph, staging / slot, told) for graph in graphs]
 
 
-def _export_graph(graph: Graph, folder: Path, precision: Precision, opset: int, progress: Progress) -> dict[str, Any]:
-    progress(f"exporting {graph.name}")
-    path = export_onnx(graph, folder / f"{graph.name}.onnx", opset=opset)
-    if precision != "fp32":
-        path = _reduced(graph, path, precision, progress)
-    progress(f"comparing {graph.name}")
-    parity = compare(graph, path, tolerance=TOLERANCES[precision])
-    require(parity, graph.name)
+def _export_graph(graph: Graph, folder: Path, wish: _Wish) -> dict[str, Any]:
+    wish.progress(f"exporting {graph.name}")
+    whole = export_onnx(graph, folder / f"{graph.name}.onnx", opset=wish.opset)
+    cases = list(cases_of(graph))
+    found = reduce(
+        graph,
+        whole,
+        folder,
+        precision=wish.precision,
+        cases=cases,
+        strict=wish.strict,
+        begin=wish.begin,
+        progress=wish.progress,
+    )
+    if found.path != whole:
+        for file in files_of(whole):
+            file.unlink()
+    expectations = folder / f"{graph.name}.expected.safetensors"
+    save_cases(cases, expectations)
     return {
         "name": graph.name,
-        "file": f"{folder.name}/{path.name}",
-        "files": {f"{folder.name}/{file.name}": file_facts(file) for file in files_of(path)},
+        "file": f"{folder.name}/{found.path.name}",
+        "files": {f"{folder.name}/{file.name}": file_facts(file) for file in (*files_of(found.path), expectations)},
+        "expectations": f"{folder.name}/{expectations.name}",
+        "precision": found.precision,
+        "kept": [asdict(kept) for kept in found.kept],
         "inputs": list(graph.inputs),
         "shapes": {name: list(shape) for name, shape in graph.shapes.items()},
         "outputs": list(graph.outputs),
         "axes": {name: asdict(axis) for name, axis in graph.axes.items()},
         "dynamic": {name: {str(at): axis.name for at, axis in axes.items()} for name, axes in graph.dynamic.items()},
         "metadata": dict(graph.metadata),
-        "parity": [record.to_dict() for record in parity],
+        "atol": graph.atol,
+        "mismatch": graph.mismatch,
+        "parity": [record.to_dict() for record in found.parity],
     }
-
-
-def _reduced(graph: Graph, path: Path, precision: Precision, progress: Progress) -> Path:
-    progress(f"converting {graph.name} to {precision}")
-    whole = path.rename(path.with_name(f"{path.stem}.fp32.onnx"))
-    data = path.with_name(path.name + ".data")  # the graph refers to its weights by this name
-    try:
-        return quantize(graph, whole, path.with_name(f"{path.stem}.{precision}.onnx"), precision=precision)
-    finally:
-        whole.unlink()
-        data.unlink(missing_ok=True)
 
 
 def _copy_assets(component: Component, folder: Path) -> dict[str, Any]:
@@ -185,18 +273,15 @@ def _copy_assets(component: Component, folder: Path) -> dict[str, Any]:
     return {f"{folder.name}/{name}": file_facts(folder / name) for name in assets}
 
 
-def _manifest(
-    records: Mapping[str, list[dict[str, Any]]], assets: Mapping[str, Any], *, precision: str, opset: int, source: str
-) -> dict[str, Any]:
+def _manifest(records: _Records, assets: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "source": source,
-        "precision": precision,
-        "opset": opset,
+        **facts,
         "versions": {name: _version(name) for name in ("emova-sdk", "torch", "onnx", "onnxruntime", "onnxruntime-gpu")},
         "components": {slot: graphs for slot, graphs in records.items() if graphs},
         "assets": {slot: files for slot, files in assets.items() if files},
+        "tasks": {},
         "without_graphs": sorted(slot for slot, graphs in records.items() if not graphs),
     }
 
@@ -237,40 +322,69 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 
 
 def verify_bundle(
-    components: Mapping[str, Component], folder: str | Path, *, progress: Progress = lambda _: None
+    components: Mapping[str, Component] | None, folder: str | Path, *, progress: Progress = lambda _: None
 ) -> dict[str, Any]:
-    """Compare an export with its originals again.
+    """Compare an export with its originals again, on other inputs as well.
+
+    Args:
+        components: The originals by slot; None compares with what they made when they were exported, which needs no torch.
+        folder: The export.
+        progress: Told what is being done.
 
     Returns:
-        Slot and graph to the records of parity.
+        Slot and graph to the records of parity; a slot's tasks go by the name of the task.
 
     Raises:
         LoadError: If the export is broken.
-        ParityError: If a graph disagrees.
+        ParityError: If a graph disagrees, or a task goes wrong.
         ExportError: If a component offers no graph of an exported name.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    tolerance: Tolerance = TOLERANCES[manifest["precision"]]
     found: dict[str, Any] = {}
     for slot, records in manifest["components"].items():
-        component = components.get(slot)
-        if component is None:
-            raise ExportError(
-                f"the export holds `{slot}` and the config does not", "verify it with the config it was made from"
-            )
-        component.load()
-        graphs = {graph.name: graph for graph in component.graphs()}
+        originals = None if components is None else _originals(slot, components)
         for record in records:
-            if record["name"] not in graphs:
-                raise ExportError(f"`{slot}` offers no graph `{record['name']}`", "verify it with the config it was made from")
             progress(f"{slot}: comparing {record['name']}")
             exported = _opened(folder / record["file"], record)
-            graph = within(graphs[record["name"]], {name: Axis(**facts) for name, facts in record["axes"].items()})
-            parity = compare(graph, exported, tolerance=tolerance)
+            cases = _stored(folder, record) if originals is None else _computed(slot, originals, record)
+            tolerance = TOLERANCES[record.get("precision", manifest["precision"])]
+            parity = judge(cases, exported, Limits(record.get("atol", 1e-4), record.get("mismatch", 0.0), tolerance))
             require(parity, record["name"])
             found.setdefault(slot, {})[record["name"]] = [one.to_dict() for one in parity]
+        if components is not None and "engine" not in records[0]:
+            tasks = work(slot, components[slot], folder, precision=_lowest(records))
+            _require_work(slot, tasks)
+            found[slot] |= {one.task: [one.to_dict()] for one in tasks}
     return found
+
+
+def _originals(slot: str, components: Mapping[str, Component]) -> dict[str, Graph]:
+    component = components.get(slot)
+    if component is None:
+        raise ExportError(f"the export holds `{slot}` and the config does not", "verify it with the config it was made from")
+    component.load()
+    return {graph.name: graph for graph in component.graphs()}
+
+
+def _computed(slot: str, originals: Mapping[str, Graph], record: Mapping[str, Any]) -> Iterator[Case]:
+    """Cases of the original, at the sizes of the export and at others."""
+    if record["name"] not in originals:
+        raise ExportError(f"`{slot}` offers no graph `{record['name']}`", "verify it with the config it was made from")
+    graph = within(originals[record["name"]], {name: Axis(**facts) for name, facts in record["axes"].items()})
+    return cases_of(graph, [*check_sizes(graph), *other_sizes(graph), *graph.checks])
+
+
+def _stored(folder: Path, record: Mapping[str, Any]) -> list[Case]:
+    if "expectations" not in record:
+        raise LoadError(f"the export `{folder}` holds no expectations", "verify it where torch is installed", path=str(folder))
+    return load_cases(folder / record["expectations"])
+
+
+def _require_work(slot: str, tasks: Sequence[TaskParity]) -> None:
+    for one in tasks:
+        if not one.passed:
+            raise task_error(slot, one)
 
 
 def _opened(file: Path, record: Mapping[str, Any]) -> Any:
@@ -285,13 +399,21 @@ def report(manifest: Mapping[str, Any]) -> str:
         for graph in graphs:
             size = sum(facts["bytes"] for facts in graph["files"].values())
             axes = ", ".join(f"{axis['name']} {axis['min']}..{axis['max']}" for axis in graph["axes"].values()) or "none"
-            lines += [f"## {slot}: {graph['name']}", "", f"{size / 1e6:.2f} MB; dynamic axes: {axes}", ""]
+            precision = graph.get("precision", manifest["precision"])
+            lines += [f"## {slot}: {graph['name']}", "", f"{size / 1e6:.2f} MB; {precision}; dynamic axes: {axes}", ""]
+            lines += [
+                f"Kept in a higher precision: {kept['part']}, because {kept['because']}." for kept in graph.get("kept", ())
+            ]
+            lines += [""] if graph.get("kept") else []
             lines += [
                 "| output | sizes | max abs diff | mean abs diff | cosine | mismatch | allowed |",
                 "|---|---|---|---|---|---|---|",
             ]
             lines += [_row(record) for record in graph["parity"]] or ["| not run | | | | | | |"]
             lines += [""]
+    for slot, tasks in manifest.get("tasks", {}).items():
+        lines += [f"## {slot} at work", "", "| task | measure | found | allowed |", "|---|---|---|---|"]
+        lines += [f"| {one['task']} | {one['measure']} | {one['value']:.3g} | {one['allowed']} |" for one in tasks] + [""]
     if manifest["without_graphs"]:
         lines += [f"Without graphs: {', '.join(manifest['without_graphs'])}.", ""]
     return "\n".join(lines)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emova_sdk.components.graph import Axis, Graph
 from emova_sdk.components.onnx_session import open_session, run_session
@@ -37,7 +38,8 @@ class OutputParity:
         max_abs_diff: Largest absolute difference; for integers, of the values.
         mean_abs_diff: Mean absolute difference.
         cosine: Cosine of the angle between the flattened outputs; 1 when equal.
-        mismatch: Share of values that differ (integers), or that differ by more than the tolerance (floats).
+        mismatch: Share of values that differ (integers; those next to a rounding boundary do not count where that is known),
+            or that differ by more than the tolerance (floats).
         allowed: What was allowed, e.g. ``max_abs_diff <= 0.0001``.
         passed: Whether it was kept to.
     """
@@ -84,6 +86,15 @@ def within(graph: Graph, axes: Mapping[str, Axis]) -> Graph:
     return replace(graph, dynamic=dynamic, checks=checks)
 
 
+def other_sizes(graph: Graph) -> list[dict[str, int]]:
+    """Sizes that an export is not compared at when it is made: for a look at it later."""
+    return (
+        [{name: _multiple(axis, max(axis.min, axis.opt * 2 // 3 - 1)) for name, axis in graph.axes.items()}]
+        if graph.axes
+        else []
+    )
+
+
 def _shortest(axis: Axis) -> int:
     return axis.min
 
@@ -105,6 +116,32 @@ def _multiple(axis: Axis, size: int) -> int:
     return max(axis.min, min(axis.max, size // axis.multiple_of * axis.multiple_of))
 
 
+@dataclass(frozen=True)
+class Case:
+    """Inputs, and what the original makes of them.
+
+    Attributes:
+        sizes: Sizes of the dynamic axes.
+        inputs: By name.
+        expected: Outputs by name.
+        certain: Integer output to a mask of the values that are away from a rounding boundary; all where it is missing.
+    """
+
+    sizes: dict[str, int]
+    inputs: dict[str, NDArray[Any]]
+    expected: dict[str, NDArray[Any]]
+    certain: dict[str, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What counts as equal for one graph, see `Graph` and `Tolerance`."""
+
+    atol: float
+    mismatch: float
+    tolerance: Tolerance = Tolerance()
+
+
 def compare(
     graph: Graph, path: Any, *, tolerance: Tolerance = Tolerance(), sizes: Iterable[Mapping[str, int]] = ()
 ) -> list[OutputParity]:
@@ -119,46 +156,74 @@ def compare(
     Returns:
         One record for each output and set of sizes.
     """
+    return judge(cases_of(graph, sizes), path, Limits(graph.atol, graph.mismatch, tolerance))
+
+
+def cases_of(graph: Graph, sizes: Iterable[Mapping[str, int]] = ()) -> Iterator[Case]:
+    """Run the original.
+
+    Args:
+        graph: Whose.
+        sizes: Sizes of the axes; by default those of `check_sizes` and the graph's own.
+    """
     import torch
 
-    session = open_session(path) if isinstance(path, str | Path) else path
-    records: list[OutputParity] = []
     for chosen in list(sizes) or [*check_sizes(graph), *graph.checks]:
         inputs = graph.sized(chosen)
         with torch.inference_mode():
             expected = graph.original.eval()(*(tensor.clone() for tensor in inputs.values()))
-        tensors = expected if isinstance(expected, tuple | list) else (expected,)
-        found = run_session(session, _fed(session, inputs))
-        for name, tensor in zip(graph.outputs, tensors, strict=True):
-            records.append(_compared(graph, name, dict(chosen), (tensor.numpy(), found[name]), tolerance))
+        outputs = dict(zip(graph.outputs, expected if isinstance(expected, tuple | list) else (expected,), strict=True))
+        yield Case(
+            dict(chosen),
+            {name: tensor.numpy() for name, tensor in inputs.items()},
+            {name: tensor.numpy() for name, tensor in outputs.items()},
+            {name: certain(outputs).numpy() for name, certain in graph.certain.items()},
+        )
+
+
+def judge(cases: Iterable[Case], path: Any, limits: Limits) -> list[OutputParity]:
+    """Run an export on inputs whose outputs are known.
+
+    Args:
+        cases: Inputs and outputs.
+        path: The exported file, or a session that runs it.
+        limits: What counts as equal.
+    """
+    session = open_session(path) if isinstance(path, str | Path) else path
+    records: list[OutputParity] = []
+    for case in cases:
+        found = run_session(session, _fed(session, case.inputs))
+        records += [_judged(case, name, found[name], limits) for name in case.expected]
     return records
 
 
-def _fed(session: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Tensors as the arrays that an export takes, whose state may be in half precision."""
+def _fed(session: Any, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Arrays as an export takes them, whose state may be in half precision."""
     half = {one.name for one in session.get_inputs() if one.type == "tensor(float16)"}
-    return {name: tensor.numpy().astype(np.float16) if name in half else tensor.numpy() for name, tensor in inputs.items()}
+    return {name: value.astype(np.float16) if name in half else value for name, value in inputs.items()}
 
 
-def _compared(graph: Graph, name: str, sizes: dict[str, int], pair: tuple[Any, Any], tolerance: Tolerance) -> OutputParity:
-    expected, found = pair
+def _judged(case: Case, name: str, found: NDArray[Any], limits: Limits) -> OutputParity:
+    expected, tolerance = case.expected[name], limits.tolerance
     if expected.shape != found.shape:
         allowed = f"shape {expected.shape}, found {found.shape}"
-        return OutputParity(name, sizes, float("inf"), float("inf"), 0.0, 1.0, allowed, passed=False)
+        return OutputParity(name, case.sizes, float("inf"), float("inf"), 0.0, 1.0, allowed, passed=False)
     left, right = expected.astype(np.float64).ravel(), found.astype(np.float64).ravel()
     difference = np.abs(left - right)
     largest, mean = (float(difference.max()), float(difference.mean())) if len(difference) else (0.0, 0.0)
     cosine = _cosine(left, right)
     whole = np.issubdtype(expected.dtype, np.integer) or expected.dtype == np.bool_
-    share = float(np.mean(difference > (0 if whole else graph.atol))) if len(difference) else 0.0
+    counted = difference[case.certain[name].ravel()] if name in case.certain else difference
+    share = float(np.mean(counted > (0 if whole else limits.atol))) if len(counted) else 0.0
     if whole:
-        most = max(graph.mismatch, tolerance.mismatch)
+        most = max(limits.mismatch, tolerance.mismatch)
         agrees, allowed = share <= most, f"mismatch <= {most:g}"
     elif tolerance.cosine is not None:
         agrees, allowed = cosine >= tolerance.cosine, f"cosine >= {tolerance.cosine:g}"
     else:
-        agrees, allowed = largest <= graph.atol, f"max_abs_diff <= {graph.atol:g}"
-    return OutputParity(name, sizes, largest, mean, cosine, share, allowed, passed=bool(np.isfinite(right).all()) and agrees)
+        agrees, allowed = largest <= limits.atol, f"max_abs_diff <= {limits.atol:g}"
+    finite = bool(np.isfinite(right).all())
+    return OutputParity(name, case.sizes, largest, mean, cosine, share, allowed, passed=finite and agrees)
 
 
 def _cosine(left: Any, right: Any) -> float:

@@ -15,6 +15,26 @@ from emova_sdk.exporters.parity import Tolerance
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+Part = Literal["nothing", "convolutions", "activations", "weights"]
+"""What is kept in a higher precision: ``convolutions`` and ``activations`` in float32, ``weights`` in 8 bits rather than 4."""
+
+
+def checked_precision(name: str) -> Precision:
+    """A precision by name.
+
+    Raises:
+        ExportError: For ``bf16``, whose graphs nothing here could compare with their originals, and for unknown names.
+    """
+    if name == "bf16":
+        raise ExportError(
+            "graphs in bf16 cannot be checked: ONNX Runtime computes them on GPUs alone, and nothing is exported unchecked",
+            "export in fp16, or in int8, which is as small again by half",
+        )
+    for known in PRECISIONS:
+        if name == known:
+            return known
+    raise ExportError(f"there is no precision `{name}`", f"choose one of {', '.join(PRECISIONS)}")
+
 
 TOLERANCES: dict[Precision, Tolerance] = {
     "fp32": Tolerance(),
@@ -25,7 +45,9 @@ TOLERANCES: dict[Precision, Tolerance] = {
 """What counts as equal to the float32 original: for reduced precisions the angle between outputs, not their difference."""
 
 
-def quantize(graph: Graph, source: Path, target: Path, *, precision: Precision, block_size: int = 32) -> Path:
+def quantize(
+    graph: Graph, source: Path, target: Path, *, precision: Precision, kept: Part = "nothing", block_size: int = 32
+) -> Path:
     """Write a variant of an exported graph.
 
     ``fp16`` stores and computes in half precision, with inputs, outputs and spectra in float32. ``int8`` quantises matrix
@@ -37,6 +59,7 @@ def quantize(graph: Graph, source: Path, target: Path, *, precision: Precision, 
         source: Its float32 export.
         target: The file to write.
         precision: Which variant.
+        kept: What stays in a higher precision.
         block_size: Weights that share a scale, where they are stored in blocks.
 
     Returns:
@@ -49,10 +72,12 @@ def quantize(graph: Graph, source: Path, target: Path, *, precision: Precision, 
         with _quietly():
             if precision == "fp16":
                 _to_half(graph, source, target)
-            elif precision == "int4" or (precision == "int8" and graph.weights == "blocks"):
-                _to_blocks(source, target, int(precision.removeprefix("int")), block_size)
+            elif precision == "int4":
+                _to_blocks(source, target, 8 if kept == "weights" else 4, block_size)
+            elif precision == "int8" and (graph.weights == "blocks" or kept == "activations"):
+                _to_blocks(source, target, 8, block_size, in_float=kept == "activations")
             elif precision == "int8":
-                _to_int8(graph, source, target)
+                _to_int8(graph, source, target, convolutions=kept != "convolutions")
             else:
                 shutil.copy(source, target)
     except Exception as error:
@@ -128,24 +153,25 @@ def _spectrum(model: Any) -> list[str]:
     return list(found)
 
 
-def _to_blocks(source: Path, target: Path, bits: int, block_size: int) -> None:
+def _to_blocks(source: Path, target: Path, bits: int, block_size: int, *, in_float: bool = False) -> None:
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     quantizer = MatMulNBitsQuantizer(
-        onnx.load(str(source)), bits=bits, block_size=block_size, is_symmetric=True, accuracy_level=4
+        onnx.load(str(source)), bits=bits, block_size=block_size, is_symmetric=True, accuracy_level=1 if in_float else 4
     )
     quantizer.process()
     wrapped: Any = quantizer.model
     _save(getattr(wrapped, "model", wrapped), target)
 
 
-def _to_int8(graph: Graph, source: Path, target: Path) -> None:
+def _to_int8(graph: Graph, source: Path, target: Path, *, convolutions: bool) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(str(source))
-    if any(node.op_type in {"Conv", "ConvTranspose"} for node in model.graph.node) and graph.calibration is not None:
+    some = any(node.op_type in {"Conv", "ConvTranspose"} for node in model.graph.node)
+    if some and convolutions and graph.calibration is not None:
         _calibrated(graph, source, target)
         return
     interim = target.with_name(f"{target.stem}.interim.onnx")

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from emova_sdk.models.nano_features import LogMel, at_level
-from emova_sdk.models.nano_shapes import LONGEST_PHONE
 from emova_sdk.models.nano_style import NanoStyle
 from emova_sdk.models.nano_text_to_units import NanoTextToUnits
 from emova_sdk.models.nano_tokenizer import NanoTokenizer
@@ -89,9 +88,9 @@ class PhonePart(nn.Module):
         self.reader = reader
 
     def forward(self, phones: Tensor) -> tuple[Tensor, Tensor]:
-        """Phone classes (phones,) to states (phones, width) and durations in units, int64 (phones,)."""
+        """Phone classes (phones,) to states (phones, width) and log durations in units (phones,)."""
         states, log_durations = self.reader.states(phones[None])
-        return states[0], torch.exp(log_durations[0]).round().long().clamp(1, LONGEST_PHONE)
+        return states[0], log_durations[0]
 
 
 class WritingPart(nn.Module):

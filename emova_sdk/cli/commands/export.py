@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
@@ -21,7 +22,7 @@ export = typer.Typer(
 app.add_typer(export)
 
 TargetName = Literal["trt", "rtx"]
-PrecisionName = Literal["fp32", "fp16", "int8", "int4"]
+PrecisionName = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 ComponentOption = Annotated[
     list[str] | None, typer.Option("--component", metavar="SLOT", help="Export this slot alone; may be given again.")
 ]
@@ -37,12 +38,16 @@ def to_onnx(
     portable: Annotated[
         bool, typer.Option("--portable", help="Use the standard's operators alone, for runtimes other than ONNX Runtime.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail where a graph does not bear the precision, instead of keeping float32 there.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the graphs and write nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Export to ONNX, compare with the originals at several sizes, and write a manifest."""
+    """Export to ONNX, compare with the originals at several sizes, and write a manifest and a config that runs the export."""
     from emova_sdk.config import exported_config, load_config
     from emova_sdk.exporters.bundle import export_bundle
+    from emova_sdk.exporters.quantize import checked_precision
 
     name = config or default_config()
     with _components(name, overrides, component) as components:
@@ -50,14 +55,16 @@ def to_onnx(
             _list_graphs(components, as_json=as_json)
             return
         settings = load_config(name, overrides=overrides or ())
-        with working(f"exporting {name}"):
+        with working(f"exporting {name}") as progress:
             manifest = export_bundle(
                 components,
                 out,
-                precision=precision,
+                precision=checked_precision(precision),
+                strict=strict,
                 portable=portable,
                 source=name,
                 config=partial(exported_config, settings),
+                progress=progress,
             )
     print_json(manifest) if as_json else _show(manifest)
 
@@ -111,6 +118,7 @@ def _onnx_export(
 ) -> Generator[tuple[Path, list[str], dict[str, Any]], None, None]:
     """An ONNX export to build from, the words that name it on a command line, and if engines can run here its originals."""
     from emova_sdk.exporters.bundle import export_bundle, read_manifest
+    from emova_sdk.exporters.quantize import checked_precision
 
     if bundle is not None:
         manifest = read_manifest(bundle)
@@ -124,7 +132,9 @@ def _onnx_export(
     names += [word for slot in slots or () for word in ("--component", slot)] + ["--precision", precision]
     with _components(config, overrides, slots) as parts, TemporaryDirectory() as folder:
         with working(f"exporting {config}"):
-            export_bundle(parts, Path(folder) / "onnx", precision=precision, portable=True, source=config)
+            export_bundle(
+                parts, Path(folder) / "onnx", precision=checked_precision(precision), portable=True, source=config
+            )
         yield Path(folder) / "onnx", names, parts
 
 
@@ -135,18 +145,32 @@ def verify(
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare an export with its originals again; its config is the one it was made from unless another is given."""
+    """Compare an export with its originals again; its config is the one it was made from unless another is given.
+
+    Without torch it is compared with what the originals made of a few inputs when it was exported.
+    """
     from emova_sdk.exporters.bundle import read_manifest, verify_bundle
 
     manifest = read_manifest(folder)
     slots = list(manifest["components"])
-    with _components(config or manifest["source"], overrides, slots) as components, working("comparing"):
-        found = verify_bundle(components, folder)
+    if _torch_is_there():
+        with _components(config or manifest["source"], overrides, slots) as components, working("comparing") as progress:
+            found = verify_bundle(components, folder, progress=progress)
+    else:
+        found = verify_bundle(None, folder)
     if as_json:
         print_json(found)
     else:
         count = sum(len(records) for graphs in found.values() for records in graphs.values())
         typer.echo(f"{folder}: {sum(map(len, found.values()))} graphs agree in {count} comparisons")
+
+
+def _torch_is_there() -> bool:
+    try:
+        import_module("torch")
+    except ImportError:
+        return False
+    return True
 
 
 class _components:  # noqa: N801 - used as a function

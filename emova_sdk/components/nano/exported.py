@@ -1,14 +1,19 @@
-"""Nano's components from an export: the same logic, its networks in ONNX Runtime (or whatever opens the graphs), no torch."""
+"""Nano's components from an export: the same logic, its networks in ONNX Runtime, no torch.
+
+All take the folder of the export, the execution providers of ONNX Runtime, best first, and the threads within an operator (0
+takes all this process may use).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emova_sdk.components.exported import Exported, Open
+from emova_sdk.components.exported import Exported, Open, profile_of
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.llm import Hearing, NanoLLM, SpeechPath
 from emova_sdk.components.nano.llm_config import FEATURES, Decoder
@@ -19,9 +24,21 @@ from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
 from emova_sdk.components.nano.vocoder import NanoUnitVocoder
 from emova_sdk.components.onnx_decoder import DecoderCache, OnnxDecoder
-from emova_sdk.components.onnx_session import run_session
+from emova_sdk.components.onnx_session import open_session, run_session
 
 __all__ = ["ExportedEar", "ExportedEyes", "ExportedLLM", "ExportedMouth", "ExportedStyle"]
+
+
+CPU = ("CPUExecutionProvider",)
+
+
+def in_runtime(providers: Sequence[str], threads: int) -> Open:
+    """Opens graphs with ONNX Runtime."""
+
+    def opened(file: Path, record: Mapping[str, Any]) -> Any:
+        return open_session(file, providers=providers, threads=threads, shapes=profile_of(record))
+
+    return opened
 
 
 class _FromExport:
@@ -45,16 +62,16 @@ class _FromExport:
 class ExportedEar(_FromExport, NanoSpeechTokenizer):
     """Nano's speech tokenizer from an export."""
 
-    def __init__(self, bundle: str, open: Open) -> None:  # noqa: A002
-        self.exported = Exported(bundle, "speech_tokenizer", ["hearing", "reading"], open=open)
+    def __init__(self, bundle: str, *, providers: Sequence[str] = CPU, threads: int = 0) -> None:
+        self.exported = Exported(bundle, "speech_tokenizer", ["hearing", "reading"], open=in_runtime(providers, threads))
         super().__init__(path=str(self.exported.assets))
 
 
 class ExportedEyes(_FromExport, NanoVisionEncoder):
     """Nano's vision encoder from an export; its features are NumPy arrays."""
 
-    def __init__(self, bundle: str, open: Open) -> None:  # noqa: A002
-        self.exported = Exported(bundle, "vision_encoder", ["vision"], open=open)
+    def __init__(self, bundle: str, *, providers: Sequence[str] = CPU, threads: int = 0) -> None:
+        self.exported = Exported(bundle, "vision_encoder", ["vision"], open=in_runtime(providers, threads))
         super().__init__(path=str(self.exported.assets))
 
     def _embeddings(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -64,16 +81,16 @@ class ExportedEyes(_FromExport, NanoVisionEncoder):
 class ExportedStyle(_FromExport, NanoStyleModule):
     """Nano's style module from an export."""
 
-    def __init__(self, bundle: str, open: Open) -> None:  # noqa: A002
-        self.exported = Exported(bundle, "style_module", ["style"], open=open)
+    def __init__(self, bundle: str, *, providers: Sequence[str] = CPU, threads: int = 0) -> None:
+        self.exported = Exported(bundle, "style_module", ["style"], open=in_runtime(providers, threads))
         super().__init__(path=str(self.exported.assets))
 
 
 class ExportedMouth(_FromExport, NanoUnitVocoder):
     """Nano's vocoder from an export."""
 
-    def __init__(self, bundle: str, open: Open) -> None:  # noqa: A002
-        self.exported = Exported(bundle, "vocoder", ["units", "frames"], open=open)
+    def __init__(self, bundle: str, *, providers: Sequence[str] = CPU, threads: int = 0) -> None:
+        self.exported = Exported(bundle, "vocoder", ["units", "frames"], open=in_runtime(providers, threads))
         super().__init__(path=str(self.exported.assets))
 
 
@@ -91,15 +108,16 @@ class ExportedLLM(NanoLLM):
     def __init__(
         self,
         bundle: str,
-        open: Open,  # noqa: A002
         *,
+        providers: Sequence[str] = CPU,
+        threads: int = 0,
         min_confidence: float | None = None,
         check_pictures: bool | None = None,
         hearing: Hearing | None = None,
         speech_path: SpeechPath | None = None,
     ) -> None:
-        self.exported = Exported(bundle, "llm_core", ["embed", "decoder"], open=open)
-        self._bundle, self._runtime = bundle, open
+        self.exported = Exported(bundle, "llm_core", ["embed", "decoder"], open=in_runtime(providers, threads))
+        self._bundle, self._runtime = bundle, in_runtime(providers, threads)
         super().__init__(
             path=str(self.exported.assets),
             text_to_units=str(self.exported.assets / "text_to_units"),

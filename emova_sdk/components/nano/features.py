@@ -6,6 +6,7 @@ The same as `emova_sdk.models.nano_features` and `nano_style`, which training us
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +93,7 @@ def pitch_track(samples: Float) -> tuple[Float, Float]:
     return smooth.astype(np.float32), np.clip(peak * loud, 0, 1).astype(np.float32)
 
 
-def _autocorrelation(frames: Float) -> Float:
+def _autocorrelation(frames: Float) -> NDArray[Any]:
     spectrum = np.fft.rfft(frames, _PITCH_FFT)
     return np.fft.irfft(np.square(spectrum.real) + np.square(spectrum.imag), _PITCH_FFT)
 

@@ -25,7 +25,7 @@ from emova_sdk.models.nano_exports import (
     UnitPart,
     WritingPart,
 )
-from emova_sdk.models.nano_shapes import BANDS, HOP, SAMPLE_RATE, STYLE_AXES
+from emova_sdk.models.nano_shapes import BANDS, HOP, LONGEST_PHONE, SAMPLE_RATE, STYLE_AXES
 
 if TYPE_CHECKING:
     from emova_sdk.models.nano_style import NanoStyle
@@ -42,6 +42,8 @@ _FACTS = {"family": "nano"}
 _LONGEST_S = 30
 _MISMATCH = 0.01
 """Of units next to a rounding boundary, or durations next to a whole one."""
+_MARGIN, _LEAD = 0.1, 0.5
+"""Of a level of the code book, and of a logit: what is nearer to a boundary may round either way in a reduced precision."""
 _CALIBRATIONS = 8
 _SIDE = 64
 
@@ -82,6 +84,18 @@ def _speech(samples: int, start: int) -> Tensor:
     return sound.repeat(samples // len(sound) + 2)[start % len(sound) :][:samples].clone()
 
 
+def _far_from_rounding(net: NanoTokenizer, latents: Tensor) -> Tensor:
+    """Units of which no number is within a tenth of a level of where it would be rounded the other way, (units,)."""
+    place = net.fsq.bound(latents)
+    return ((place - place.floor() - 0.5).abs() > _MARGIN).all(-1)
+
+
+def _far_ahead(logits: Tensor) -> Tensor:
+    """Units whose logit is clearly above the second best, (units,)."""
+    best = logits.topk(2, -1).values
+    return best[:, 0] - best[:, 1] > _LEAD
+
+
 # --- ears ---
 
 
@@ -105,6 +119,7 @@ def tokenizer_graphs(net: NanoTokenizer, *, metadata: Mapping[str, str]) -> list
             ("units", "latents"),
             {"audio": {0: samples}},
             mismatch=_MISMATCH,
+            certain={"units": lambda outputs: _far_from_rounding(net, outputs["latents"])},
             sample=heard,
             calibration=_calibrations(heard, samples),
             metadata=facts,
@@ -228,7 +243,7 @@ def vocoder_graphs(net: NanoVocoder, *, codes: int, metadata: Mapping[str, str])
 
 
 def reader_graphs(net: NanoTextToUnits, *, metadata: Mapping[str, str]) -> list[Graph]:
-    """``reader_phones``: phones to states and durations; ``reader_units``: spread states to unit ids."""
+    """``reader_phones``: phones to states and log durations; ``reader_units``: spread states to unit ids."""
     phones, units = Axis("phones", 2, 32, 400), Axis("units", 2, 80, 4096)
     classes = net.phone.num_embeddings
 
@@ -237,7 +252,8 @@ def reader_graphs(net: NanoTextToUnits, *, metadata: Mapping[str, str]) -> list[
 
     @torch.inference_mode()
     def spread(sizes: _Sizes) -> _Inputs:
-        states, durations = PhonePart(net)(said({"phones": sizes["units"]})["phones"])
+        states, log_durations = PhonePart(net)(said({"phones": sizes["units"]})["phones"])
+        durations = torch.exp(log_durations).round().clamp(1, LONGEST_PHONE).long()
         return {"spread": torch.from_numpy(features.expand(states.numpy(), durations.numpy())[: sizes["units"]].copy())}
 
     facts = {**_FACTS, **metadata}
@@ -246,9 +262,8 @@ def reader_graphs(net: NanoTextToUnits, *, metadata: Mapping[str, str]) -> list[
             "reader_phones",
             PhonePart(net),
             said({"phones": 12}),
-            ("states", "durations"),
+            ("states", "log_durations"),
             {"phones": {0: phones}},
-            mismatch=_MISMATCH,
             sample=said,
             calibration=_calibrations(said, phones),
             metadata=facts,
@@ -260,6 +275,7 @@ def reader_graphs(net: NanoTextToUnits, *, metadata: Mapping[str, str]) -> list[
             ("units", "logits"),
             {"spread": {0: units}},
             mismatch=_MISMATCH,
+            certain={"units": lambda outputs: _far_ahead(outputs["logits"])},
             sample=spread,
             calibration=_calibrations(spread, units),
             metadata=facts,

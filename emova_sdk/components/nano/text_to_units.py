@@ -14,6 +14,7 @@ from emova_sdk.components.nano.features import expand
 from emova_sdk.components.nano.lexicon import PHONES, SILENCE, Lexicon
 from emova_sdk.components.nano.networks import Networks, Run, in_torch
 from emova_sdk.components.nano.weights import PRESET, load_weights, read_config
+from emova_sdk.models.nano_shapes import LONGEST_PHONE
 from emova_sdk.types import SpeechUnits
 
 if TYPE_CHECKING:
@@ -55,13 +56,14 @@ class TextToUnits:
         found: list[int] = []
         while classes:
             cut = _cut(classes)
-            states, durations = self._networks("reader_phones", np.array(classes[:cut]))
+            states, log_durations = self._networks("reader_phones", np.array(classes[:cut]))
+            durations = np.clip(np.rint(np.exp(log_durations)), 1, LONGEST_PHONE).astype(np.int64)
             found += self._networks("reader_units", expand(states, durations))[0].tolist()
             classes = classes[cut:]
         return SpeechUnits.of(found).reduced()
 
     def graphs(self) -> list[Graph]:
-        """``reader_phones``: phones to states and durations; ``reader_units``: spread states to unit ids."""
+        """``reader_phones``: phones to states and log durations; ``reader_units``: spread states to unit ids."""
         from emova_sdk.components.nano.graphs import reader_graphs
 
         return reader_graphs(self.network(), metadata={"space": self.units.name})

@@ -1,0 +1,122 @@
+"""A reduced precision where it holds: what it does to a graph is measured, and what fails stays in float32 and says why.
+
+For each precision there is a ladder of attempts, from everything reduced to nothing. The first one whose outputs agree with
+the original's is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from emova_sdk.components.graph import Graph
+from emova_sdk.errors import ExportError, ParityError
+from emova_sdk.exporters.onnx import files_of
+from emova_sdk.exporters.parity import Case, Limits, OutputParity, judge, require
+from emova_sdk.exporters.quantize import TOLERANCES, Part, Precision, quantize
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What stayed in a higher precision, and why.
+
+    Attributes:
+        part: ``convolutions``, ``activations``, ``weights`` (in 8 bits rather than 4), or ``the whole graph``.
+        because: What went wrong without.
+    """
+
+    part: str
+    because: str
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """A graph in the precision it bears.
+
+    Attributes:
+        path: The file.
+        precision: The one of the outermost attempt that held.
+        kept: What is not in the precision that was asked for.
+        parity: How it compares.
+    """
+
+    path: Path
+    precision: Precision
+    kept: tuple[Kept, ...]
+    parity: list[OutputParity]
+
+
+_LADDERS: dict[Precision, tuple[Part, ...]] = {
+    "fp32": (),
+    "fp16": ("nothing",),
+    "int8": ("nothing", "convolutions", "activations"),
+    "int4": ("nothing", "weights"),
+}
+"""What is kept, attempt by attempt; after the last one it is the whole graph."""
+
+
+def attempts(precision: Precision) -> int:
+    """How many attempts there are before the whole graph stays in float32."""
+    return len(_LADDERS[precision])
+
+
+def kept_at(precision: Precision, attempt: int) -> str:
+    """What an attempt keeps in a higher precision."""
+    ladder = _LADDERS[precision]
+    return ladder[attempt] if attempt < len(ladder) else "the whole graph"
+
+
+def reduce(
+    graph: Graph,
+    whole: Path,
+    folder: Path,
+    *,
+    precision: Precision,
+    cases: Sequence[Case],
+    strict: bool = False,
+    begin: int = 0,
+    progress: Callable[[str], object] = lambda _: None,
+) -> Reduced:
+    """Write a graph in a reduced precision, as far as it bears it.
+
+    Args:
+        graph: The original.
+        whole: Its float32 export; it stays.
+        folder: Where to write.
+        precision: What is wished for.
+        cases: What the original computes.
+        strict: Raise instead of keeping anything in a higher precision.
+        begin: At which attempt, see `attempts`; those before it are known to fail.
+        progress: Told what is tried.
+
+    Raises:
+        ParityError: If the graph disagrees, in float32 or with ``strict``.
+        ExportError: If it cannot be converted, with ``strict``.
+    """
+    kept: list[Kept] = []
+    limits = Limits(graph.atol, graph.mismatch, TOLERANCES[precision])
+    for part in _LADDERS[precision][begin:]:
+        progress(f"converting {graph.name} to {precision}" + (f", {part} kept" if kept else ""))
+        target = folder / f"{graph.name}.{precision}.onnx"
+        try:
+            path = quantize(graph, whole, target, precision=precision, kept=part)
+            parity = judge(cases, path, limits)
+            require(parity, graph.name)
+        except (ParityError, ExportError) as error:
+            for file in files_of(target):
+                file.unlink()
+            if strict:
+                raise
+            kept.append(Kept("the whole graph", error.message))
+            continue
+        return Reduced(path, precision, _told(kept, part), parity)
+    progress(f"comparing {graph.name}")
+    parity = judge(cases, whole, Limits(graph.atol, graph.mismatch))
+    require(parity, graph.name)
+    return Reduced(whole, "fp32", tuple(kept[:1]), parity)
+
+
+def _told(failed: Sequence[Kept], part: Part) -> tuple[Kept, ...]:
+    """Of the attempt that held: the part it kept, because the first one failed."""
+    return (Kept(part, failed[0].because),) if failed else ()
