@@ -101,6 +101,7 @@ def reduce(
         target = folder / f"{graph.name}.{precision}.onnx"
         try:
             path = quantize(graph, whole, target, precision=precision, kept=part)
+            progress(f"comparing {graph.name}")
             parity = judge(cases, path, limits)
             require(parity, graph.name)
         except (ParityError, ExportError) as error:

@@ -162,7 +162,10 @@ def _to_blocks(source: Path, target: Path, bits: int, block_size: int, *, in_flo
     )
     quantizer.process()
     wrapped: Any = quantizer.model
-    _save(getattr(wrapped, "model", wrapped), target)
+    model = getattr(wrapped, "model", wrapped)
+    if in_float and not any(node.op_type == "MatMulNBits" for node in model.graph.node):
+        raise ExportError("it has no matrix product whose weights can be stored in blocks", "export it in fp32")
+    _save(model, target)
 
 
 def _to_int8(graph: Graph, source: Path, target: Path, *, convolutions: bool) -> None:
@@ -174,9 +177,12 @@ def _to_int8(graph: Graph, source: Path, target: Path, *, convolutions: bool) ->
     if some and convolutions and graph.calibration is not None:
         _calibrated(graph, source, target)
         return
-    interim = target.with_name(f"{target.stem}.interim.onnx")
+    interim, bare = target.with_name(f"{target.stem}.interim.onnx"), source.with_name(f"{source.stem}.bare.onnx")
+    shapeless = onnx.load(str(source), load_external_data=False)
+    del shapeless.graph.value_info[:]  # the shapes of weights that the quantiser turns round are in it as well
+    onnx.save(shapeless, str(bare))
     quantize_dynamic(
-        str(source),
+        str(bare),
         str(interim),
         op_types_to_quantize=["MatMul", "Gemm"],
         per_channel=True,
@@ -186,6 +192,7 @@ def _to_int8(graph: Graph, source: Path, target: Path, *, convolutions: bool) ->
     )
     _save(onnx.load(str(interim)), target)
     interim.unlink()
+    bare.unlink()
 
 
 def _stacked(model: Any) -> list[str]:

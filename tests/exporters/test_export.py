@@ -164,10 +164,12 @@ def test_a_bundle_is_verified_whole_and_can_be_verified_again(tmp_path: Path, pr
     assert report(manifest) == (tmp_path / "out" / "report.md").read_text()
     assert read_manifest(tmp_path / "out") == manifest
     again = verify_bundle({"vision_encoder": component}, tmp_path / "out")
-    assert len(again["vision_encoder"]["network"]) == 8
+    assert len(again["vision_encoder"]["network"]) == 10  # at other sizes as well
+    stored = verify_bundle(None, tmp_path / "out")
+    assert [one["sizes"] for one in stored["vision_encoder"]["network"][::2]] == [one["sizes"] for one in record["parity"][::2]]
     onnx.checker.check_model(str(tmp_path / "out" / record["file"]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
-    assert len(list((tmp_path / "out" / "vision_encoder").iterdir())) == 2
+    assert len(list((tmp_path / "out" / "vision_encoder").iterdir())) == 3
 
 
 def test_smaller_precisions_are_smaller(tmp_path: Path) -> None:

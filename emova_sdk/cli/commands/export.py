@@ -132,9 +132,7 @@ def _onnx_export(
     names += [word for slot in slots or () for word in ("--component", slot)] + ["--precision", precision]
     with _components(config, overrides, slots) as parts, TemporaryDirectory() as folder:
         with working(f"exporting {config}"):
-            export_bundle(
-                parts, Path(folder) / "onnx", precision=checked_precision(precision), portable=True, source=config
-            )
+            export_bundle(parts, Path(folder) / "onnx", precision=checked_precision(precision), portable=True, source=config)
         yield Path(folder) / "onnx", names, parts
 
 

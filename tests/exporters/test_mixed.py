@@ -1,0 +1,128 @@
+"""A reduced precision where it holds: what fails stays in float32 and says why; strictly it is an error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from emova_sdk import Axis, Graph
+from emova_sdk.cli.app import run
+from emova_sdk.errors import ExportError, LoadError, ParityError
+from emova_sdk.exporters.bundle import export_bundle, verify_bundle
+from emova_sdk.exporters.expectations import load_cases
+from emova_sdk.exporters.parity import cases_of
+from emova_sdk.exporters.quantize import checked_precision
+from emova_sdk.testing.fakes import FakeVisionEncoder
+
+TIME = Axis("time", 2, 9, 40)
+
+
+class Sensitive(nn.Module):
+    """Rounds what a product gives: in 8 bits most values land elsewhere, next to a boundary anything may."""
+
+    def __init__(self, steps: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight, self.steps = nn.Parameter(torch.randn(32, 64) / 6), steps
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = torch.sin(x @ self.weight) * self.steps
+        return y, torch.round(y).long()
+
+
+def sensitive(steps: float, **changes: Any) -> Graph:
+    def sample(sizes: Any) -> dict[str, torch.Tensor]:
+        chance = torch.Generator().manual_seed(sizes["time"])
+        return {"x": torch.randn(sizes["time"], 32, generator=chance)}
+
+    inputs, dynamic = sample({"time": 7}), {"x": {0: TIME}}
+    return Graph("rounded", Sensitive(steps).eval(), inputs, ("y", "ids"), dynamic, sample=sample, **changes)
+
+
+class Eyes(FakeVisionEncoder):
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+
+    def graphs(self) -> list[Graph]:
+        return [self._graph]
+
+
+def exported(graph: Graph, out: Path, **options: Any) -> dict[str, Any]:
+    return export_bundle({"vision_encoder": Eyes(graph)}, out, **options)["components"]["vision_encoder"][0]
+
+
+def test_what_does_not_bear_8_bits_stays_in_float32_and_says_why(tmp_path: Path) -> None:
+    record = exported(sensitive(100.0), tmp_path / "out", precision="int8")
+    assert (record["precision"], record["file"]) == ("fp32", "vision_encoder/rounded.onnx")
+    assert record["kept"][0]["part"] == "the whole graph"
+    assert "output `ids`" in record["kept"][0]["because"]
+    assert "Kept in a higher precision: the whole graph" in (tmp_path / "out" / "report.md").read_text()
+    names = sorted(path.name for path in (tmp_path / "out" / "vision_encoder").iterdir())
+    assert names == ["rounded.expected.safetensors", "rounded.onnx", "rounded.onnx.data"]
+
+
+def test_less_is_reduced_before_nothing_is(tmp_path: Path) -> None:
+    # rows of 8-bit products are too coarse, weights in 8 bits alone are not
+    record = exported(sensitive(40.0, mismatch=0.15), tmp_path / "out", precision="int8")
+    assert record["precision"] == "int8"
+    assert [kept["part"] for kept in record["kept"]] == ["activations"]
+
+
+def test_strictly_a_precision_that_fails_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match="output `ids`"):
+        exported(sensitive(100.0), tmp_path / "out", precision="int8", strict=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_values_next_to_a_boundary_may_round_either_way(tmp_path: Path) -> None:
+    def far(outputs: Any) -> torch.Tensor:
+        return ((outputs["y"] - outputs["y"].floor() - 0.5).abs() > 0.1).reshape(outputs["ids"].shape)
+
+    record = exported(sensitive(4.0, certain={"ids": far}), tmp_path / "out", precision="int8", strict=True)
+    assert record["precision"] == "int8"
+    assert max(one["mismatch"] for one in record["parity"] if one["output"] == "ids") == 0.0
+    with pytest.raises(ParityError):
+        exported(sensitive(4.0, mismatch=0.0), tmp_path / "other", precision="int8", strict=True)
+
+
+def test_expectations_are_those_of_the_original_and_a_broken_file_is_one_error(tmp_path: Path) -> None:
+    graph = sensitive(2.0)
+    record = exported(graph, tmp_path / "out")
+    file = tmp_path / "out" / record["expectations"]
+    for stored, computed in zip(load_cases(file), cases_of(graph), strict=True):
+        assert stored.sizes == computed.sizes
+        assert (stored.inputs["x"] == computed.inputs["x"]).all()
+        assert (stored.expected["ids"] == computed.expected["ids"]).all()
+    assert file.stat().st_size < 500_000
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(LoadError, match="not what was exported"):
+        verify_bundle(None, tmp_path / "out")
+    with pytest.raises(LoadError, match="cannot be read"):
+        load_cases(file)
+
+
+def test_a_graph_that_is_not_the_original_fails_against_its_expectations(tmp_path: Path) -> None:
+    exported(sensitive(2.0), tmp_path / "out")
+    exported(sensitive(2.1), tmp_path / "other")
+    for name in ("rounded.onnx", "rounded.onnx.data"):
+        (tmp_path / "out" / "vision_encoder" / name).write_bytes((tmp_path / "other" / "vision_encoder" / name).read_bytes())
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    other = json.loads((tmp_path / "other" / "manifest.json").read_text())
+    files = manifest["components"]["vision_encoder"][0]["files"]
+    files |= {name: facts for name, facts in other["components"]["vision_encoder"][0]["files"].items() if "onnx" in name}
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ParityError):
+        verify_bundle(None, tmp_path / "out")
+
+
+def test_bf16_is_refused_because_it_cannot_be_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["export", "onnx", "-c", "fake", "--precision", "bf16", "--out", str(tmp_path / "out")]) == 1
+    assert "cannot be checked" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ExportError, match="no precision"):
+        checked_precision("fp8")

@@ -1,0 +1,165 @@
+"""A whole conversation with nano from one export: without torch, from any folder, as the original and as the kit demands."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from emova_sdk import Audio, Image, Pipeline, Style
+from emova_sdk.components.nano import features
+from emova_sdk.components.nano.language import Language
+from emova_sdk.components.nano.llm import NanoLLM
+from emova_sdk.components.nano.network import NanoModel, save_model
+from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
+from emova_sdk.components.nano.style import NanoStyleModule
+from emova_sdk.components.nano.text_to_units import TextToUnits
+from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
+from emova_sdk.components.nano.vocoder import NanoUnitVocoder
+from emova_sdk.components.nano.weights import PRESET
+from emova_sdk.components.onnx_slots import (
+    BundleLLM,
+    BundleSpeechTokenizer,
+    BundleStyleModule,
+    BundleVisionEncoder,
+    BundleVocoder,
+)
+from emova_sdk.errors import ConfigError, LoadError
+from emova_sdk.exporters.bundle import export_bundle, verify_bundle
+from emova_sdk.models import nano_blocks, nano_features, nano_style
+from emova_sdk.testing import run_checks
+
+SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+WORDS = ("hello", "what", "is", "two", "plus", "color", "the", "star", "i", "small", "red")
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Nano's shipped ears, eyes, voice and styles, and a tiny language model with random weights: what it says is noise."""
+    folder = tmp_path_factory.mktemp("nano") / "llm_core"
+    shipped = NanoLLM().units
+    assert shipped is not None
+    language = Language(WORDS, shipped.size)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_model(folder, NanoModel.fresh(language, SIZES), language)
+    for name in ("questions.json", "cells.safetensors"):
+        shutil.copy(PRESET / "llm_core" / name, folder)
+    llm = NanoLLM(path=str(folder), text_to_units=str(PRESET / "text_to_units"), min_confidence=0.0)
+    return {
+        "vision_encoder": NanoVisionEncoder(),
+        "speech_tokenizer": NanoSpeechTokenizer(),
+        "llm_core": llm,
+        "style_module": NanoStyleModule(),
+        "vocoder": NanoUnitVocoder(),
+    }
+
+
+@pytest.fixture(scope="module")
+def bundle(parts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The export, moved away from where it was made."""
+    made = tmp_path_factory.mktemp("made") / "nano"
+    export_bundle(parts, made, source="mine")
+    return shutil.move(made, tmp_path_factory.mktemp("moved") / "elsewhere")
+
+
+@pytest.fixture(scope="module")
+def question() -> Audio:
+    units = TextToUnits()("what color is the small star")
+    return NanoUnitVocoder().synthesize([units], NanoStyleModule().embed([Style(emotion="sad")]))[0]
+
+
+SCENE = np.full((96, 96, 3), 240, np.uint8)
+SCENE[20:40, 50:75] = (220, 30, 30)
+
+
+def test_a_turn_from_the_export_is_the_turn_of_the_original(bundle: Path, parts: dict[str, Any], question: Audio) -> None:
+    original = Pipeline(**parts).session().ask(question, Image(SCENE))
+    with Pipeline.from_config(bundle, overrides=["llm_core.min_confidence=0.0"]) as pipeline:
+        exported = pipeline.session().ask(question, Image(SCENE))
+    assert exported.transcript == original.transcript or exported.transcript.text == original.transcript.text
+    assert (exported.text, exported.style) == (original.text, original.style)
+    assert exported.audio.samples.shape == original.audio.samples.shape
+    assert np.abs(exported.audio.samples - original.audio.samples).max() < 0.01
+
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "transformers", "onnx", "onnxscript", "langchain_core", "openai", "huggingface_hub"):
+    sys.modules[name] = None  # an import of it is an error from here on
+from emova_sdk.cli.app import run
+code = run(sys.argv[1:])
+loaded = {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
+assert not loaded & {"torch", "transformers", "langchain_core"}, loaded
+sys.exit(code)
+"""
+
+
+def without_torch(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *arguments], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_commands_talk_where_torch_is_missing(bundle: Path, tmp_path: Path, question: Audio) -> None:
+    heard, spoken = tmp_path / "question.wav", tmp_path / "answer.wav"
+    question.save(heard)
+    told = without_torch(
+        "chat", "-c", str(bundle), "--set", "llm_core.min_confidence=0.0", "--audio", str(heard), "--out", str(spoken), "--json"
+    )
+    assert json.loads(told)["text"]
+    assert Audio.open(spoken).duration_s > 0.1
+    assert "agree" in without_torch("export", "verify", str(bundle))
+
+
+def test_the_export_verifies_against_its_originals_on_other_inputs(bundle: Path, parts: dict[str, Any]) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["tasks"]["vocoder"][0]["measure"] == "mel distance"
+    assert {one["task"] for one in manifest["tasks"]["vocoder"]} >= {f"speech, {e}" for e in ("happy", "sad", "angry")}
+    found = verify_bundle({"style_module": parts["style_module"]} | parts, bundle)
+    made = {one["sizes"]["samples"] for one in manifest["components"]["speech_tokenizer"][0]["parity"]}
+    again = {one["sizes"]["samples"] for one in found["speech_tokenizer"]["hearing"]}
+    assert again > made
+
+
+@pytest.mark.parametrize("kind", [BundleVisionEncoder, BundleSpeechTokenizer, BundleLLM, BundleStyleModule, BundleVocoder])
+def test_what_runs_the_export_conforms(bundle: Path, kind: Any) -> None:
+    failed = [f"{one.name}: {one.message}" for one in run_checks(lambda: kind(str(bundle), threads=1)) if not one.passed]
+    assert not failed, "\n".join(failed)
+
+
+def test_options_of_another_family_are_refused(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no option `seed`"):
+        BundleVocoder(str(bundle), seed=3)
+    with pytest.raises(LoadError, match="not the manifest"):
+        BundleVocoder(str(tmp_path))
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["components"]["vocoder"][0]["metadata"]["family"] = "birds"
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(LoadError, match="family `birds`"):
+        BundleVocoder(str(tmp_path))
+
+
+def test_the_front_end_in_numpy_is_that_of_training(question: Audio) -> None:
+    sound = features.at_level(question.samples)
+    wave = torch.from_numpy(sound)
+    mel = nano_features.LogMel()(wave[None])[0]
+    assert np.abs(features.log_mel(sound) - mel.numpy()).max() < 1e-3
+    tracked = nano_features.pitch_track(wave)
+    for mine, theirs in zip(features.pitch_track(sound), tracked, strict=True):
+        assert np.allclose(mine, theirs.numpy(), rtol=1e-3, atol=1e-3)
+    inputs = nano_style.style_input(mel, *tracked)
+    for mine, theirs in zip(features.style_input(features.log_mel(sound), *features.pitch_track(sound)), inputs, strict=True):
+        assert np.allclose(mine, theirs.numpy(), atol=2e-2)
+    states, durations = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32), np.array([2, 1, 4, 3, 2])
+    spread = nano_blocks.expand(torch.from_numpy(states)[None], torch.from_numpy(durations)[None])[0][0]
+    assert np.allclose(features.expand(states, durations), spread.numpy(), atol=1e-6)
