@@ -271,6 +271,8 @@ class BundleVocoder(_Bundle, Vocoder):
 
 _CLASSES: Mapping[tuple[str, str], tuple[str, str]] = {
     ("emova", "speech_tokenizer"): ("emova_sdk.components.onnx", "OnnxSpeechTokenizer"),
+    ("emova", "vision_encoder"): ("emova_sdk.components.onnx", "OnnxVisionEncoder"),
+    ("emova", "style_module"): ("emova_sdk.components.onnx", "OnnxStyleModule"),
     ("emova", "vocoder"): ("emova_sdk.components.onnx", "OnnxVocoder"),
     ("emova", "llm_core"): ("emova_sdk.components.onnx", "OnnxLLMCore"),
     ("nano", "vision_encoder"): ("emova_sdk.components.nano.exported", "ExportedEyes"),

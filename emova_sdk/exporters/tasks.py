@@ -23,7 +23,7 @@ from emova_sdk.errors import ParityError
 from emova_sdk.exporters.quantize import Precision
 from emova_sdk.types import Audio, LLMEvent, Message, SpeechUnits, Style, TextDelta, Transcript, UnitsDelta
 
-__all__ = ["TaskParity", "compare_tasks", "task_error", "work"]
+__all__ = ["TaskParity", "compare_tasks", "sound_parity", "task_error", "work"]
 
 _TEXTS = ("what color is the small star", "i am so happy about my birthday", "how much is two plus three")
 _QUESTIONS = (*_TEXTS, "hello", "what time is it", "i am sad because my dog died", "what can you do", "thank you")
@@ -183,11 +183,11 @@ def _speak(original: Any, exported: Any, precision: Precision) -> list[TaskParit
         styles = NanoStyleModule().embed([Style(speaker=speaker, emotion=emotion) for speaker in ("female", "male")])
         units = _units()[: len(styles)]
         pairs = list(zip(original.synthesize(units, styles), exported.synthesize(units, styles), strict=True))
-        found += _heard(f"speech, {emotion}", pairs, precision)
+        found += sound_parity(f"speech, {emotion}", pairs, precision)
     return found
 
 
-def _heard(task: str, pairs: Sequence[tuple[Audio, Audio]], precision: Precision) -> list[TaskParity]:
+def sound_parity(task: str, pairs: Sequence[tuple[Audio, Audio]], precision: Precision) -> list[TaskParity]:
     """Mel distance, level and clipping of pairs of sounds."""
     samples = np.concatenate([right.samples for _, right in pairs])
     before = np.concatenate([left.samples for left, _ in pairs])
