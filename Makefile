@@ -35,7 +35,7 @@ lint: $(READY)     ## ruff: style and formatting
 	$(BIN)/ruff format --check .
 
 types: $(READY)    ## pyright, strict
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 layers: $(READY)   ## nothing imports upward
 	$(BIN)/lint-imports

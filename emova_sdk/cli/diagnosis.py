@@ -114,10 +114,10 @@ def check_onnxruntime() -> list[Finding]:
 
 def check_tensorrt() -> Finding:
     """TensorRT, of either kind, and that its libraries can be loaded."""
-    from emova_sdk.components.tensorrt_session import PACKAGES, TARGETS, tensorrt
+    from emova_sdk.components.tensorrt_session import PACKAGES, TARGETS, Target, tensorrt
     from emova_sdk.errors import MissingDependencyError
 
-    found = {target: version for target in TARGETS if (version := installed(PACKAGES[target]))}
+    found: dict[Target, str] = {target: version for target in TARGETS if (version := installed(PACKAGES[target]))}
     for target in found:
         try:
             tensorrt(target)
