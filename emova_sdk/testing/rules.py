@@ -19,6 +19,7 @@ Rule = Callable[[Subject], None]
 
 MAX_CONSTRUCTION_S = 2.0
 MAX_CONSTRUCTED_BYTES = 8_000_000
+_MOMENT_S = 1.0
 
 _FACTS: dict[str, dict[str, Any]] = {
     "vision_encoder": {"features": Space},
@@ -188,14 +189,18 @@ def threads_do_not_disturb_each_other(subject: Subject) -> None:
 def no_threads_are_left_behind(subject: Subject) -> None:
     """After `close` no thread of the component is alive.
 
-    Stop and join what was started, in `close` at the latest.
+    Stop and join what was started, in `close` at the latest. Threads of libraries that are about to end get a moment.
     """
     before = set(threading.enumerate())
     component = subject.fresh()
     for operation in subject.operations():
         operation.call(component, operation.inputs[:1])
     component.close()
-    left = [thread.name for thread in threading.enumerate() if thread not in before and thread.is_alive()]
+    started = [thread for thread in threading.enumerate() if thread not in before]
+    deadline = time.monotonic() + _MOMENT_S
+    for thread in started:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    left = [thread.name for thread in started if thread.is_alive()]
     require(not left or subject.factory is None, f"threads are left: {', '.join(left)}")
 
 

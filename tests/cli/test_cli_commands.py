@@ -8,6 +8,7 @@ import sys
 import tomllib
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -199,13 +200,15 @@ def test_progress_is_shown_only_at_a_terminal(monkeypatch):
     from emova_sdk.cli import output
 
     shown = []
-    monkeypatch.setattr(Console, "status", lambda self, what: shown.append(what) or nullcontext())
-    with output.working("loading"):
-        pass
+    monkeypatch.setattr(
+        Console, "status", lambda self, what: shown.append(what) or nullcontext(SimpleNamespace(update=shown.append))
+    )
+    with output.working("loading") as tell:
+        tell("half of it is loaded")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with output.working("speaking"):
-        pass
-    assert shown == ["speaking"]
+    with output.working("speaking") as tell:
+        tell("speaking still")
+    assert shown == ["speaking", "speaking still"]
 
 
 def test_without_a_named_config_the_embedded_one_is_used(monkeypatch):
