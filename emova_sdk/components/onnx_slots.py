@@ -76,7 +76,7 @@ class BundleVisionEncoder(_Bundle, VisionEncoder):
     Args:
         bundle: Folder of an export that holds a ``vision_encoder``.
         providers: Execution providers of ONNX Runtime, best first.
-        threads: Threads within an operator; 0 takes all this process may use.
+        threads: Threads within an operator; 0 takes all this process may use, and one for nano.
 
     Raises:
         LoadError: If the folder is no such export.
@@ -97,7 +97,7 @@ class BundleSpeechTokenizer(_Bundle, SpeechTokenizer):
     Args:
         bundle: Folder of an export that holds a ``speech_tokenizer``.
         providers: Execution providers of ONNX Runtime, best first.
-        threads: Threads within an operator; 0 takes all this process may use.
+        threads: Threads within an operator; 0 takes all this process may use, and one for nano.
         reduced: Of EMOVA's: collapse runs of equal units.
         window_s: Of EMOVA's: longest sound encoded in one piece, in seconds.
         context_s: Of EMOVA's: what a window sees of its neighbours, in seconds.
@@ -136,7 +136,7 @@ class BundleLLM(_Bundle, LLMCore):
     Args:
         bundle: Folder of an export that holds an ``llm_core``.
         providers: Execution providers of ONNX Runtime, best first.
-        threads: Threads within an operator; 0 takes all this process may use.
+        threads: Threads within an operator; 0 takes all this process may use, and one for nano.
         min_confidence: Of nano's: transcripts below this are declined.
         check_pictures: Of nano's: whether answers about pictures are checked.
         hearing: Of nano's: who writes questions down.
@@ -193,7 +193,7 @@ class BundleStyleModule(_Bundle, StyleModule):
     Args:
         bundle: Folder of an export that holds a ``style_module``.
         providers: Execution providers of ONNX Runtime, best first.
-        threads: Threads within an operator; 0 takes all this process may use.
+        threads: Threads within an operator; 0 takes all this process may use, and one for nano.
 
     Raises:
         LoadError: If the folder is no such export.
@@ -218,7 +218,7 @@ class BundleVocoder(_Bundle, Vocoder):
     Args:
         bundle: Folder of an export that holds a ``vocoder``.
         providers: Execution providers of ONNX Runtime, best first.
-        threads: Threads within an operator; 0 takes all this process may use.
+        threads: Threads within an operator; 0 takes all this process may use, and one for nano.
         seed: Of EMOVA's: of the noise, which is NumPy's and not that of torch.
         length_scale: Of EMOVA's: multiplies every duration.
         noise_scale: Of EMOVA's: of the sound's noise.

@@ -1,7 +1,7 @@
 """Nano's components from an export: the same logic, its networks in ONNX Runtime, no torch.
 
-All take the folder of the export, the execution providers of ONNX Runtime, best first, and the threads within an operator (0
-takes all this process may use).
+All take the folder of the export, the execution providers of ONNX Runtime, best first, and the threads within an operator.
+0 takes one: in networks this small the pools of several sessions would only wait for each other.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def in_runtime(providers: Sequence[str], threads: int) -> Open:
     """Opens graphs with ONNX Runtime."""
 
     def opened(file: Path, record: Mapping[str, Any]) -> Any:
-        return open_session(file, providers=providers, threads=threads, shapes=profile_of(record))
+        return open_session(file, providers=providers, threads=threads or 1, shapes=profile_of(record))
 
     return opened
 
