@@ -95,8 +95,13 @@ class PortableDecoder(nn.Module):
             query, key, value = turned[:, : self.heads], turned[:, self.heads :], joint[:, self.heads + self.kv_heads :]
             new += [key, value]
             mixed = self._attend(query, torch.cat([cache[2 * number], key]), torch.cat([cache[2 * number + 1], value]), visible)
+            hidden, mixed = self._still_needed(number, hidden, mixed)
             hidden = self._rest(layer, hidden, mixed)
-        return (self._normed(hidden[-1:], self.norm) @ self.head)[0], *new
+        return (self._normed(hidden, self.norm) @ self.head)[0], *new
+
+    def _still_needed(self, number: int, hidden: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor]:
+        """After the last attention only the last row makes logits."""
+        return (hidden[..., -1:, :], mixed[..., -1:, :]) if number == len(self.layers) - 1 else (hidden, mixed)
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, visible: Tensor) -> Tensor:
         """Grouped-query attention of (rows, heads, size) to (places, kv_heads, size): (rows, heads * size)."""
@@ -115,7 +120,8 @@ class PortableDecoder(nn.Module):
         return hidden + (F.silu(gate) * up) @ layer.down
 
     def _normed(self, hidden: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(hidden, (hidden.shape[-1],), weight, self.eps)
+        """RMS norm as a quotient: ONNX Runtime makes one operator of these, and not of the product `F.rms_norm` becomes."""
+        return hidden / torch.sqrt(hidden.square().mean(-1, keepdim=True) + self.eps) * weight
 
 
 class RuntimeDecoder(PortableDecoder):
@@ -133,36 +139,38 @@ class RuntimeDecoder(PortableDecoder):
             Logits (vocabulary,) after the last row, then all buffers, the new positions filled in.
         """
         past, *buffers = cache
-        hidden, filled = embeds, list[Tensor]()
+        hidden, filled = embeds[None], list[Tensor]()  # its operators take batches
         for number, layer in enumerate(cast("Any", self.layers)):
             joint = self._normed(hidden, layer.norm1) @ layer.qkv
             joint = joint if layer.qkv_bias is None else joint + layer.qkv_bias
             mixed, *both = self._grouped_query(joint, past, buffers[2 * number : 2 * number + 2])
             filled += both
+            hidden, mixed = self._still_needed(number, hidden, mixed)
             hidden = self._rest(layer, hidden, mixed)
-        return (self._normed(hidden[-1:], self.norm) @ self.head)[0], *filled
+        return (self._normed(hidden, self.norm) @ self.head).flatten(), *filled
 
     def _turned(self, joint: Tensor, past: Tensor) -> Tensor:
-        """Queries and keys of (rows, all heads) turned by their positions: the attention operator takes few head sizes."""
+        """Queries and keys of (1, rows, all heads) turned by their positions: the attention operator takes few head sizes."""
         width = (self.heads + self.kv_heads) * self.head_size
+        both, value = joint.split((width, self.kv_heads * self.head_size), -1)
         turned = torch.onnx.ops.symbolic(
             f"{_DOMAIN}::RotaryEmbedding",
-            (joint[None, :, :width], past.long(), self.cosine, self.sine),
+            (both, past.long(), self.cosine, self.sine),
             {"num_heads": self.heads + self.kv_heads, "interleaved": 0},
             dtype=_onnx_type(joint.dtype),
-            shape=(1, joint.shape[0], width),
+            shape=both.shape,
             version=1,
         )
-        return torch.cat([turned[0], joint[:, width:]], -1)
+        return torch.cat([turned, value], -1)
 
     def _grouped_query(self, joint: Tensor, past: Tensor, buffers: list[Tensor]) -> tuple[Tensor, ...]:
-        rows, width, number = joint.shape[0], self.heads * self.head_size, _onnx_type(joint.dtype)
+        rows, width, number = joint.shape[1], self.heads * self.head_size, _onnx_type(joint.dtype)
         inside, total = self.head_size % _TURNED_INSIDE == 0, past + rows
         joint = joint if inside else self._turned(joint, past)
         angles = (self.cosine, self.sine) if inside else ()
         mixed, *both = torch.onnx.ops.symbolic_multi_out(
             f"{_DOMAIN}::GroupQueryAttention",
-            (joint[None], None, None, *buffers, total - 1, total, *angles),
+            (joint, None, None, *buffers, total - 1, total, *angles),
             {
                 "num_heads": self.heads,
                 "kv_num_heads": self.kv_heads,
@@ -174,7 +182,7 @@ class RuntimeDecoder(PortableDecoder):
             shapes=((1, rows, width), buffers[0].shape, buffers[1].shape),
             version=1,
         )
-        return mixed[0], *both
+        return mixed, *both
 
 
 def _onnx_type(dtype: torch.dtype) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from emova_sdk.components.exported import Exported, Open, profile_of
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.llm import Hearing, NanoLLM, SpeechPath
-from emova_sdk.components.nano.llm_config import FEATURES, Decoder
+from emova_sdk.components.nano.llm_config import FEATURES, LONGEST, Decoder
 from emova_sdk.components.nano.networks import Run, in_onnx
 from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
 from emova_sdk.components.nano.style import NanoStyleModule
@@ -149,12 +149,17 @@ class _Decoder:
 
     def __init__(self, sessions: Mapping[str, Any]) -> None:
         self._embed, self._decoder = sessions["embed"], OnnxDecoder(sessions["decoder"])
-        self._nothing = np.zeros((0, FEATURES), np.float32)
+        ids, nothing = np.arange(self._decoder.vocabulary), np.zeros((0, FEATURES), np.float32)
+        parts = [ids[start : start + LONGEST] for start in range(0, len(ids), LONGEST)]
+        # Looked up here, a word costs a fraction of a run.
+        self._table: NDArray[np.float32] = np.concatenate([self._embedded(part, nothing) for part in parts])
+
+    def _embedded(self, ids: NDArray[np.int64], features: NDArray[np.float32]) -> NDArray[np.float32]:
+        return run_session(self._embed, {"ids": ids, "features": features})["embeds"]
 
     def embed(self, ids: Sequence[int], features: NDArray[np.float32] | None) -> NDArray[np.float32]:
         """Embed token ids; see `Decoder.embed`."""
-        pictures = self._nothing if features is None else features
-        return run_session(self._embed, {"ids": np.array(ids, np.int64), "features": pictures})["embeds"]
+        return self._table[list(ids)] if features is None else self._embedded(np.array(ids, np.int64), features)
 
     def new_cache(self) -> DecoderCache:
         """Keys and values of nothing."""

@@ -21,6 +21,9 @@ LOWEST, HIGHEST = 60.0, 450.0
 _PITCH_WINDOW, _PITCH_FFT = 960, 1280
 """The transform is as long as the window and the longest lag: what wraps around is not looked at."""
 
+_BLOCK = 64
+"""Frames at a time: what a block takes stays in the cache, and is not asked of the system anew for each sound."""
+
 
 def mel_edges(bands: int, top: float) -> Float:
     """Edges of triangular mel bands from 0 to `top` Hz, of shape (bands + 2,), in Hz."""
@@ -38,14 +41,16 @@ def _mel_bank() -> Float:
     return np.maximum(np.minimum(rise, fall), 0).astype(np.float32)
 
 
+@cache
 def _hann(size: int) -> Float:
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
 
 
-def _frames(samples: Float, size: int) -> Float:
-    """Pieces of `size` samples centred every 10 ms, (samples // 160 + 1, size)."""
+def _frames(samples: Float, size: int) -> list[Float]:
+    """Pieces of `size` samples centred every 10 ms, (samples // 160 + 1, size), a block at a time."""
     padded = np.pad(samples, size // 2)
-    return np.lib.stride_tricks.sliding_window_view(padded, size)[::HOP]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::HOP]
+    return [frames[start : start + _BLOCK] for start in range(0, len(frames), _BLOCK)]
 
 
 def at_level(samples: Float) -> Float:
@@ -56,11 +61,14 @@ def at_level(samples: Float) -> Float:
 
 def log_mel(samples: Float) -> Float:
     """Samples at 16 kHz to natural-log energies (samples // 160 + 1, 80) of 25 ms Hann windows centred every 10 ms."""
-    margin = (FFT - WINDOW) // 2
-    window = np.pad(_hann(WINDOW), margin)
-    spectrum = np.fft.rfft(_frames(samples, FFT) * window)
-    power = np.square(spectrum.real) + np.square(spectrum.imag)
-    return np.log(power @ _mel_bank() + np.float32(1e-5))
+    window = np.pad(_hann(WINDOW), (FFT - WINDOW) // 2)
+    power = np.concatenate([_power(frames * window, FFT) @ _mel_bank() for frames in _frames(samples, FFT)])
+    return np.log(power + np.float32(1e-5))
+
+
+def _power(frames: Float, size: int) -> Float:
+    spectrum = np.fft.rfft(frames, size)
+    return np.square(spectrum.real) + np.square(spectrum.imag)
 
 
 def pitch_track(samples: Float) -> tuple[Float, Float]:
@@ -73,13 +81,9 @@ def pitch_track(samples: Float) -> tuple[Float, Float]:
         Pitch in Hz, median-smoothed, meaningful where voiced, and the strength of periodicity in [0, 1], each of shape
         (samples // 160 + 1,), the frames of `log_mel`.
     """
-    window = _hann(_PITCH_WINDOW)
-    frames = _frames(samples, _PITCH_WINDOW)
     first, last = int(SAMPLE_RATE / HIGHEST), int(SAMPLE_RATE / LOWEST)
-    correlation = _autocorrelation((frames - frames.mean(1, keepdims=True)) * window)
-    ideal = _autocorrelation(window[None])[0]
-    normal = correlation[:, : last + 1] * (ideal[0] / np.maximum(ideal[: last + 1], 1e-3))
-    lags = (normal / np.maximum(correlation[:, :1], 1e-7))[:, first - 1 :]
+    correlation = np.concatenate([_autocorrelation(frames, last + 1) for frames in _frames(samples, _PITCH_WINDOW)])
+    lags = (correlation / np.maximum(correlation[:, :1], 1e-7) * _window_loss(last + 1))[:, first - 1 :]
     middle = lags[:, 1:-1]
     peaks = np.where((middle >= lags[:, :-2]) & (middle >= lags[:, 2:]), middle, np.float32(0))
     # The shortest period that is nearly as good as the best one: a multiple of the period correlates as well.
@@ -93,9 +97,17 @@ def pitch_track(samples: Float) -> tuple[Float, Float]:
     return smooth.astype(np.float32), np.clip(peak * loud, 0, 1).astype(np.float32)
 
 
-def _autocorrelation(frames: Float) -> NDArray[Any]:
-    spectrum = np.fft.rfft(frames, _PITCH_FFT)
-    return np.fft.irfft(np.square(spectrum.real) + np.square(spectrum.imag), _PITCH_FFT)
+def _autocorrelation(frames: Float, lags: int) -> Float:
+    """Of the windowed frames without their means, (frames, lags)."""
+    moving = (frames - frames.mean(1, keepdims=True)) * _hann(_PITCH_WINDOW)
+    return np.fft.irfft(_power(moving, _PITCH_FFT), _PITCH_FFT)[:, :lags]
+
+
+@cache
+def _window_loss(lags: int) -> Float:
+    """By how much the window weakens each lag, (lags,)."""
+    ideal = np.fft.irfft(_power(_hann(_PITCH_WINDOW)[None], _PITCH_FFT), _PITCH_FFT)[0, :lags]
+    return ideal[0] / np.maximum(ideal, np.float32(1e-3))
 
 
 def style_input(mel: Float, pitch: Float, strength: Float) -> tuple[Float, Float]:

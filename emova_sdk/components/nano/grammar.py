@@ -114,9 +114,10 @@ class Grammar:
         """Turn the lists into arrays. Where a score comes from is an index into states, then junctions, then what cannot be."""
         self.phone, self.place, self.entry = np.array(self._phone), np.array(self._place), np.array(self._entry)
         states, junctions = len(self.phone), len(self._exits)
-        junction, nowhere = states + self.entry, states + junctions
+        junction, self._nowhere = states + self.entry, states + junctions
+        self._begins = np.where(self.entry == 0, self.place, -1)
         self._step = np.where(self.place == 0, junction, np.arange(states) - 1)
-        self._skip = np.where(self.place == 0, nowhere, np.where(self.place == 1, junction, np.arange(states) - 2))
+        self._skip = np.where(self.place == 0, self._nowhere, np.where(self.place == 1, junction, np.arange(states) - 2))
         ends = [(state, cost) for exits in self._exits for state, cost in exits]
         self._end_state = np.array([state for state, _ in ends])
         self._end_cost = np.array([cost for _, cost in ends], np.float32)
@@ -126,21 +127,27 @@ class Grammar:
         """Return the best sentence for units (repeats collapsed), None for none."""
         if not units:
             return None
-        table = self._emissions[:, list(units)]
-        emitted = table[self.phone]
-        begins = self.entry == 0
-        score = np.where(begins & (self.place == 0), emitted[:, 0], _NEVER)
-        score = np.where(begins & (self.place == 1), SKIP + emitted[:, 0], score)
-        before: list[NDArray[np.float32]] = []
-        for time in range(1, len(units)):
-            before.append(np.concatenate([score, self._junctions(score), [_NEVER]]))
-            score = np.maximum(score + STAY, before[-1][self._step])
-            score = np.maximum(score, before[-1][self._skip] + SKIP) + emitted[:, time]
+        table = self._emissions.T[list(units)]
+        states = len(self.phone)
+        score = np.where(self._begins == 0, table[0][self.phone], _NEVER)
+        score = np.where(self._begins == 1, SKIP + table[0][self.phone], score)
+        before = np.full((len(units) - 1, self._nowhere + 1), _NEVER)
+        arrived, skipped = np.empty_like(score), np.empty_like(score)
+        for emitted, scores in zip(table[1:], before, strict=True):
+            scores[:states] = score
+            scores[states:-1] = self._junctions(score)
+            scores.take(self._step, out=arrived, mode="clip")
+            scores.take(self._skip, out=skipped, mode="clip")
+            skipped += SKIP
+            score += STAY
+            np.maximum(score, arrived, out=score)
+            np.maximum(score, skipped, out=score)
+            score += emitted.take(self.phone, out=arrived, mode="clip")
         best = self._junctions(score)
         final = max(self._finals, key=lambda junction: best[junction])
         if best[final] < -1e8:
             return None
-        gap = float(table.max(0).sum() - best[final]) / len(units)
+        gap = float(table.max(1).sum() - best[final]) / len(units)
         return Heard(self._trace(self._arrival(score, final), before), gap)
 
     def _junctions(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -154,10 +161,10 @@ class Grammar:
         states = self._end_state[low:high]
         return int(states[(score[states] + self._end_cost[low:high]).argmax()])
 
-    def _trace(self, state: int, before: list[NDArray[np.float32]]) -> str:
+    def _trace(self, state: int, before: NDArray[np.float32]) -> str:
         """Follow the best path back from its last state."""
         words = [self._word[state]]
-        for scores in reversed(before):
+        for scores in before[::-1]:
             step, skip = int(self._step[state]), int(self._skip[state])
             kind = int(np.argmax([scores[state] + STAY, scores[step], scores[skip] + SKIP]))
             if kind == 0:

@@ -166,7 +166,7 @@ def warp_frequency(values: Float, factor: float) -> Float:
     bins = values.shape[1]
     source = np.minimum(np.arange(bins, dtype=np.float32) / factor, bins - 1)
     low = np.floor(source).astype(np.int64)
-    share = source - low
+    share = (source - low).astype(np.float32)
     return (values[:, low] * (1 - share) + values[:, np.minimum(low + 1, bins - 1)] * share).astype(np.float32)
 
 

@@ -107,30 +107,37 @@ class Pen:
         self._loaded, self._language, self._options = loaded, language, options
         self._picture = picture
         self._cache = loaded.decoder.new_cache()
-        self._logits: NDArray[np.float32] | None = None
+        self._unread: list[int] = []
         self._random = np.random.default_rng(options.seed or 0) if options.temperature > 0 else None
         self.length = 0
 
     def read(self, ids: Sequence[int]) -> None:
-        """Read tokens, picture features in the places of ``<image>``."""
+        """Read tokens, picture features in the places of ``<image>``.
+
+        The model runs when something is to be written behind them: once for all that was read since, never for an end.
+        """
         if self.length + len(ids) > LONGEST:
             raise InputError(f"the request is longer than {LONGEST} tokens", "say less at once")
-        pictures = self._picture if self._language.id("<image>") in ids else None
-        embeds = self._loaded.decoder.embed(ids, pictures)
-        self._logits = self._loaded.decoder.run(embeds, self._cache)
+        self._unread += ids
         self.length += len(ids)
 
     def write(self, kind: str, *, also: Sequence[int] = ()) -> tuple[int, float]:
         """Choose the next token among those that may stand here, read it, and return it with its log-probability."""
-        if self._logits is None or self.length >= LONGEST:
+        if not self._unread or self.length >= LONGEST:
             raise InputError(f"the answer is longer than {LONGEST} tokens", "ask for less at once")
-        logits = self._logits
+        logits = self._run()
         allowed = self._loaded.allowed[kind] if kind in self._loaded.allowed else np.array(also)
         number = int(allowed[self._choose(logits[allowed])])
         highest = logits.max()
         chance = float(logits[number] - highest - np.log(np.exp(logits - highest).sum()))
         self.read([number])
         return number, chance
+
+    def _run(self) -> NDArray[np.float32]:
+        pictures = self._picture if self._language.id("<image>") in self._unread else None
+        embeds = self._loaded.decoder.embed(self._unread, pictures)
+        self._unread = []
+        return self._loaded.decoder.run(embeds, self._cache)
 
     def _choose(self, scores: NDArray[np.float32]) -> int:
         if self._random is None:
@@ -269,6 +276,9 @@ class Turn:
             self.pen.read([*result, self.language.id(ANSWER)])
             return False
         wanted = self.options.tool_choice
+        if not starts:
+            self.pen.read([self.language.id(ANSWER)])
+            return False
         forced = [number for number, name in starts.items() if wanted in ("any", name)]
         number, _ = self.pen.write("start", also=forced or [self.language.id(ANSWER), *starts])
         if number not in starts:

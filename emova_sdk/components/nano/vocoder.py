@@ -39,6 +39,10 @@ _REACH = -(-FRAME_REACH // _SHORTEST_FRAMES)
 """Units on either side whose frames matter: each lasts at least `_SHORTEST_FRAMES`."""
 _AHEAD = max(FINAL_FRAMES, FRAME_REACH)
 """Frames behind a block that must be known."""
+_AROUND = 4
+"""Bands on either side that an envelope is sharpened against."""
+_CENTRES = np.array([32.0, 96, 192, 320, 448])
+"""Places of the aperiodicity bands on the grid of frequencies."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +215,7 @@ class _SpeakingStream(Stream[SpeechUnits, SpeechChunk]):
         kept = slice(before - edge, before - edge + count)
         pitch, voicing, envelope, aperiodicity = (one[kept] for one in self._vocoder.networks("frames", seen))
         f0 = np.where(voicing > 0, voice.medians[self._speaker] * np.exp(pitch * voice.expansion), 0).astype(np.float32)
-        power = full_envelope(sharpened(envelope, voice.sharpening)) + np.float32(voice.gain)
+        power = full_envelope(envelope, sharpening=voice.sharpening) + np.float32(voice.gain)
         return self._shaped(f0, power, full_aperiodicity(aperiodicity), last)
 
     def _shaped(self, f0: Float, power: Float, noise: Float, last: int) -> tuple[Float, Float, Float]:
@@ -224,32 +228,41 @@ class _SpeakingStream(Stream[SpeechUnits, SpeechChunk]):
         return shaped, *shape_spectrum(power, noise, prosody, sample_rate=rate, start=self._frames)
 
 
-def sharpened(envelope: Float, amount: float) -> Float:
-    """Deepen the valleys and raise the peaks that regression has smoothed: detail over a wide mean, times 1 + `amount`."""
-    width = 9
-    padded = np.pad(envelope, ((0, 0), (width // 2, width // 2)), mode="edge")
-    smooth = np.lib.stride_tricks.sliding_window_view(padded, width, axis=1).mean(-1)
-    return (envelope + amount * (envelope - smooth)).astype(np.float32)
+def full_envelope(bands: Float, *, sharpening: float = 0.0) -> Float:
+    """Mel-spaced log envelope (frames, 60) to a linear grid (frames, 513).
 
-
-def full_envelope(bands: Float) -> Float:
-    """Mel-spaced log envelope (frames, 60) to a linear grid (frames, 513)."""
-    low, share = _envelope_grid()
-    return (bands[:, low] * (1 - share) + bands[:, low + 1] * share).astype(np.float32)
+    Args:
+        bands: The envelope.
+        sharpening: Deepens the valleys and raises the peaks that regression has smoothed: what a band has more than the mean
+            of the nine about it counts 1 + `sharpening` times.
+    """
+    return bands @ _envelope_grid(sharpening)
 
 
 @cache
-def _envelope_grid() -> tuple[NDArray[np.int64], Float]:
+def _envelope_grid(sharpening: float) -> Float:
+    """What each band gives to each frequency, (60, 513)."""
     points = mel_edges(ENVELOPE - 2, 8000.0) / 8000 * (BINS - 1)
-    place = np.interp(np.arange(BINS), points, np.arange(ENVELOPE))
-    low = np.minimum(place.astype(np.int64), ENVELOPE - 2)
-    return low, (place - low).astype(np.float32)
+    bands = np.eye(ENVELOPE)
+    padded = np.pad(bands, ((0, 0), (_AROUND, _AROUND)), mode="edge")
+    smooth = np.lib.stride_tricks.sliding_window_view(padded, 2 * _AROUND + 1, axis=1).mean(-1)
+    return _spread(bands + sharpening * (bands - smooth), points)
 
 
 def full_aperiodicity(bands: Float) -> Float:
     """Aperiodicity in 5 bands to a linear grid (frames, 513)."""
-    centres = np.array([32.0, 96, 192, 320, 448])
-    place = np.interp(np.arange(BINS), centres, np.arange(len(centres)))
-    low = np.minimum(place.astype(np.int64), len(centres) - 2)
-    share = (place - low).astype(np.float32)
+    return bands @ _aperiodicity_grid()
+
+
+@cache
+def _aperiodicity_grid() -> Float:
+    """What each band gives to each frequency, (5, 513)."""
+    return _spread(np.eye(len(_CENTRES)), _CENTRES)
+
+
+def _spread(bands: NDArray[np.float64], points: NDArray[np.floating]) -> Float:
+    """Bands (rows, bands) at points along the grid to the whole grid (rows, 513), linearly in between."""
+    place = np.interp(np.arange(BINS), points, np.arange(len(points)))
+    low = np.minimum(place.astype(np.int64), len(points) - 2)
+    share = place - low
     return (bands[:, low] * (1 - share) + bands[:, low + 1] * share).astype(np.float32)
