@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from emova_sdk.components.graph import Graph
 from emova_sdk.errors import ExportError
 from emova_sdk.exporters.parity import Tolerance
+from emova_sdk.exporters.stored import store_in_8_bits
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -51,8 +52,9 @@ def quantize(
     """Write a variant of an exported graph.
 
     ``fp16`` stores and computes in half precision, with inputs, outputs and spectra in float32. ``int8`` quantises matrix
-    products dynamically and, if the graph can be sampled, convolutions statically from its own samples. ``int4``, and ``int8``
-    where the graph asks for it, stores the weights of matrix products in blocks that share a scale.
+    products dynamically and, if the graph can be sampled, convolutions statically from its own samples; with ``activations``
+    kept, weights are only stored in 8 bits. ``int4``, and ``int8`` where the graph asks for it, stores the weights of matrix
+    products in blocks that share a scale.
 
     Args:
         graph: The original.
@@ -74,8 +76,10 @@ def quantize(
                 _to_half(graph, source, target)
             elif precision == "int4":
                 _to_blocks(source, target, 8 if kept == "weights" else 4, block_size)
-            elif precision == "int8" and (graph.weights == "blocks" or kept == "activations"):
-                _to_blocks(source, target, 8, block_size, in_float=kept == "activations")
+            elif precision == "int8" and kept == "activations":
+                _to_stored(source, target)
+            elif precision == "int8" and graph.weights == "blocks":
+                _to_blocks(source, target, 8, block_size)
             elif precision == "int8":
                 _to_int8(graph, source, target, convolutions=kept != "convolutions")
             else:
@@ -135,16 +139,20 @@ def _drop_repeated(model: Any) -> None:
 
 
 def _spectrum(model: Any) -> list[str]:
-    """Nodes from a sound to the logarithm or root of its spectrum: half precision lacks their range, and STFT a kernel."""
+    """Nodes from a sound to the logarithm or root of its spectrum: reduced precisions lack their range, and STFT a kernel.
+
+    A spectrum is made by an STFT, or by products with a constant matrix ahead of a logarithm.
+    """
     makers = {output: node for node in model.graph.node for output in node.output}
     readers = [(name, node) for node in model.graph.node for name in node.input]
     found: dict[str, Any] = {}
-    waiting = [node for node in model.graph.node if node.op_type == "STFT"]
+    transforms = [node for node in model.graph.node if node.op_type == "STFT"]
+    waiting = transforms or [node for node in model.graph.node if node.op_type == "Log"]
     while waiting:  # upward to the sound
         node = waiting.pop()
         found[node.name] = node
         waiting += [makers[name] for name in node.input if name in makers and makers[name].name not in found]
-    waiting = [node for node in found.values() if node.op_type == "STFT"]
+    waiting = list(transforms)
     while waiting:  # and downward to the logarithm
         node = waiting.pop()
         found[node.name] = node
@@ -153,18 +161,23 @@ def _spectrum(model: Any) -> list[str]:
     return list(found)
 
 
-def _to_blocks(source: Path, target: Path, bits: int, block_size: int, *, in_float: bool = False) -> None:
+def _to_blocks(source: Path, target: Path, bits: int, block_size: int) -> None:
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     quantizer = MatMulNBitsQuantizer(
-        onnx.load(str(source)), bits=bits, block_size=block_size, is_symmetric=True, accuracy_level=1 if in_float else 4
+        onnx.load(str(source)), bits=bits, block_size=block_size, is_symmetric=True, accuracy_level=4
     )
     quantizer.process()
     wrapped: Any = quantizer.model
-    model = getattr(wrapped, "model", wrapped)
-    if in_float and not any(node.op_type == "MatMulNBits" for node in model.graph.node):
-        raise ExportError("it has no matrix product whose weights can be stored in blocks", "export it in fp32")
+    _save(getattr(wrapped, "model", wrapped), target)
+
+
+def _to_stored(source: Path, target: Path) -> None:
+    import onnx
+
+    model = onnx.load(str(source))
+    store_in_8_bits(model, exclude=_spectrum(model))
     _save(model, target)
 
 

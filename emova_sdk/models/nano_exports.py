@@ -8,10 +8,33 @@ import torch
 from torch import Tensor, nn
 
 from emova_sdk.models.nano_features import LogMel, at_level
+from emova_sdk.models.nano_shapes import FFT, HOP, WINDOW
 from emova_sdk.models.nano_style import NanoStyle
 from emova_sdk.models.nano_text_to_units import NanoTextToUnits
 from emova_sdk.models.nano_tokenizer import NanoTokenizer
 from emova_sdk.models.nano_vocoder import NanoVocoder
+
+
+class ProductLogMel(nn.Module):
+    """`LogMel` of one sound, its transform as a product with a matrix: runtimes are slow at STFT, or do not know it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        original = LogMel()
+        turns = 2 * torch.pi / FFT * (torch.arange(WINDOW)[:, None] * torch.arange(FFT // 2 + 1)).double()
+        waves = torch.cat([turns.cos(), turns.sin()], 1).float()
+        self.waves = nn.Buffer(original.get_buffer("window")[:, None] * waves)
+        self.bank = nn.Buffer(original.get_buffer("bank").repeat(2, 1))
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Samples (samples,) at 16 kHz to natural-log energies (samples // 160 + 1, 80)."""
+        frames = samples.shape[0] // HOP + 1
+        pieces = -(-WINDOW // HOP)
+        # the last frame reaches to the end of these hops; what is added behind the sound is cut off again
+        padded = nn.functional.pad(samples, (WINDOW // 2, (pieces + 1) * HOP - WINDOW // 2))
+        hops = padded[: (frames + pieces - 1) * HOP].view(-1, HOP)
+        windows = torch.cat([hops[piece : piece + frames] for piece in range(pieces)], 1)[:, :WINDOW]
+        return torch.log((windows @ self.waves).square() @ self.bank + 1e-5)
 
 
 class HearingPart(nn.Module):
@@ -19,11 +42,12 @@ class HearingPart(nn.Module):
 
     def __init__(self, tokenizer: NanoTokenizer) -> None:
         super().__init__()
-        self.log_mel, self.tokenizer = LogMel(), tokenizer
+        self.log_mel, self.exported_log_mel, self.tokenizer = LogMel(), ProductLogMel(), tokenizer
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Samples (samples,) at 16 kHz to unit ids (units,), int64, and the numbers before rounding (units, dims)."""
-        mel = self.log_mel(at_level(audio)[None])
+        audio = at_level(audio)
+        mel = self.exported_log_mel(audio)[None] if torch.compiler.is_exporting() else self.log_mel(audio[None])
         frames = torch.full((1,), mel.shape[1], device=mel.device)
         latents = self.tokenizer.latents(mel, frames)
         return self.tokenizer.fsq.codes_to_ids(self.tokenizer.fsq(latents))[0], latents[0]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -71,6 +72,10 @@ def test_less_is_reduced_before_nothing_is(tmp_path: Path) -> None:
     record = exported(sensitive(40.0, mismatch=0.15), tmp_path / "out", precision="int8")
     assert record["precision"] == "int8"
     assert [kept["part"] for kept in record["kept"]] == ["activations"]
+    model = onnx.load(str(tmp_path / "out" / record["file"]))
+    stored = next(one for one in model.graph.initializer if one.name.endswith("int8"))
+    assert (stored.data_type, len(stored.raw_data)) == (onnx.TensorProto.INT8, 32 * 64)
+    assert {node.domain for node in model.graph.node} == {""}, "the standard's operators alone"
 
 
 def test_strictly_a_precision_that_fails_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:

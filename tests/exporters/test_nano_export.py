@@ -34,7 +34,7 @@ from emova_sdk.components.onnx_slots import (
 from emova_sdk.errors import ConfigError, LoadError
 from emova_sdk.exporters.bundle import export_bundle
 from emova_sdk.exporters.tasks import compare_tasks, sound_parity
-from emova_sdk.models import nano_blocks, nano_features, nano_style
+from emova_sdk.models import nano_blocks, nano_exports, nano_features, nano_style
 from emova_sdk.testing import run_checks
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -164,6 +164,7 @@ def test_the_front_end_in_numpy_is_that_of_training(question: Audio) -> None:
     wave = torch.from_numpy(sound)
     mel = nano_features.LogMel()(wave[None])[0]
     assert np.abs(features.log_mel(sound) - mel.numpy()).max() < 1e-3
+    assert torch.allclose(nano_exports.ProductLogMel()(wave), mel, atol=1e-4), "and so is that of the exported graph"
     tracked = nano_features.pitch_track(wave)
     for mine, theirs in zip(features.pitch_track(sound), tracked, strict=True):
         assert np.allclose(mine, theirs.numpy(), rtol=1e-3, atol=1e-3)

@@ -6,7 +6,6 @@ The same as `emova_sdk.models.nano_features` and `nano_style`, which training us
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +96,7 @@ def pitch_track(samples: Float) -> tuple[Float, Float]:
     return smooth.astype(np.float32), np.clip(peak * loud, 0, 1).astype(np.float32)
 
 
-def _autocorrelation(frames: Float, lags: int) -> Float:
+def _autocorrelation(frames: Float, lags: int) -> NDArray[np.floating]:
     """Of the windowed frames without their means, (frames, lags)."""
     moving = (frames - frames.mean(1, keepdims=True)) * _hann(_PITCH_WINDOW)
     return np.fft.irfft(_power(moving, _PITCH_FFT), _PITCH_FFT)[:, :lags]

@@ -21,11 +21,11 @@ _CEILING = 0.75
 """Level above which samples are bent softly towards 1."""
 
 
-def minimum_phase(log_amplitude: Float, delay: Float | None = None) -> NDArray[np.complex64]:
+def minimum_phase(log_amplitude: NDArray[np.floating], delay: Float | None = None) -> NDArray[np.complex64]:
     """Spectra (rows, 513) of the causal filters of these natural-log amplitudes (Oppenheim and Schafer).
 
     Args:
-        log_amplitude: float32 (rows, 513).
+        log_amplitude: (rows, 513).
         delay: Samples by which each filter is late, float32 (rows, 1).
     """
     cepstrum = np.fft.irfft(log_amplitude, _FFT)
@@ -142,7 +142,7 @@ def _blocks(start: int, stop: int) -> list[slice]:
     return [slice(at, min(at + _ROWS, stop)) for at in range(start, stop, _ROWS)]
 
 
-def _add(sound: Float, starts: Iterable[int], grains: Float) -> None:
+def _add(sound: Float, starts: Iterable[int], grains: NDArray[np.floating]) -> None:
     """Add each grain to the sound where it starts."""
     for start, grain in zip(starts, grains, strict=True):
         sound[start : start + _FFT] += grain
