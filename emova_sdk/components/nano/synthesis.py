@@ -150,8 +150,8 @@ def _add(sound: Float, starts: Iterable[int], grains: NDArray[np.floating]) -> N
 
 def _between(rows: Float, first: NDArray[np.int64], share: Float) -> Float:
     """Values on the way from a row to the next one."""
-    before = rows[first]
-    return before + share * (rows[first + 1] - before)
+    before, after = rows[first], rows[first + 1]
+    return (before + share * (after - before)).astype(np.float32, copy=False)
 
 
 def _soft(samples: Float) -> Float:
