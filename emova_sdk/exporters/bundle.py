@@ -31,7 +31,7 @@ from emova_sdk.exporters.expectations import load_cases, save_cases
 from emova_sdk.exporters.mixed import attempts, kept_at, reduce
 from emova_sdk.exporters.onnx import OPSET, export_onnx, files_of
 from emova_sdk.exporters.parity import Case, Limits, cases_of, check_sizes, judge, other_sizes, require, within
-from emova_sdk.exporters.quantize import PRECISIONS, TOLERANCES, Precision
+from emova_sdk.exporters.quantize import PRECISIONS, TOLERANCES, Method, Precision
 from emova_sdk.exporters.tasks import TaskParity, task_error, work
 
 CONFIG_NAME = "assistant.toml"
@@ -53,6 +53,7 @@ def export_bundle(
     strict: bool = False,
     opset: int = OPSET,
     portable: bool = False,
+    block_size: int = 32,
     source: str = "",
     config: ConfigWriter = plain_config,
     progress: Progress = lambda _: None,
@@ -67,7 +68,8 @@ def export_bundle(
             manifest says so.
         opset: ONNX operator set.
         portable: Of a graph that there are two flavours of, take the one of the standard's operators alone, which other
-            runtimes read as well; without it the one for ONNX Runtime.
+            runtimes read as well; without it the one for ONNX Runtime. The same holds for convolutions in int8.
+        block_size: Weights that share a scale, where matrices are stored in blocks, see `Method`.
         source: What the components were made from (a preset, a config), for the manifest.
         config: Writes the ``assistant.toml``. A slot runs from the export if its graphs' metadata name a ``family``.
         progress: Told what is being done.
@@ -80,11 +82,11 @@ def export_bundle(
         ExportError: If a graph cannot be exported, or no component offers one.
         InputError: If ``out`` is in the way.
     """
-    wish = _Wish(precision, strict, opset, portable, progress)
+    wish = _Wish(precision, strict, opset, Method(block_size, portable), progress)
     with staged(out) as staging:
         slots = {slot: _export_component(slot, component, staging, wish) for slot, component in components.items()}
         _require_some(slots)
-        facts = {"precision": precision, "opset": opset, "source": source}
+        facts = {"precision": precision, "block_size": block_size, "opset": opset, "source": source}
         manifest = _complete(slots, components, staging, facts)
         (staging / CONFIG_NAME).write_text(config(_runnable(slots)), encoding="utf-8")
         manifest = _settled(slots, components, staging, facts, manifest, wish)
@@ -99,7 +101,7 @@ class _Wish:
     precision: Precision
     strict: bool
     opset: int
-    portable: bool
+    method: Method
     progress: Progress
     begin: int = 0
 
@@ -214,7 +216,7 @@ def _require_some(records: Mapping[str, list[dict[str, Any]]]) -> None:
 
 def _export_component(slot: str, component: Component, staging: Path, wish: _Wish) -> list[dict[str, Any]]:
     component.load()
-    other = "runtime" if wish.portable else "portable"
+    other = "runtime" if wish.method.portable else "portable"
     graphs = [graph for graph in component.graphs() if graph.metadata.get("flavour") != other]
     if graphs:
         (staging / slot).mkdir()
@@ -232,6 +234,7 @@ def _export_graph(graph: Graph, folder: Path, wish: _Wish) -> dict[str, Any]:
         folder,
         precision=wish.precision,
         cases=cases,
+        method=wish.method,
         strict=wish.strict,
         begin=wish.begin,
         progress=wish.progress,

@@ -14,7 +14,7 @@ from emova_sdk.components.graph import Graph
 from emova_sdk.errors import ExportError, ParityError
 from emova_sdk.exporters.onnx import files_of
 from emova_sdk.exporters.parity import Case, Limits, OutputParity, judge, require
-from emova_sdk.exporters.quantize import TOLERANCES, Part, Precision, quantize
+from emova_sdk.exporters.quantize import TOLERANCES, USUAL, Method, Part, Precision, quantize
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ def reduce(
     *,
     precision: Precision,
     cases: Sequence[Case],
+    method: Method = USUAL,
     strict: bool = False,
     begin: int = 0,
     progress: Callable[[str], object] = lambda _: None,
@@ -86,6 +87,7 @@ def reduce(
         folder: Where to write.
         precision: What is wished for.
         cases: What the original computes.
+        method: How the precision is reached.
         strict: Raise instead of keeping anything in a higher precision.
         begin: At which attempt, see `attempts`; those before it are known to fail.
         progress: Told what is tried.
@@ -100,7 +102,7 @@ def reduce(
         progress(f"converting {graph.name} to {precision}" + (f", {part} kept" if kept else ""))
         target = folder / f"{graph.name}.{precision}.onnx"
         try:
-            path = quantize(graph, whole, target, precision=precision, kept=part)
+            path = quantize(graph, whole, target, precision=precision, kept=part, method=method)
             progress(f"comparing {graph.name}")
             parity = judge(cases, path, limits)
             require(parity, graph.name)

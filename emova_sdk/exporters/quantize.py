@@ -6,16 +6,19 @@ import logging
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from emova_sdk.components.graph import Graph
 from emova_sdk.errors import ExportError
+from emova_sdk.exporters.calibration import has_convolutions, quantize_calibrated
 from emova_sdk.exporters.parity import Tolerance
 from emova_sdk.exporters.stored import store_in_8_bits
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+BLOCK_SIZES = (16, 32, 64, 128, 256)
 Part = Literal["nothing", "convolutions", "activations", "weights"]
 """What is kept in a higher precision: ``convolutions`` and ``activations`` in float32, ``weights`` in 8 bits rather than 4."""
 
@@ -46,8 +49,33 @@ TOLERANCES: dict[Precision, Tolerance] = {
 """What counts as equal to the float32 original: for reduced precisions the angle between outputs, not their difference."""
 
 
+@dataclass(frozen=True)
+class Method:
+    """How a precision is reached.
+
+    Attributes:
+        block_size: Weights that share a scale, where matrices are stored in blocks: 16, 32, 64, 128 or 256. Larger blocks
+            make smaller files that are less exact.
+        portable: Whether 8-bit convolutions are what other runtimes than ONNX Runtime read as well.
+
+    Raises:
+        ExportError: If the block size is another.
+    """
+
+    block_size: int = 32
+    portable: bool = False
+
+    def __post_init__(self) -> None:
+        if self.block_size not in BLOCK_SIZES:
+            sizes = ", ".join(map(str, BLOCK_SIZES))
+            raise ExportError(f"weights cannot be stored in blocks of {self.block_size}", f"choose one of {sizes}")
+
+
+USUAL = Method()
+
+
 def quantize(
-    graph: Graph, source: Path, target: Path, *, precision: Precision, kept: Part = "nothing", block_size: int = 32
+    graph: Graph, source: Path, target: Path, *, precision: Precision, kept: Part = "nothing", method: Method = USUAL
 ) -> Path:
     """Write a variant of an exported graph.
 
@@ -62,7 +90,7 @@ def quantize(
         target: The file to write.
         precision: Which variant.
         kept: What stays in a higher precision.
-        block_size: Weights that share a scale, where they are stored in blocks.
+        method: How.
 
     Returns:
         The path of the variant.
@@ -75,13 +103,13 @@ def quantize(
             if precision == "fp16":
                 _to_half(graph, source, target)
             elif precision == "int4":
-                _to_blocks(source, target, 8 if kept == "weights" else 4, block_size)
+                _to_blocks(source, target, 8 if kept == "weights" else 4, method.block_size)
             elif precision == "int8" and kept == "activations":
                 _to_stored(source, target)
             elif precision == "int8" and graph.weights == "blocks":
-                _to_blocks(source, target, 8, block_size)
+                _to_blocks(source, target, 8, method.block_size)
             elif precision == "int8":
-                _to_int8(graph, source, target, convolutions=kept != "convolutions")
+                _to_int8(graph, source, target, convolutions=kept != "convolutions", portable=method.portable)
             else:
                 shutil.copy(source, target)
     except Exception as error:
@@ -181,61 +209,34 @@ def _to_stored(source: Path, target: Path) -> None:
     _save(model, target)
 
 
-def _to_int8(graph: Graph, source: Path, target: Path, *, convolutions: bool) -> None:
+def _to_int8(graph: Graph, source: Path, target: Path, *, convolutions: bool, portable: bool) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    model = onnx.load(str(source))
-    some = any(node.op_type in {"Conv", "ConvTranspose"} for node in model.graph.node)
-    if some and convolutions and graph.calibration is not None:
-        _calibrated(graph, source, target)
-        return
-    interim, bare = target.with_name(f"{target.stem}.interim.onnx"), source.with_name(f"{source.stem}.bare.onnx")
-    shapeless = onnx.load(str(source), load_external_data=False)
-    del shapeless.graph.value_info[:]  # the shapes of weights that the quantiser turns round are in it as well
-    onnx.save(shapeless, str(bare))
-    quantize_dynamic(
-        str(bare),
-        str(interim),
-        op_types_to_quantize=["MatMul", "Gemm"],
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        nodes_to_exclude=_stacked(model),
-        extra_options={"MatMulConstBOnly": True},
-    )
+    model = onnx.load(str(source), load_external_data=False)
+    interim = target.with_name(f"{target.stem}.interim.onnx")
+    if has_convolutions(model) and convolutions and graph.calibration is not None:
+        quantize_calibrated(graph, source, interim, exclude=_spectrum(model), portable=portable)
+    else:
+        excluded = [*_stacked(model), *_spectrum(model)]
+        del model.graph.value_info[:]  # the shapes of weights that the quantiser turns round are in it as well
+        bare = source.with_name(f"{source.stem}.bare.onnx")
+        onnx.save(model, str(bare))
+        quantize_dynamic(
+            str(bare),
+            str(interim),
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=excluded,
+            extra_options={"MatMulConstBOnly": True},
+        )
+        bare.unlink()
     _save(onnx.load(str(interim)), target)
     interim.unlink()
-    bare.unlink()
 
 
 def _stacked(model: Any) -> list[str]:
     """Matrix products with constants that are not one matrix, which the kernel for dynamic int8 does not take."""
     others = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) != 2}
     return [node.name for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in others]
-
-
-def _calibrated(graph: Graph, source: Path, target: Path) -> None:
-    import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-
-    samples = iter([{name: tensor.numpy() for name, tensor in inputs.items()} for inputs in graph.calibration()])  # type: ignore[misc]
-
-    class Samples(CalibrationDataReader):
-        def get_next(self) -> Any:
-            return next(samples, None)
-
-    interim = target.with_name(f"{target.stem}.interim.onnx")
-    # symmetric int8 with float biases is what TensorRT reads as well
-    quantize_static(
-        str(source),
-        str(interim),
-        Samples(),
-        quant_format=QuantFormat.QDQ,
-        activation_type=QuantType.QInt8,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        op_types_to_quantize=["Conv", "ConvTranspose", "MatMul", "Gemm"],
-        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
-    )
-    _save(onnx.load(str(interim)), target)
-    interim.unlink()

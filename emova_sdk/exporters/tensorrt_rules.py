@@ -72,7 +72,7 @@ def _quantized(model: Any) -> Iterator[tuple[str, str]]:
 
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     allowed = {onnx.TensorProto.INT8, onnx.TensorProto.INT4, onnx.TensorProto.FLOAT8E4M3FN}
-    hint = "quantise it as symmetric int8 with float biases, as `emova export onnx --precision int8` does"
+    hint = "quantise it as symmetric int8 with float biases, as `emova export onnx --precision int8 --portable` does"
     for node in model.graph.node:
         if node.op_type not in {"QuantizeLinear", "DequantizeLinear"}:
             continue

@@ -57,6 +57,11 @@ class FSQ(nn.Module):
             rounded = bounded + (rounded - bounded).detach()
         return rounded / self.middle
 
+    def settled(self, latents: Tensor, *, margin: float = 0.1) -> Tensor:
+        """Which of latents (..., dims) have no number within `margin` of a level of where it is rounded otherwise, (...)."""
+        place = self.bound(latents)
+        return ((place - place.floor() - 0.5).abs() > margin).all(-1)
+
     def codes_to_ids(self, codes: Tensor) -> Tensor:
         """Codes (..., dims) as made by `forward` to ids (...), int64."""
         digits = torch.round(codes * self.middle).long() + self.middle

@@ -28,7 +28,7 @@ from emova_sdk.components.tensorrt_session import Engine, Machine, open_engine, 
 from emova_sdk.errors import ConfigError, ExportError, InputError, LoadError, MissingDependencyError
 from emova_sdk.exporters.bundle import read_manifest, verify_bundle
 from emova_sdk.exporters.onnx import export_onnx
-from emova_sdk.exporters.quantize import quantize
+from emova_sdk.exporters.quantize import Method, quantize
 from emova_sdk.exporters.tensorrt import build_engine, export_engines, narrowed, parse_axes, require_builder
 from emova_sdk.exporters.tensorrt_rules import OPERATORS, check_onnx
 from emova_sdk.pipeline import Pipeline
@@ -116,7 +116,13 @@ def test_half_precision_and_calibrated_int8_are_built(
     rtx: Any, bundle: Path, tiny: Path, tmp_path: Path, precision: Any
 ) -> None:
     graph = next(one for one in EmovaVocoder(str(tiny), device="cpu").graphs() if one.name == "generator")
-    path = quantize(graph, bundle / "vocoder" / "generator.onnx", tmp_path / f"{precision}.onnx", precision=precision)
+    path = quantize(
+        graph,
+        bundle / "vocoder" / "generator.onnx",
+        tmp_path / f"{precision}.onnx",
+        precision=precision,
+        method=Method(portable=True),
+    )
     check_onnx(path, graph.name)
     axes = {name: narrowed(axis, (1, 1, 1) if name == "batch" else (1, 128, 512)) for name, axis in graph.axes.items()}
     assert len(build_engine(path, profile(graph.shapes, axes), name=graph.name, target="rtx")) > 100_000

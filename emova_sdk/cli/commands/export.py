@@ -41,6 +41,9 @@ def to_onnx(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where a graph does not bear the precision, instead of keeping float32 there.")
     ] = False,
+    block_size: Annotated[
+        int, typer.Option("--block-size", help="Weights that share a scale in int4, and in the int8 of language models.")
+    ] = 32,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the graphs and write nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -62,6 +65,7 @@ def to_onnx(
                 precision=checked_precision(precision),
                 strict=strict,
                 portable=portable,
+                block_size=block_size,
                 source=name,
                 config=partial(exported_config, settings),
                 progress=progress,

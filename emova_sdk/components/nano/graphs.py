@@ -84,12 +84,6 @@ def _speech(samples: int, start: int) -> Tensor:
     return sound.repeat(samples // len(sound) + 2)[start % len(sound) :][:samples].clone()
 
 
-def _far_from_rounding(net: NanoTokenizer, latents: Tensor) -> Tensor:
-    """Units of which no number is within a tenth of a level of where it would be rounded the other way, (units,)."""
-    place = net.fsq.bound(latents)
-    return ((place - place.floor() - 0.5).abs() > _MARGIN).all(-1)
-
-
 def _far_ahead(logits: Tensor) -> Tensor:
     """Units whose logit is clearly above the second best, (units,)."""
     best = logits.topk(2, -1).values
@@ -119,7 +113,7 @@ def tokenizer_graphs(net: NanoTokenizer, *, metadata: Mapping[str, str]) -> list
             ("units", "latents"),
             {"audio": {0: samples}},
             mismatch=_MISMATCH,
-            certain={"units": lambda outputs: _far_from_rounding(net, outputs["latents"])},
+            certain={"units": lambda outputs: net.fsq.settled(outputs["latents"])},
             sample=heard,
             calibration=_calibrations(heard, samples),
             metadata=facts,

@@ -1,0 +1,88 @@
+"""Convolutions in 8 bits: ranges of what flows between them are measured on the graph's own samples, once and for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emova_sdk.components.graph import Graph
+from emova_sdk.errors import ExportError
+
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
+
+
+def has_convolutions(model: Any) -> bool:
+    """Whether a model has convolutions."""
+    return any(node.op_type in _CONVOLUTIONS for node in model.graph.node)
+
+
+def quantize_calibrated(
+    graph: Graph, source: Path, target: Path, *, exclude: Sequence[str] = (), portable: bool = False
+) -> None:
+    """Write products and convolutions as pairs of Quantize and Dequantize with measured ranges.
+
+    The first and the last convolutions stay in float32: they cost next to nothing, and their rounding is heard in all that
+    follows. For ONNX Runtime activations are uint8 with a zero point of their own, which is both faster on a CPU and finer
+    where an activation leans to one side; its transposed convolutions have no 8-bit kernel and stay. ``portable`` is what
+    TensorRT reads: symmetric int8 and float biases throughout.
+
+    Args:
+        graph: Whose samples to measure.
+        source: Its float32 export.
+        target: The file to write.
+        exclude: Names of nodes that stay in float32.
+        portable: For other runtimes than ONNX Runtime.
+
+    Raises:
+        ExportError: If the graph makes no samples.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    if graph.calibration is None:
+        raise ExportError(f"graph `{graph.name}` has no `calibration`", "export it in fp32")
+    samples = iter([_arrays(inputs) for inputs in graph.calibration()])
+
+    class Samples(CalibrationDataReader):
+        def get_next(self) -> Any:
+            return next(samples, None)
+
+    quantize_static(
+        str(source),
+        str(target),
+        Samples(),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QInt8 if portable else QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        op_types_to_quantize=["Conv", "MatMul", "Gemm", *(["ConvTranspose"] if portable else [])],
+        nodes_to_exclude=[*exclude, *outermost(onnx.load(str(source), load_external_data=False))],
+        extra_options={"ActivationSymmetric": portable, "WeightSymmetric": True, "QuantizeBias": False},
+    )
+
+
+def _arrays(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tensor.numpy() for name, tensor in inputs.items()}
+
+
+def outermost(model: Any) -> list[str]:
+    """Names of convolutions that no other is ahead of, or that no other follows."""
+    behind: set[str] = set()
+    """Tensors that depend on a convolution."""
+    ahead: set[str] = set()
+    """Tensors that a convolution depends on."""
+    found: list[str] = []
+    for node in model.graph.node:
+        follows, convolves = not behind.isdisjoint(node.input), node.op_type in _CONVOLUTIONS
+        if convolves and not follows:
+            found.append(node.name)
+        if convolves or follows:
+            behind.update(node.output)
+    for node in reversed(model.graph.node):
+        leads, convolves = not ahead.isdisjoint(node.output), node.op_type in _CONVOLUTIONS
+        if convolves and not leads:
+            found.append(node.name)
+        if convolves or leads:
+            ahead.update(node.input)
+    return found
