@@ -133,7 +133,7 @@ class Component(ABC):  # noqa: B024 - the slots below declare what is abstract
         """Free what `load` took. Safe to call again."""
 
     def graphs(self) -> list[Graph]:
-        """What exporters can export: empty when nothing can be."""
+        """What exporters can export: empty when nothing can be. Brings into memory what it needs, without `load`."""
         return []
 
     def assets(self) -> Mapping[str, Path | str | bytes]:

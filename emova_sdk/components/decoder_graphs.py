@@ -49,13 +49,17 @@ def decoder_graphs(
         metadata: Facts for the runtime, beside those about sizes.
         flavours: Which ones.
     """
-    return [_decoder(language_model, head, flavour, longest, metadata) for flavour in flavours]
+    made: list[PortableDecoder] = []
+    for flavour in flavours:
+        kind = RuntimeDecoder if flavour == "runtime" else PortableDecoder
+        made.append(kind(language_model, head, longest=longest, like=made[0] if made else None))
+    reference = [OrdinaryDecoder(language_model, head, fixed=isinstance(one, RuntimeDecoder)) for one in made]
+    return [_decoder(*pair, metadata) for pair in zip(made, reference, strict=True)]
 
 
-def _decoder(language_model: nn.Module, head: nn.Linear, flavour: Flavour, longest: int, metadata: Mapping[str, str]) -> Graph:
-    fixed = flavour == "runtime"
-    module = (RuntimeDecoder if fixed else PortableDecoder)(language_model, head, longest=longest)
-    width = module.norm.shape[0]
+def _decoder(module: PortableDecoder, reference: OrdinaryDecoder, metadata: Mapping[str, str]) -> Graph:
+    fixed, longest = reference.fixed, module.longest
+    width, kv_heads, head_size = module.norm.shape[0], module.kv_heads, module.head_size  # `sample` outlives the module
     rows = Axis("rows", 1, min(32, longest), longest)
     past = Axis("capacity", 1, min(256, longest), longest) if fixed else Axis("past", 0, min(256, longest), longest)
     names = [f"{kind}_{number}" for number in range(len(module.layers)) for kind in ("key", "value")]
@@ -65,17 +69,17 @@ def _decoder(language_model: nn.Module, head: nn.Linear, flavour: Flavour, longe
         new = min(sizes["rows"], longest - 1)
         cached = min(sizes.get("past", max(0, sizes.get("capacity", 0) - new)), longest - new)
         room = max(sizes.get("capacity", 0), cached + new)
-        shape = (1, module.kv_heads, room, module.head_size) if fixed else (cached, module.kv_heads, module.head_size)
+        shape = (1, kv_heads, room, head_size) if fixed else (cached, kv_heads, head_size)
         inputs = {"embeds": 0.5 * torch.randn(new, width, generator=chance)}
         if fixed:
             inputs["past"] = torch.tensor([cached], dtype=torch.int32)
         return inputs | {name: torch.randn(shape, generator=chance) for name in names}
 
     facts = {
-        "flavour": flavour,
+        "flavour": "runtime" if fixed else "portable",
         "layers": str(len(module.layers)),
-        "kv_heads": str(module.kv_heads),
-        "head_size": str(module.head_size),
+        "kv_heads": str(kv_heads),
+        "head_size": str(head_size),
         "width": str(width),
         "vocabulary": str(module.head.shape[1]),
         "longest": str(longest),
@@ -88,7 +92,7 @@ def _decoder(language_model: nn.Module, head: nn.Linear, flavour: Flavour, longe
         {"embeds": {0: rows}} | {name: {2 if fixed else 0: past} for name in names},
         sample=sample,
         checks=_TURNS,
-        reference=OrdinaryDecoder(language_model, head, fixed=fixed).eval(),
+        reference=reference.eval(),
         weights="blocks",
         state={f"new_{name}": name for name in names},
         metadata={**metadata, **facts},

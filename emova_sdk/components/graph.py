@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from emova_sdk.errors import InputError
@@ -107,6 +107,10 @@ class Graph:
     def original(self) -> Any:
         """The module that an export is compared with."""
         return self.module if self.reference is None else self.reference
+
+    def compared(self) -> Graph:
+        """The graph as it is needed once it was exported: what has its weights arranged for an exporter is let go of."""
+        return replace(self, module=self.original)
 
     def sized(self, sizes: Mapping[str, int]) -> dict[str, Any]:
         """Return inputs of the given sizes of the axes; what is left out keeps its usual size."""

@@ -215,18 +215,18 @@ def _require_some(records: Mapping[str, list[dict[str, Any]]]) -> None:
 
 
 def _export_component(slot: str, component: Component, staging: Path, wish: _Wish) -> list[dict[str, Any]]:
-    component.load()
     other = "runtime" if wish.method.portable else "portable"
     graphs = [graph for graph in component.graphs() if graph.metadata.get("flavour") != other]
     if graphs:
         (staging / slot).mkdir()
     told = replace(wish, progress=lambda text: wish.progress(f"{slot}: {text}"))
-    return [_export_graph(graph, staging / slot, told) for graph in graphs]
+    return [_export_graph(graphs.pop(0), staging / slot, told) for _ in range(len(graphs))]
 
 
 def _export_graph(graph: Graph, folder: Path, wish: _Wish) -> dict[str, Any]:
     wish.progress(f"exporting {graph.name}")
     whole = export_onnx(graph, folder / f"{graph.name}.onnx", opset=wish.opset)
+    graph = graph.compared()
     cases = list(cases_of(graph))
     found = reduce(
         graph,
@@ -366,8 +366,7 @@ def _originals(slot: str, components: Mapping[str, Component]) -> dict[str, Grap
     component = components.get(slot)
     if component is None:
         raise ExportError(f"the export holds `{slot}` and the config does not", "verify it with the config it was made from")
-    component.load()
-    return {graph.name: graph for graph in component.graphs()}
+    return {graph.name: graph.compared() for graph in component.graphs()}
 
 
 def _computed(slot: str, originals: Mapping[str, Graph], record: Mapping[str, Any]) -> Iterator[Case]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from emova_sdk.components.graph import Graph
 from emova_sdk.errors import ExportError
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
+_LITTLE = 0.1
+"""Share of all convolutions' weights that may stay in float32 for accuracy."""
 
 
 def has_convolutions(model: Any) -> bool:
@@ -22,10 +25,10 @@ def quantize_calibrated(
 ) -> None:
     """Write products and convolutions as pairs of Quantize and Dequantize with measured ranges.
 
-    The first and the last convolutions stay in float32: they cost next to nothing, and their rounding is heard in all that
-    follows. For ONNX Runtime activations are uint8 with a zero point of their own, which is both faster on a CPU and finer
-    where an activation leans to one side; its transposed convolutions have no 8-bit kernel and stay. ``portable`` is what
-    TensorRT reads: symmetric int8 and float biases throughout.
+    The first and the last convolutions stay in float32 if they are a small part: their rounding is heard in all that follows.
+    For ONNX Runtime activations are uint8 with a zero point of their own, which is both faster on a CPU and finer where an
+    activation leans to one side; it has no 8-bit kernel for transposed convolutions, which stay. ``portable`` is what
+    TensorRT reads: symmetric int8 throughout. Biases are float in both.
 
     Args:
         graph: Whose samples to measure.
@@ -57,13 +60,21 @@ def quantize_calibrated(
         weight_type=QuantType.QInt8,
         per_channel=True,
         op_types_to_quantize=["Conv", "MatMul", "Gemm", *(["ConvTranspose"] if portable else [])],
-        nodes_to_exclude=[*exclude, *outermost(onnx.load(str(source), load_external_data=False))],
+        nodes_to_exclude=[*exclude, *_spared(onnx.load(str(source), load_external_data=False))],
         extra_options={"ActivationSymmetric": portable, "WeightSymmetric": True, "QuantizeBias": False},
     )
 
 
 def _arrays(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tensor.numpy() for name, tensor in inputs.items()}
+
+
+def _spared(model: Any) -> list[str]:
+    """The outermost convolutions, if they have few of the weights."""
+    sizes = {tensor.name: prod(tensor.dims) for tensor in model.graph.initializer}
+    weights = {node.name: sizes.get(node.input[1], 0) for node in model.graph.node if node.op_type in _CONVOLUTIONS}
+    found = outermost(model)
+    return found if sum(weights[name] for name in found) <= _LITTLE * sum(weights.values()) else []
 
 
 def outermost(model: Any) -> list[str]:
@@ -81,7 +92,7 @@ def outermost(model: Any) -> list[str]:
             behind.update(node.output)
     for node in reversed(model.graph.node):
         leads, convolves = not ahead.isdisjoint(node.output), node.op_type in _CONVOLUTIONS
-        if convolves and not leads:
+        if convolves and not leads and node.name not in found:
             found.append(node.name)
         if convolves or leads:
             ahead.update(node.input)

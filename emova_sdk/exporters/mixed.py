@@ -14,7 +14,7 @@ from emova_sdk.components.graph import Graph
 from emova_sdk.errors import ExportError, ParityError
 from emova_sdk.exporters.onnx import files_of
 from emova_sdk.exporters.parity import Case, Limits, OutputParity, judge, require
-from emova_sdk.exporters.quantize import TOLERANCES, USUAL, Method, Part, Precision, quantize
+from emova_sdk.exporters.quantize import TOLERANCES, USUAL, Method, Part, Precision, quantize, reducible
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,10 @@ def reduce(
     """
     kept: list[Kept] = []
     limits = Limits(graph.atol, graph.mismatch, TOLERANCES[precision])
-    for part in _LADDERS[precision][begin:]:
+    ladder = _LADDERS[precision][begin:]
+    if precision in {"int8", "int4"} and not reducible(whole):
+        ladder, kept = (), [Kept("the whole graph", "it has no products or convolutions with weights")]
+    for part in ladder:
         progress(f"converting {graph.name} to {precision}" + (f", {part} kept" if kept else ""))
         target = folder / f"{graph.name}.{precision}.onnx"
         try:

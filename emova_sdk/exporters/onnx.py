@@ -7,6 +7,7 @@ be so in the file, stack traces and paths of the exporting machine are removed, 
 
 from __future__ import annotations
 
+import gc
 import inspect
 import logging
 import warnings
@@ -43,7 +44,16 @@ def export_onnx(graph: Graph, path: str | Path, *, opset: int = OPSET) -> Path:
     _require_dynamic(graph, program.model)
     _tidy(program.model, graph)
     program.save(str(path), external_data=True)
+    _let_go(program)
     return path
+
+
+def _let_go(program: Any) -> None:
+    """Free what is only the exporter's of the weights: it keeps its last graph, and traces refer to themselves."""
+    for value in program.model.graph.initializers.values():
+        value.const_value = None
+    program.exported_program = None
+    gc.collect()
 
 
 def _traced(graph: Graph, opset: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import shutil
 from collections.abc import Generator
@@ -14,7 +15,7 @@ from emova_sdk.components.graph import Graph
 from emova_sdk.errors import ExportError
 from emova_sdk.exporters.calibration import has_convolutions, quantize_calibrated
 from emova_sdk.exporters.parity import Tolerance
-from emova_sdk.exporters.stored import store_in_8_bits
+from emova_sdk.exporters.stored import READERS, store_in_8_bits
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -115,7 +116,18 @@ def quantize(
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ExportError(f"graph `{graph.name}` cannot be converted to {precision}: {reason}", "export it in fp32") from error
+    finally:
+        gc.collect()  # the converters' models refer to themselves, and to a copy of the weights
     return target
+
+
+def reducible(path: Path) -> bool:
+    """Whether an exported graph has products or convolutions with weights, which are what 8 and 4 bits reduce."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    return any(node.op_type in READERS and not constants.isdisjoint(node.input) for node in graph.node)
 
 
 @contextmanager

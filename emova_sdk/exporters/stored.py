@@ -18,7 +18,7 @@ _SHARED = 32
 """Rows of a matrix that share a scale."""
 _WORTH_WHILE = 2048
 """Weights below which a tensor stays as it is."""
-_READERS = {"MatMul": 1, "Gemm": 1, "Conv": 1, "ConvTranspose": 1}
+READERS = {"MatMul": 1, "Gemm": 1, "Conv": 1, "ConvTranspose": 1}
 """Operators with weights, and which of their inputs these are."""
 
 
@@ -35,7 +35,7 @@ def store_in_8_bits(model: Any, *, exclude: Iterable[str] = ()) -> None:
     from onnx import numpy_helper
 
     graph, kept = model.graph, set(exclude)
-    inputs = [node.input[at] for node in graph.node if (at := _READERS.get(node.op_type)) and node.name not in kept]
+    inputs = [node.input[at] for node in graph.node if (at := READERS.get(node.op_type)) and node.name not in kept]
     wanted = set(inputs) - {name for node in graph.node if node.name in kept for name in node.input}
     made: list[Any] = []
     for tensor in [one for one in graph.initializer if one.name in wanted]:

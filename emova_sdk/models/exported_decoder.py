@@ -44,8 +44,12 @@ class _Layer(nn.Module):
 
 
 def _columns(*linears: nn.Linear) -> Tensor:
-    """(in, out of all) contiguous."""
-    return torch.cat([one.weight.data for one in linears]).t().contiguous()
+    """(in, out of all) contiguous, with no copy between."""
+    weights = [one.weight.data for one in linears]
+    made = weights[0].new_empty(weights[0].shape[1], sum(len(one) for one in weights))
+    for part, weight in zip(made.split([len(one) for one in weights], 1), weights, strict=True):
+        part.copy_(weight.t())
+    return made
 
 
 class PortableDecoder(nn.Module):
@@ -55,18 +59,21 @@ class PortableDecoder(nn.Module):
         language_model: Qwen2, Llama or Mistral of transformers, without its head; see `supports`.
         head: Its head.
         longest: Most positions of a conversation.
+        like: A decoder of the same model, of whichever class, whose weights are taken rather than arranged once more.
     """
 
-    def __init__(self, language_model: nn.Module, head: nn.Linear, *, longest: int) -> None:
+    def __init__(
+        self, language_model: nn.Module, head: nn.Linear, *, longest: int, like: PortableDecoder | None = None
+    ) -> None:
         super().__init__()
         config: Any = language_model.config
         parts = cast("Any", language_model)
         self.heads, self.kv_heads = int(config.num_attention_heads), int(config.num_key_value_heads)
         self.head_size = int(getattr(config, "head_dim", None) or config.hidden_size // self.heads)
         self.eps, self.longest = float(config.rms_norm_eps), longest
-        self.layers = nn.ModuleList(_Layer(layer) for layer in parts.layers)
+        self.layers = nn.ModuleList(_Layer(layer) for layer in parts.layers) if like is None else like.layers
         self.norm = nn.Buffer(parts.norm.weight.data)
-        self.head = nn.Buffer(_columns(head))
+        self.head = nn.Buffer(_columns(head)) if like is None else like.head
         with torch.no_grad():
             cosine, sine = parts.rotary_emb(self.norm, torch.arange(longest, device=self.norm.device)[None])
         half = self.head_size // 2

@@ -173,7 +173,7 @@ def test_a_bundle_is_verified_whole_and_can_be_verified_again(tmp_path: Path, pr
 
 
 def test_smaller_precisions_are_smaller(tmp_path: Path) -> None:
-    component = Exportable(graph(calibration=lambda: [inputs()], mismatch=0.3))
+    component = Exportable(graph(calibration=lambda: [inputs(8, 40)], mismatch=0.3))
     bytes_of: dict[str, int] = {}
     for precision in PRECISIONS:
         manifest = export_bundle({"vision_encoder": component}, tmp_path / precision, precision=precision)

@@ -20,7 +20,7 @@ from emova_sdk.cli.app import run
 from emova_sdk.components.base import SLOTS
 from emova_sdk.components.emova.vocoder import EmovaVocoder
 from emova_sdk.components.exported import profile_of
-from emova_sdk.components.graph import profile
+from emova_sdk.components.graph import Graph, profile
 from emova_sdk.components.onnx import OnnxSpeechTokenizer, OnnxVocoder
 from emova_sdk.components.onnx_session import tensorrt_options
 from emova_sdk.components.tensorrt import TensorrtSpeechTokenizer, TensorrtVocoder
@@ -97,7 +97,7 @@ def _parts(engines: Path) -> dict[str, Any]:
     class Nothing:
         def load(self) -> None: ...
         def graphs(self) -> list[Any]:
-            return [type("Named", (), {"name": name}) for names in GRAPHS.values() for name in names]
+            return [Graph(name, None, {}, (), {}) for names in GRAPHS.values() for name in names]
 
     return dict.fromkeys(GRAPHS, Nothing())
 

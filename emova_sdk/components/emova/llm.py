@@ -192,10 +192,10 @@ class EmovaLLM(Talker):
         return {"tokenizer.json": facts.tokenizer.backend_tokenizer.to_str(), "llm.json": json.dumps(told, indent=1) + "\n"}
 
     def _full_precision(self) -> Any:
-        """The model in float32 on the CPU, where graphs are made: the one in memory, or another."""
-        engine = self._loaded()
-        plain = {one.dtype for one in engine.model.parameters()} == {torch.float32} and engine.device.type == "cpu"
-        if plain:
+        """The model in float32 on the CPU, where graphs are made: the one in memory if it is that, or another."""
+        engine = self._engine
+        on_cpu = engine is not None and engine.device.type == "cpu"
+        if on_cpu and {one.dtype for one in engine.model.parameters()} == {torch.float32}:
             return engine.model
         checkpoint = Checkpoint.open(find_checkpoint(self._model, revision=self._revision))
         return load_model(checkpoint, part="language", dtype=torch.float32, device=torch.device("cpu"))

@@ -102,9 +102,8 @@ class EmovaVision(VisionEncoder):
         Raises:
             LoadError: See `load`.
         """
-        self.load()
-        network = cast("EmovaVisionModel", self._network)
-        if network.dtype != torch.float32 or network.device.type != "cpu":
+        network = self._network
+        if network is None or network.dtype != torch.float32 or network.device.type != "cpu":
             folder = find_checkpoint(self._model, revision=self._revision)
             cpu = torch.device("cpu")
             network = load_model(Checkpoint.open(folder), part="vision", dtype=torch.float32, device=cpu)
