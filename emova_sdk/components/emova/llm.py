@@ -194,8 +194,7 @@ class EmovaLLM(Talker):
     def _full_precision(self) -> Any:
         """The model in float32 on the CPU, where graphs are made: the one in memory if it is that, or another."""
         engine = self._engine
-        on_cpu = engine is not None and engine.device.type == "cpu"
-        if on_cpu and {one.dtype for one in engine.model.parameters()} == {torch.float32}:
+        if engine is not None and engine.device.type == "cpu" and _only_float32(engine.model):
             return engine.model
         checkpoint = Checkpoint.open(find_checkpoint(self._model, revision=self._revision))
         return load_model(checkpoint, part="language", dtype=torch.float32, device=torch.device("cpu"))
@@ -240,3 +239,7 @@ def _template_of(name: str, checkpoint: Checkpoint) -> Template:
         hint = "set `template` to one of the published templates"
         raise LoadError(f"the conversation template of `{checkpoint.folder}` is not known", hint, path=str(checkpoint.folder))
     return template(checkpoint.template)
+
+
+def _only_float32(model: torch.nn.Module) -> bool:
+    return {one.dtype for one in model.parameters()} == {torch.float32}
