@@ -31,16 +31,17 @@ class Exported:
             uses. It gets the graph's record in the manifest as well.
 
     Raises:
-        LoadError: If the folder is no such export.
+        LoadError: If the folder is no such export, or one of the slot's files beside its graphs is missing or changed.
     """
 
     def __init__(self, bundle: str, slot: str, graphs: Sequence[str], *, open: Open) -> None:  # noqa: A002
         self.folder = folder = Path(bundle).expanduser()
-        records = _records(folder, slot)
+        records, assets = _records(folder, slot)
         missing = [name for name in graphs if name not in records]
         if missing:
             hint = f"export the `{slot}` with `emova export onnx`, or use the `type` it was exported for"
             raise LoadError(f"the export `{folder}` holds no {slot} graph `{missing[0]}`", hint, path=bundle)
+        require_whole(folder, assets)  # small, and read before the graphs are
         self._graphs = {name: (_inside(folder, records[name]["file"]), records[name]) for name in graphs}
         self._facts: dict[str, str] = records[graphs[0]]["metadata"]
         self._open, self._path, self._slot = open, bundle, slot
@@ -95,7 +96,7 @@ def family_of(bundle: str, slot: str) -> str:
     Raises:
         LoadError: If the folder is no export, or does not hold the slot.
     """
-    records = _records(Path(bundle).expanduser(), slot)
+    records, _ = _records(Path(bundle).expanduser(), slot)
     if not records:
         raise LoadError(f"the export `{bundle}` holds no {slot}", f"export it with `--component {slot}`", path=bundle)
     return str(next(iter(records.values()))["metadata"].get("family", "emova"))
@@ -137,13 +138,15 @@ def require_whole(folder: Path, files: Mapping[str, Any]) -> None:
             raise LoadError(f"`{name}` is not what was exported: its size or digest differs", "export again", path=str(file))
 
 
-def _records(folder: Path, slot: str) -> dict[str, Any]:
+def _records(folder: Path, slot: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A slot's graphs by name, and what `file_facts` said of its other files."""
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text("utf-8"))
         if manifest["schema"] != SCHEMA:
             raise LoadError(f"`{path}` has the form {manifest['schema']}, not {SCHEMA}", "export again", path=str(path))
-        return {graph["name"]: graph for graph in manifest["components"].get(slot, ())}
+        graphs = {graph["name"]: graph for graph in manifest["components"].get(slot, ())}
+        return graphs, dict(manifest.get("assets", {}).get(slot, {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LoadError(f"`{path}` is not the manifest of an export: {error}", "export again", path=str(path)) from error
 

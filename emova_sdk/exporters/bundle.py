@@ -32,6 +32,7 @@ from emova_sdk.exporters.mixed import attempts, kept_at, reduce
 from emova_sdk.exporters.onnx import OPSET, export_onnx, files_of
 from emova_sdk.exporters.parity import Case, Limits, cases_of, check_sizes, judge, other_sizes, require, within
 from emova_sdk.exporters.quantize import PRECISIONS, TOLERANCES, Method, Precision
+from emova_sdk.exporters.report import report
 from emova_sdk.exporters.tasks import TaskParity, task_error, work
 
 CONFIG_NAME = "assistant.toml"
@@ -394,39 +395,4 @@ def _opened(file: Path, record: Mapping[str, Any]) -> Any:
     return open_engine(file, record) if "engine" in record else open_session(file)
 
 
-def report(manifest: Mapping[str, Any]) -> str:
-    """Describe an export in Markdown: sizes, axes, and how exactly each output agrees."""
-    lines = [f"# Export of {manifest['source'] or 'components'} in {manifest['precision']}", ""]
-    for slot, graphs in manifest["components"].items():
-        for graph in graphs:
-            size = sum(facts["bytes"] for facts in graph["files"].values())
-            axes = ", ".join(f"{axis['name']} {axis['min']}..{axis['max']}" for axis in graph["axes"].values()) or "none"
-            precision = graph.get("precision", manifest["precision"])
-            lines += [f"## {slot}: {graph['name']}", "", f"{size / 1e6:.2f} MB; {precision}; dynamic axes: {axes}", ""]
-            lines += [
-                f"Kept in a higher precision: {kept['part']}, because {kept['because']}." for kept in graph.get("kept", ())
-            ]
-            lines += [""] if graph.get("kept") else []
-            lines += [
-                "| output | sizes | max abs diff | mean abs diff | cosine | mismatch | allowed |",
-                "|---|---|---|---|---|---|---|",
-            ]
-            lines += [_row(record) for record in graph["parity"]] or ["| not run | | | | | | |"]
-            lines += [""]
-    for slot, tasks in manifest.get("tasks", {}).items():
-        lines += [f"## {slot} at work", "", "| task | measure | found | allowed |", "|---|---|---|---|"]
-        lines += [f"| {one['task']} | {one['measure']} | {one['value']:.3g} | {one['allowed']} |" for one in tasks] + [""]
-    if manifest["without_graphs"]:
-        lines += [f"Without graphs: {', '.join(manifest['without_graphs'])}.", ""]
-    return "\n".join(lines)
-
-
-def _row(record: Mapping[str, Any]) -> str:
-    sizes = ", ".join(f"{name} {size}" for name, size in record["sizes"].items()) or "fixed"
-    numbers = (
-        f"{record['max_abs_diff']:.3g} | {record['mean_abs_diff']:.3g} | {record['cosine']:.6f} | {record['mismatch']:.4f}"
-    )
-    return f"| {record['output']} | {sizes} | {numbers} | {record['allowed']} |"
-
-
-__all__ = ["ParityError", "export_bundle", "file_facts", "read_manifest", "report", "staged", "verify_bundle", "write_manifest"]
+__all__ = ["ParityError", "export_bundle", "file_facts", "read_manifest", "staged", "verify_bundle", "write_manifest"]

@@ -17,10 +17,11 @@ from emova_sdk import Axis, Graph
 from emova_sdk.cli.app import run
 from emova_sdk.components.onnx_session import open_session, run_session
 from emova_sdk.errors import BackendError, ConfigError, ExportError, InputError, LoadError, ParityError
-from emova_sdk.exporters.bundle import export_bundle, read_manifest, report, verify_bundle
+from emova_sdk.exporters.bundle import export_bundle, read_manifest, verify_bundle
 from emova_sdk.exporters.onnx import export_onnx, files_of
 from emova_sdk.exporters.parity import check_sizes, compare, require
 from emova_sdk.exporters.quantize import PRECISIONS
+from emova_sdk.exporters.report import report
 from emova_sdk.testing.fakes import FakeVisionEncoder
 
 BATCH, TIME = Axis("batch", 1, 2, 4), Axis("time", 1, 7, 40)

@@ -126,10 +126,13 @@ BREAKS: dict[str, Any] = {
     "cut off": (lambda folder: (folder / "llm_core/decoder.onnx.data").write_bytes(b"short"), "is not what was exported"),
     "changed": (lambda folder: _flip(folder / "llm_core/decoder.onnx.data"), "is not what was exported"),
     "weights gone": (lambda folder: (folder / "llm_core/embed.onnx.data").unlink(), "is missing"),
-    "tokenizer gone": (lambda folder: (folder / "llm_core/tokenizer.json").unlink(), "no tokenizer"),
-    "tokenizer broken": (lambda folder: (folder / "llm_core/tokenizer.json").write_text("{}"), "no tokenizer"),
-    "facts broken": (lambda folder: (folder / "llm_core/llm.json").write_text("[]"), "does not describe a language model"),
-    "facts of another": (lambda folder: (folder / "llm_core/llm.json").write_text("{}"), "does not describe a language model"),
+    "tokenizer gone": (lambda folder: (folder / "llm_core/tokenizer.json").unlink(), "tokenizer.json` is missing"),
+    "tokenizer changed": (lambda folder: _flip(folder / "llm_core/tokenizer.json"), "tokenizer.json` is not what was exported"),
+    "facts changed": (lambda folder: _flip(folder / "llm_core/llm.json"), "llm.json` is not what was exported"),
+    "no tokenizer": (lambda folder: _unlisted(folder, "tokenizer.json", None), "no tokenizer"),
+    "tokenizer broken": (lambda folder: _unlisted(folder, "tokenizer.json", "{}"), "no tokenizer"),
+    "facts broken": (lambda folder: _unlisted(folder, "llm.json", "[]"), "does not describe a language model"),
+    "facts of another": (lambda folder: _unlisted(folder, "llm.json", "{}"), "does not describe a language model"),
     "other version": (lambda folder: _manifest(folder, schema=99), "has the form 99"),
     "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "not the manifest"),
     "another family": (lambda folder: _family(folder, "nobody"), "of the family `nobody`"),
@@ -140,6 +143,14 @@ def _flip(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[-7] ^= 1
     file.write_bytes(content)
+
+
+def _unlisted(folder: Path, name: str, content: str | None) -> None:
+    """Another file in place of one whose digest the manifest does not tell."""
+    _manifest(folder, assets={})
+    (folder / "llm_core" / name).unlink()
+    if content is not None:
+        (folder / "llm_core" / name).write_text(content)
 
 
 def _manifest(folder: Path, **changes: Any) -> None:
