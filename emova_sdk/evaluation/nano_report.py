@@ -8,6 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -318,6 +319,11 @@ def reply_texts(count: int) -> list[str]:
     return [s.text for s in sentences("test") if s.novel and s.side == "assistant" and len(s.text.split()) > 2][:count]
 
 
+def ordinary_sentences() -> list[str]:
+    """Everyday sentences from outside the domain, written for this test and for nothing else."""
+    return files("emova_sdk.evaluation").joinpath("ordinary_sentences.txt").read_text("ascii").splitlines()
+
+
 def domain_judge(folder: Path, tested: Sequence[str]) -> WordJudge:
     """The recogniser with a language model of training sentences, none of which is tested on."""
     from emova_sdk.training.dialogue import sentences
@@ -342,6 +348,11 @@ def evaluate_speech(out: Path, *, preset: Path | None = None, texts: int = 100, 
     tests = groups(u for u in everything if u.plan.split == "test")
     train = [u for u in everything if u.plan.split == "train" and u.plan.kind == "styled"]
     said = reply_texts(texts)
+    judge = WordJudge() if general else None
+
+    def teacher(text: str, voice: str) -> Samples:
+        return say(TARGETS[voice], text).samples
+
     found = {
         "tokenizer": judge_tokenizer(nano, tests),
         "probes": judge_probes(nano, train[:800], [u for u in tests["seen"] if u.plan.kind == "styled"]),
@@ -349,13 +360,8 @@ def evaluate_speech(out: Path, *, preset: Path | None = None, texts: int = 100, 
         "emotion": judge_emotion(nano, emotion_judge(train), said[:96], tests["seen"]),
         "control": judge_control(nano, said[:40]),
         "real_time_factor": judge_speed(nano, said[:20]),
-        "words": judge_words(
-            nano,
-            said,
-            lambda text, voice: say(TARGETS[voice], text).samples,
-            domain_judge(out, said),
-            WordJudge() if general else None,
-        ),
+        "words": judge_words(nano, said, teacher, domain_judge(out, said), judge),
+        "ordinary": judge_words(nano, ordinary_sentences(), teacher, None, judge),
     }
     (out / "report_speech.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     return found

@@ -1,4 +1,4 @@
-"""Training text-to-units: what the tokenizer hears when the target voices say phones."""
+"""Training text-to-units: what the tokenizer would hear if the target voices said phones clearly."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,10 +12,11 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from emova_sdk.models.nano_text_to_units import NanoTextToUnits
+from emova_sdk.models.nano_tokenizer import STRIDE
 from emova_sdk.training.budget import fit
 from emova_sdk.training.nano_tokenizer import PHONE_IDS, held_out_texts, phone_owners
 from emova_sdk.training.speech_data import load_all
-from emova_sdk.training.speech_units import tokenizer_from, unit_ids
+from emova_sdk.training.speech_units import clear_unit_ids, tokenizer_from
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,11 @@ def readings(out: Path, tokenizer: Path, split: str) -> list[Reading]:
     for u in load_all(out):
         if u.plan.kind != "target" or u.plan.split != split or (split == "train" and u.plan.text in tested):
             continue
-        ids = unit_ids(model, u.mel)
-        durations = np.bincount(phone_owners(u.ends, len(ids)), minlength=len(u.phones))
+        owners = phone_owners(u.ends, -(-len(u.mel) // STRIDE))
+        durations = np.bincount(owners, minlength=len(u.phones))
         kept = durations > 0
         phones = np.array([PHONE_IDS[p] for p in u.phones])
+        ids = clear_unit_ids(model, u.mel, phones[owners])
         found.append(Reading(phones[kept], durations[kept], ids))
     return found
 

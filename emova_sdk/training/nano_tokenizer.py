@@ -159,8 +159,26 @@ def collated(group: list[Example], rng: np.random.Generator | None) -> tuple[Ten
     return mel, frames, labels, targets, torch.tensor([len(e.phones) for e in group])
 
 
-def losses(model: NanoTokenizer, batch: tuple[Tensor, ...], *, pull: float) -> dict[str, Tensor]:
-    """The five parts, weighted; `pull` (0 to 1) is how strongly units are made predictable."""
+def phone_weights(data: list[Example]) -> Tensor:
+    """How much a unit of each phone class counts, (classes,): rare phones more, by the root of how rare; 1 on average.
+
+    Without this, phones such as `ng`, `oy` and `th` find no units of their own and are said like their neighbours.
+    """
+    labels = np.concatenate([np.empty(0, np.int64), *(example.labels for example in data)])
+    counts = np.bincount(labels[labels != UNKNOWN], minlength=len(PHONE_IDS)).astype(np.float64)
+    weights = np.minimum(np.sqrt(counts.mean() / np.maximum(counts, 1)), 5.0)
+    return torch.from_numpy(weights * counts.sum() / max(1.0, float(weights @ counts))).float()
+
+
+def losses(model: NanoTokenizer, batch: tuple[Tensor, ...], *, pull: float, weights: Tensor) -> dict[str, Tensor]:
+    """The five parts, weighted.
+
+    Args:
+        model: What is trained.
+        batch: See `collated`.
+        pull: 0 to 1, how strongly units are made predictable.
+        weights: How much a unit of each phone class counts, see `phone_weights`.
+    """
     mel, frames, labels, targets, lengths = batch
     with torch.autocast(mel.device.type, torch.bfloat16):
         hidden, mask = model.hidden(mel, frames)
@@ -178,8 +196,9 @@ def losses(model: NanoTokenizer, batch: tuple[Tensor, ...], *, pull: float) -> d
     opinion = F.softmax(early.detach() * 1.5, -1)
     truth = torch.where(known[..., None], F.one_hot(labels.clamp(min=0), opinion.shape[-1]).float(), opinion)
     inside = mask.float()
-    frame = -(truth * F.log_softmax(single, -1)).sum(-1)
-    frame_early = -(truth * F.log_softmax(early, -1)).sum(-1) * known
+    weighted = truth * weights
+    frame = -(weighted * F.log_softmax(single, -1)).sum(-1)
+    frame_early = -(weighted * F.log_softmax(early, -1)).sum(-1) * known
     bounded = torch.tanh(latent)
     flat, weight = bounded[mask], truth[mask]
     mean = (weight.T @ flat) / (weight.sum(0)[:, None] + 1e-3)
@@ -212,18 +231,20 @@ def train_tokenizer(
     model = NanoTokenizer(width=width, blocks=blocks).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.02)
     found, shards = data or [], 0
+    weights = phone_weights(found)
 
     def drawn(epoch: int) -> Iterator[tuple[Tensor, ...]]:
-        nonlocal found, shards
+        nonlocal found, shards, weights
         rng = np.random.default_rng([11, epoch])
         if data is None and (count := shard_count(out)) != shards:  # rendering may still be going on
             found, shards = examples(out, "train"), count
+            weights = phone_weights(found)
         for group in batches(found, seconds=seconds, epoch=epoch):
             yield collated(group, rng)
 
     return fit(
         model, optimizer, out / "tokenizer", budget_s=budget_s, clip=3.0, batches=drawn,
-        losses=lambda batch, share: losses(model, batch, pull=min(1.0, share / 0.15)),
+        losses=lambda batch, share: losses(model, batch, pull=min(1.0, share / 0.15), weights=weights),
     )  # fmt: skip
 
 

@@ -16,9 +16,9 @@ from emova_sdk.models.nano_features import mel_edges
 from emova_sdk.models.nano_vocoder import APERIODICITY, ENVELOPE, NanoVocoder
 from emova_sdk.training import styled_speech
 from emova_sdk.training.budget import fit
-from emova_sdk.training.nano_tokenizer import held_out_texts
+from emova_sdk.training.nano_tokenizer import held_out_texts, unit_labels
 from emova_sdk.training.speech_data import load_shard
-from emova_sdk.training.speech_units import runs, tokenizer_from, unit_ids
+from emova_sdk.training.speech_units import clear_unit_ids, runs, tokenizer_from, unit_ids
 
 SPEAKERS = ("female", "male")
 _NOISE_EDGES = (0, 64, 128, 256, 384, 513)
@@ -68,7 +68,10 @@ def describe_targets(out: Path) -> None:
 
 
 def load_voices(out: Path, checkpoint: Path) -> list[Voice]:
-    """The target speakers' utterances in units of a tokenizer checkpoint, with their features."""
+    """The target speakers' utterances in units of a tokenizer checkpoint, with their features.
+
+    Each comes twice: in the units that are heard, and in clear ones, which are what it will mostly be asked to say.
+    """
     model = tokenizer_from(checkpoint)
     tested = held_out_texts(out)
     found: list[Voice] = []
@@ -77,10 +80,13 @@ def load_voices(out: Path, checkpoint: Path) -> list[Voice]:
             for u in load_shard(out / "speech" / path.name):
                 if u.plan.kind != "target" or (u.plan.split == "train" and u.plan.text in tested):
                     continue
-                ids, durations = runs(unit_ids(model, u.mel))
+                heard = unit_ids(model, u.mel)
+                clear = clear_unit_ids(model, u.mel, unit_labels(u.phones, u.ends, len(heard)))
                 values = features[u.plan.id]
-                values = np.pad(values, ((0, 4 * int(durations.sum()) - len(values)), (0, 0)), mode="edge")
-                found.append(Voice(ids, durations * 4, values, SPEAKERS.index(u.plan.gender), u.plan.split))
+                values = np.pad(values, ((0, 4 * len(heard) - len(values)), (0, 0)), mode="edge")
+                for units in (heard, clear):
+                    ids, durations = runs(units)
+                    found.append(Voice(ids, durations * 4, values, SPEAKERS.index(u.plan.gender), u.plan.split))
     return found
 
 

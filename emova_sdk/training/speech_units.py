@@ -28,6 +28,33 @@ def unit_ids(model: NanoTokenizer, mel: NDArray[np.float16]) -> NDArray[np.int64
         return model(torch.from_numpy(mel.astype(np.float32))[None])[0].numpy()
 
 
+CLARITY = 0.5
+"""How far from what was heard a clear unit may be: squared distance of codes for each nat of certainty of its phone."""
+
+
+def clear_unit_ids(model: NanoTokenizer, mel: NDArray[np.float16], phones: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Units of an utterance as a clear speaker would make them: near what is heard, and read as the phones that were meant.
+
+    What is heard is often a neighbour of what was said, and a voice that learns from that mumbles. Where the phones and
+    their times are known, the unit is the code that is both near the latent and read as the phone.
+
+    Args:
+        model: Tokenizer.
+        mel: float16 of shape (frames, 80).
+        phones: Class of the phone of each unit, int64 of shape (ceil(frames / 4),).
+
+    Returns:
+        int64 of shape (ceil(frames / 4),).
+    """
+    with torch.inference_mode():
+        codes = model.fsq.ids_to_codes(torch.arange(model.fsq.size))
+        readable = torch.log_softmax(model.unit_reader(codes), -1)
+        heard = torch.from_numpy(mel.astype(np.float32))[None]
+        latents = model.latents(heard, torch.tensor([len(mel)]))[0]
+        distance = torch.cdist(model.fsq.bound(latents) / model.fsq.middle, codes).square()
+        return (distance - CLARITY * readable.T[torch.from_numpy(phones)]).argmin(-1).numpy()
+
+
 def runs(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Reduced units and the length of each run."""
     starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])

@@ -114,6 +114,16 @@ def test_texts_that_are_spoken_are_left_out_of_training(work):
     assert set(nano_report.reply_texts(50)) <= held_out_texts(work)
 
 
+def test_ordinary_sentences_are_no_sentences_of_the_training_corpus():
+    from emova_sdk.training import corpus
+    from emova_sdk.training.dialogue import sentences
+
+    ordinary = nano_report.ordinary_sentences()
+    assert len(ordinary) == len(set(ordinary)) == nano_report.SLOWLY
+    known = {corpus.sentence("train", index) for index in range(1500)} | {s.text for s in sentences("train")}
+    assert not known & set(ordinary)
+
+
 def test_questions_about_pictures_are_scored_by_intent(minds):
     scores = nano_dialogue.picture_questions(*minds, n=8)
     assert scores["all"].n == 8 and scores["all"].share >= 0.75

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from rendered import utterance, write_work
+from rendered import plans, utterance, write_work
 
 from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
 from emova_sdk.components.nano.style import NanoStyleModule
@@ -13,7 +13,8 @@ from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.vocoder import NanoUnitVocoder
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.training import nano_stages, speech_data, speech_stages
-from emova_sdk.training.nano_tokenizer import UNKNOWN, collated, examples, unit_labels
+from emova_sdk.training.nano_tokenizer import UNKNOWN, collated, examples, phone_weights, unit_labels
+from emova_sdk.training.speech_units import clear_unit_ids, unit_ids
 from emova_sdk.types import Audio, Style
 
 
@@ -60,6 +61,32 @@ def test_units_are_written_for_the_language_model(work):
     rows = [json.loads(line) for line in (work / "units" / "train.jsonl").read_text().splitlines()]
     assert len(rows) == 15 and {"text", "units", "durations", "emotion"} <= set(rows[0])
     assert all(len(row["units"]) == len(row["durations"]) for row in rows)
+
+
+def test_rare_phones_count_more(work):
+    weights = phone_weights(examples(work, "train"))
+    labels = np.concatenate([e.labels for e in examples(work, "train")])
+    counts = np.bincount(labels[labels != UNKNOWN], minlength=len(weights))
+    common, rare = counts.argmax(), np.where(counts > 0, counts, counts.max()).argmin()
+    assert weights[rare] > weights[common] > 0
+    assert float((weights * torch.from_numpy(counts)).sum() / counts.sum()) == pytest.approx(1.0, abs=1e-5)
+    assert torch.isfinite(phone_weights([])).all()
+
+
+def test_clear_units_are_read_as_what_was_meant_and_stay_near_what_was_heard():
+    tokenizer = NanoSpeechTokenizer().network()
+    said = utterance(plans("train", 1)[0])
+    heard = unit_ids(tokenizer, said.mel)
+    phones = unit_labels(said.phones, said.ends, len(heard))
+    clear = clear_unit_ids(tokenizer, said.mel, phones)
+
+    def read_as(ids):
+        codes = tokenizer.fsq.ids_to_codes(torch.from_numpy(ids))
+        return tokenizer.unit_reader(codes).argmax(-1).numpy()
+
+    assert clear.shape == heard.shape
+    assert (read_as(clear) == phones).mean() > (read_as(heard) == phones).mean()
+    assert (clear_unit_ids(tokenizer, said.mel, read_as(heard)) == heard).mean() > 0.8, "what was right stays"
 
 
 @pytest.mark.parametrize("stage", ["tokenizer", "style", "vocoder", "text_to_units"])
