@@ -94,11 +94,6 @@ class NanoTokenizer(nn.Module):
             nn.init.zeros_(block.narrow.weight)
             nn.init.zeros_(block.narrow.bias)
 
-    def reader_parameters(self) -> list[nn.Parameter]:
-        """Weights behind the units: they can go on learning when the units are settled."""
-        parts = (self.context_in, self.context_mid, self.context_blocks, self.context_out)
-        return [weight for part in parts for weight in part.parameters()]
-
     def hidden(self, mel: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (batch, frames, 80) with `frames` (batch,) real ones to states (batch, units, width) and their mask."""
         real = torch.arange(mel.shape[1], device=mel.device) < frames[:, None]

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from emova_sdk.components.nano.lexicon import PHONES
 from emova_sdk.models.nano_tokenizer import STRIDE, NanoTokenizer
-from emova_sdk.training.budget import Budget, fit, scheduled
+from emova_sdk.training.budget import fit
 from emova_sdk.training.speech_data import Utterance, load_all, shard_count
 
 PHONE_IDS = {"sil": 0, **{phone: index + 1 for index, phone in enumerate(PHONES)}}
@@ -246,57 +246,3 @@ def train_tokenizer(
         model, optimizer, out / "tokenizer", budget_s=budget_s, clip=3.0, batches=drawn,
         losses=lambda batch, share: losses(model, batch, pull=min(1.0, share / 0.15), weights=weights),
     )  # fmt: skip
-
-
-def train_reader(out: Path, *, budget_s: float, tokenizer: Path | None = None, seconds: float = 200) -> Path:
-    """Go on training only the phone reader behind the units, which stay as they are; return the checkpoint.
-
-    Encoding once makes each step so cheap that the reader sees the data many times.
-
-    Args:
-        out: Work folder with rendered speech and a trained tokenizer.
-        budget_s: CPU seconds, without the encoding.
-        tokenizer: Checkpoint to start from; `tokenizer/last.pt` by default.
-        seconds: Of sound per batch.
-    """
-    path = tokenizer or out / "tokenizer" / "last.pt"
-    state = torch.load(path, weights_only=True)
-    blocks = 1 + max(int(name.split(".")[1]) for name in state["model"] if name.startswith("blocks."))
-    model = NanoTokenizer(width=state["model"]["norm.weight"].shape[0], blocks=blocks)
-    model.load_state_dict(state["model"], strict=False)
-    data = examples(out, "train")
-    coded = {id(example): _encoded(model.eval(), example) for example in data}
-    optimizer = torch.optim.AdamW(model.reader_parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
-    budget = Budget(budget_s)
-    epoch = 0
-    while not budget.spent:
-        for group in batches(data, seconds=seconds, epoch=epoch):
-            for setting in optimizer.param_groups:
-                setting["lr"] = scheduled(budget.share, 2e-3)
-            loss = _reading_loss(model, group, [coded[id(example)] for example in group])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            if budget.spent:
-                break
-        epoch += 1
-    state["model"] = model.state_dict()
-    part = path.with_suffix(".tmp")
-    torch.save(state, part)
-    part.replace(path)
-    return path
-
-
-def _encoded(model: NanoTokenizer, example: Example) -> Tensor:
-    with torch.no_grad():
-        mel = torch.from_numpy(example.mel).float()[None]
-        return model.fsq(model.latents(mel, torch.tensor([mel.shape[1]])))[0]
-
-
-def _reading_loss(model: NanoTokenizer, group: list[Example], codes: list[Tensor]) -> Tensor:
-    lengths = torch.tensor([len(c) for c in codes])
-    padded = torch.nn.utils.rnn.pad_sequence(codes, batch_first=True)
-    targets = torch.tensor([p for e in group for p in e.phones])
-    counts = torch.tensor([len(e.phones) for e in group])
-    log_odds = F.log_softmax(model.read(padded), -1).transpose(0, 1)
-    return F.ctc_loss(log_odds, targets, lengths, counts, zero_infinity=True)

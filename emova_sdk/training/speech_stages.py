@@ -14,7 +14,7 @@ from emova_sdk.training import speech_data
 from emova_sdk.training.budget import Budget
 from emova_sdk.training.nano_style import train_style
 from emova_sdk.training.nano_text_to_units import train_text_to_units
-from emova_sdk.training.nano_tokenizer import train_reader, train_tokenizer
+from emova_sdk.training.nano_tokenizer import train_tokenizer
 from emova_sdk.training.nano_vocoder import SPEAKERS, train_vocoder
 from emova_sdk.training.speech_units import tokenizer_from, write_units
 
@@ -50,8 +50,7 @@ def run_speech_stage(name: SpeechStage, out: Path, *, budget_s: float, worker: i
         lines = {"train": sizes.get("target", 1500), "test": 3 * sizes.get("test", 100)}
         speech_data.render_all(out, speech_data.make_dialogue_plan(**lines), budget=budget, first=DIALOGUE_SHARDS, **share)
     elif name == "tokenizer":
-        train_tokenizer(out, budget_s=0.9 * budget_s)
-        train_reader(out, budget_s=0.1 * budget_s)
+        train_tokenizer(out, budget_s=budget_s)
         write_units(out)
     elif name == "style":
         train_style(out, budget_s=budget_s)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from emova_sdk.models.nano_tokenizer import NanoTokenizer
+from emova_sdk.training.nano_tokenizer import augmented
 from emova_sdk.training.speech_data import Utterance, load_all
 
 
@@ -22,12 +23,14 @@ def tokenizer_from(checkpoint: Path) -> NanoTokenizer:
     return model.eval()
 
 
-def unit_ids(model: NanoTokenizer, mel: NDArray[np.float16]) -> NDArray[np.int64]:
-    """Units of one utterance, float16 mel of shape (frames, 80), 25 a second."""
+def unit_ids(model: NanoTokenizer, mel: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """Units of one utterance, mel of shape (frames, 80), 25 a second."""
     with torch.inference_mode():
         return model(torch.from_numpy(mel.astype(np.float32))[None])[0].numpy()
 
 
+ELSEWHERE = 1
+"""How often each training utterance is written down once more, see `heard_elsewhere`."""
 CLARITY = 0.5
 """How far from what was heard a clear unit may be: squared distance of codes for each nat of certainty of its phone."""
 
@@ -73,11 +76,14 @@ def write_units(out: Path, *, checkpoint: Path | None = None) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     files = {split: (folder / f"{split}.jsonl.tmp").open("w", encoding="utf-8") for split in ("train", "test")}
     counts: dict[str, float] = {"utterances": 0, "units": 0, "reduced": 0, "seconds": 0.0}
+    rng = np.random.default_rng(29)
     for utterance in load_all(out):
         if utterance.plan.kind == "manner":  # said without phones, for hearing style only
             continue
         row = unit_row(model, utterance)
-        files[utterance.plan.split].write(json.dumps(row) + "\n")
+        split = utterance.plan.split
+        rows = [row, *(heard_elsewhere(model, utterance, row, rng) for _ in range(ELSEWHERE if split == "train" else 0))]
+        files[split].writelines(json.dumps(one) + "\n" for one in rows)
         counts["utterances"] += 1
         counts["reduced"] += len(row["units"])
         counts["units"] += sum(row["durations"])
@@ -86,6 +92,15 @@ def write_units(out: Path, *, checkpoint: Path | None = None) -> dict[str, Any]:
         file.close()
         (folder / f"{split}.jsonl.tmp").replace(folder / f"{split}.jsonl")
     return counts
+
+
+def heard_elsewhere(
+    model: NanoTokenizer, utterance: Utterance, row: dict[str, Any], rng: np.random.Generator
+) -> dict[str, Any]:
+    """The row of an utterance as another vocal tract, channel and room would have it heard; nobody learns to speak from it."""
+    mel, _ = augmented(torch.from_numpy(utterance.mel.astype(np.float32)), torch.zeros(1, dtype=torch.long), rng)
+    ids, durations = runs(unit_ids(model, mel.numpy()))
+    return {**row, "units": ids.tolist(), "durations": durations.tolist(), "kind": "elsewhere"}
 
 
 def unit_row(model: NanoTokenizer, utterance: Utterance) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.vocoder import NanoUnitVocoder
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.training import nano_stages, speech_data, speech_stages
+from emova_sdk.training.nano_examples import utterance_from
 from emova_sdk.training.nano_tokenizer import UNKNOWN, collated, examples, phone_weights, unit_labels
-from emova_sdk.training.speech_units import clear_unit_ids, unit_ids
+from emova_sdk.training.speech_units import ELSEWHERE, clear_unit_ids, unit_ids
 from emova_sdk.types import Audio, Style
 
 
@@ -59,7 +60,9 @@ def test_stages_yield_components_that_fit_each_other(work, tmp_path):
 
 def test_units_are_written_for_the_language_model(work):
     rows = [json.loads(line) for line in (work / "units" / "train.jsonl").read_text().splitlines()]
-    assert len(rows) == 15 and {"text", "units", "durations", "emotion"} <= set(rows[0])
+    assert len(rows) == 15 * (1 + ELSEWHERE) and {"text", "units", "durations", "emotion"} <= set(rows[0])
+    assert [row["text"] for row in rows[::2]] == [row["text"] for row in rows[1::2]]
+    assert not any(said.speakable for said in map(utterance_from, rows[1::2])), "nobody learns to speak from changed sound"
     assert all(len(row["units"]) == len(row["durations"]) for row in rows)
 
 
