@@ -18,7 +18,7 @@ from emova_sdk.training import styled_speech
 from emova_sdk.training.budget import fit
 from emova_sdk.training.nano_tokenizer import held_out_texts, unit_labels
 from emova_sdk.training.speech_data import load_shard
-from emova_sdk.training.speech_units import clear_unit_ids, runs, tokenizer_from, unit_ids
+from emova_sdk.training.speech_units import clear_unit_ids, runs, snapped, tokenizer_from, unit_ids
 
 SPEAKERS = ("female", "male")
 _NOISE_EDGES = (0, 64, 128, 256, 384, 513)
@@ -86,7 +86,7 @@ def load_voices(out: Path, checkpoint: Path) -> list[Voice]:
                 values = np.pad(values, ((0, 4 * len(heard) - len(values)), (0, 0)), mode="edge")
                 for units in (heard, clear):
                     ids, durations = runs(units)
-                    found.append(Voice(ids, durations * 4, values, SPEAKERS.index(u.plan.gender), u.plan.split))
+                    found.append(Voice(ids, snapped(durations, u.ends), values, SPEAKERS.index(u.plan.gender), u.plan.split))
     return found
 
 

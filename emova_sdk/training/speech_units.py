@@ -1,6 +1,7 @@
 """Rendered speech written down in units of a trained tokenizer: what the parts that speak learn from."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,35 @@ def runs(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Reduced units and the length of each run."""
     starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
     return ids[starts], np.diff(np.r_[starts, len(ids)])
+
+
+SNAP = 3
+"""Frames (10 ms) by which the end of a run may be off the end of a phone to be meant by it."""
+SHORTEST = 2
+"""Frames of a run at least."""
+
+
+def snapped(durations: NDArray[np.int64], ends: Sequence[float]) -> NDArray[np.int64]:
+    """Durations of runs in frames of 10 ms, with ends moved to where phones end.
+
+    Units come every 40 ms, phones end in between. A voice that learns from the former alone cannot know when exactly a sound
+    begins, and slurs all transitions; smoothing the envelope over 70 ms is enough to lose every third word.
+
+    Args:
+        durations: Units of each run, int64 of shape (runs,).
+        ends: End of each phone, seconds; empty when not known.
+
+    Returns:
+        int64 of shape (runs,), with the same sum in time.
+    """
+    bounds = 4 * np.cumsum(durations)
+    times = np.rint(100 * np.array(ends)).astype(np.int64)
+    found, before = bounds.copy(), 0
+    for place, bound in enumerate(bounds[:-1] if len(times) else ()):
+        near = int(times[np.abs(times - bound).argmin()])
+        latest = int(bounds[-1]) - SHORTEST * (len(bounds) - 1 - place)
+        found[place] = before = min(max(near if abs(near - bound) <= SNAP else int(bound), before + SHORTEST), latest)
+    return np.diff(found, prepend=0)
 
 
 def write_units(out: Path, *, checkpoint: Path | None = None) -> dict[str, Any]:

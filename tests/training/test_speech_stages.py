@@ -15,7 +15,7 @@ from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.training import nano_stages, speech_data, speech_stages
 from emova_sdk.training.nano_examples import utterance_from
 from emova_sdk.training.nano_tokenizer import UNKNOWN, collated, examples, phone_weights, unit_labels
-from emova_sdk.training.speech_units import ELSEWHERE, clear_unit_ids, unit_ids
+from emova_sdk.training.speech_units import ELSEWHERE, clear_unit_ids, snapped, unit_ids
 from emova_sdk.types import Audio, Style
 
 
@@ -90,6 +90,21 @@ def test_clear_units_are_read_as_what_was_meant_and_stay_near_what_was_heard():
     assert clear.shape == heard.shape
     assert (read_as(clear) == phones).mean() > (read_as(heard) == phones).mean()
     assert (clear_unit_ids(tokenizer, said.mel, read_as(heard)) == heard).mean() > 0.8, "what was right stays"
+
+
+@pytest.mark.parametrize(
+    ("units", "ends", "frames"),
+    [
+        ([3, 1, 2, 1], (0.13, 0.15, 0.25, 0.28), [13, 2, 10, 3]),
+        ([2, 1], (), [8, 4]),
+        ([2, 2], (0.04, 0.12, 0.16), [8, 8]),
+        ([1, 1, 1], (0.01, 0.02, 0.12), [2, 6, 4]),
+    ],
+    ids=["at the ends of phones", "no phones known", "no phone near", "no run is lost"],
+)
+def test_runs_end_where_phones_end(units, ends, frames):
+    assert snapped(np.array(units), ends).tolist() == frames
+    assert sum(frames) == 4 * sum(units)
 
 
 @pytest.mark.parametrize("stage", ["tokenizer", "style", "vocoder", "text_to_units"])
