@@ -41,6 +41,7 @@ class NanoVocoder(nn.Module):
 
     def __init__(self, *, units: int = 256, speakers: int = 2, width: int = 144, frame_width: int = 160) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(0.1)
         self.unit = nn.Embedding(units, width)
         self.speaker = nn.Embedding(speakers, width)
         self.unit_blocks = nn.ModuleList(ConvBlock(width, kernel=UNIT_KERNEL) for _ in range(UNIT_BLOCKS))
@@ -58,6 +59,7 @@ class NanoVocoder(nn.Module):
         x = self.unit(ids) + self.speaker(speaker)[:, None]
         for block in self.unit_blocks:
             x = block(x, mask)
+        x = self.dropout(x)
         return x, self.duration(x).squeeze(-1)
 
     def frames(self, states: Tensor, durations: Tensor) -> tuple[VoiceFrames, Tensor]:
@@ -67,7 +69,7 @@ class NanoVocoder(nn.Module):
 
     def features_of(self, spread: Tensor, mask: Tensor | None = None) -> VoiceFrames:
         """States spread over frames, with their places (batch, frames, width + 4), to features."""
-        x = self.to_frames(spread)
+        x = self.dropout(self.to_frames(spread))
         for block in self.frame_blocks:
             x = block(x, mask)
         pitch, voicing, envelope, noise = self.features(x).split((1, 1, ENVELOPE, APERIODICITY), -1)

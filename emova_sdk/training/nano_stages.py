@@ -21,7 +21,7 @@ from emova_sdk.training import speech_data, voices
 from emova_sdk.training.budget import Budget
 from emova_sdk.training.nano_llm import hears, train_llm
 from emova_sdk.training.nano_vision import train_vision
-from emova_sdk.training.speech_stages import DIALOGUE_SHARDS, MANNER_SHARDS, export_speech, run_speech_stage
+from emova_sdk.training.speech_stages import DIALOGUE_SHARDS, EVERYDAY_SHARDS, MANNER_SHARDS, export_speech, run_speech_stage
 
 __all__ = ["SHARES", "Stage", "StageResult", "assemble_preset", "divided", "missing_parts", "run_stage"]
 
@@ -37,8 +37,9 @@ SHARES: Mapping[Stage, float] = {
     "llm": 0.28,
 }
 """Of the budget of all stages, in their order."""
-SENTENCES, DIALOGUE, MANNERS = 0.6, 0.25, 0.15
-"""Of the data budget: for general sentences, for those of the closed domain, and for many manners of speaking."""
+SENTENCES, DIALOGUE, EVERYDAY, MANNERS = 0.5, 0.2, 0.15, 0.15
+"""Of the data budget: for words in any order and the domain's templates, for its dialogues, for everyday sentences from outside
+it, and for many manners of speaking."""
 VOICE = 0.6
 """Of the vocoder's budget, for the vocoder itself; the rest is for reading text aloud."""
 
@@ -161,6 +162,7 @@ def _render_share(out: Path, budget_s: float, worker: int, workers: int) -> None
     for plans, first, share in (
         (speech_data.make_plan(), 0, SENTENCES),
         (speech_data.make_dialogue_plan(), DIALOGUE_SHARDS, DIALOGUE),
+        (speech_data.make_everyday_plan(), EVERYDAY_SHARDS, EVERYDAY),
         (speech_data.make_manner_plan(), MANNER_SHARDS, MANNERS),
     ):
         budget = Budget(share * budget_s, clock=_cpu_seconds)

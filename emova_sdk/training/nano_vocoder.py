@@ -67,6 +67,17 @@ def describe_targets(out: Path) -> None:
         part.replace(path)
 
 
+def smoothed(features: NDArray[np.float16]) -> NDArray[np.float16]:
+    """Envelopes averaged over three frames.
+
+    Half of what an analysis changes from frame to frame is its own noise, which nobody can predict and a network would learn by
+    heart. Speech made of the averages is understood as well.
+    """
+    padded = np.pad(features[:, 1 : 1 + ENVELOPE].astype(np.float32), ((1, 1), (0, 0)), mode="edge")
+    mean = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+    return np.concatenate([features[:, :1], mean.astype(np.float16), features[:, 1 + ENVELOPE :]], 1)
+
+
 def load_voices(out: Path, checkpoint: Path) -> list[Voice]:
     """The target speakers' utterances in units of a tokenizer checkpoint, with their features.
 
@@ -82,7 +93,7 @@ def load_voices(out: Path, checkpoint: Path) -> list[Voice]:
                     continue
                 heard = unit_ids(model, u.mel)
                 clear = clear_unit_ids(model, u.mel, unit_labels(u.phones, u.ends, len(heard)))
-                values = features[u.plan.id]
+                values = smoothed(features[u.plan.id])
                 values = np.pad(values, ((0, 4 * len(heard) - len(values)), (0, 0)), mode="edge")
                 for units in (heard, clear):
                     ids, durations = runs(units)

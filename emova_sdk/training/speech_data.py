@@ -19,6 +19,7 @@ from emova_sdk.components.nano.prosody import Prosody, prosody_for
 from emova_sdk.models.nano_features import HOP, LogMel
 from emova_sdk.training import corpus, styled_speech, voices
 from emova_sdk.training.budget import Budget
+from emova_sdk.training.everyday import everyday_sentence
 
 SHARD = 100
 """Utterances per shard."""
@@ -127,6 +128,20 @@ def make_dialogue_plan(*, train: int = 1500, test: int = 300) -> list[list[Plan]
         for index, said in zip(range(count), novel, strict=False):
             plans.append(_dialogue_line(split, index, said.text, said.side, said.emotion))
     return _shuffled(plans)
+
+
+def make_everyday_plan(*, sentences: int = 2500) -> list[list[Plan]]:
+    """Shards of everyday sentences from outside the domain, each said by both target voices.
+
+    Args:
+        sentences: How many.
+    """
+    plans: list[Plan] = []
+    for index in range(sentences):
+        text = everyday_sentence(_rng("everyday", index))
+        for gender, voice in voices.TARGETS.items():
+            plans.append(Plan(f"train-everyday-{gender}-{index}", "train", "target", text, voice, gender))
+    return [plans[i : i + SHARD] for i in range(0, len(plans), SHARD)]
 
 
 def make_manner_plan(*, sentences: int = 1000, speakers: int = 5) -> list[list[Plan]]:

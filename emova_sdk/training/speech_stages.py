@@ -23,6 +23,8 @@ STAGES: tuple[SpeechStage, ...] = ("data", "tokenizer", "style", "vocoder", "tex
 
 DIALOGUE_SHARDS = 200
 """Number of the first shard of dialogue lines."""
+EVERYDAY_SHARDS = 300
+"""Number of the first shard of everyday sentences."""
 MANNER_SHARDS = 400
 """Number of the first shard of speakers with a manner of their own."""
 EXPANSION, SHARPENING, GAIN = 1.1, 0.45, -0.6

@@ -1,4 +1,9 @@
+import numpy as np
+
+from emova_sdk.components.nano.lexicon import Lexicon
+from emova_sdk.evaluation.nano_report import ordinary_sentences
 from emova_sdk.training import corpus
+from emova_sdk.training.everyday import everyday_sentence
 
 
 def test_sentences_are_a_function_of_split_and_index():
@@ -17,3 +22,12 @@ def test_texts_are_lower_case_words():
         text = corpus.sentence("train", i)
         assert text == text.lower()
         assert all(word.replace("'", "").isalpha() for word in text.split())
+
+
+def test_everyday_sentences_repeat_and_are_of_words_whose_sounds_are_known():
+    drawn = [everyday_sentence(np.random.default_rng(seed)) for seed in range(300)]
+    assert drawn[:20] == [everyday_sentence(np.random.default_rng(seed)) for seed in range(20)]
+    assert len(set(drawn)) > 290
+    assert not {word for text in drawn for word in text.split()} - set(Lexicon.shipped().words)
+    assert not set(drawn) & set(ordinary_sentences()), "what is judged by was never trained on"
+    assert " a orange" not in " ".join(drawn)
