@@ -27,7 +27,7 @@ EVERYDAY_SHARDS = 300
 """Number of the first shard of everyday sentences."""
 MANNER_SHARDS = 400
 """Number of the first shard of speakers with a manner of their own."""
-EXPANSION, SHARPENING, GAIN = 1.1, 0.45, -0.6
+EXPANSION, SHARPENING, GAIN = 1.1, 0.2, -0.6
 """Chosen by ear of the judge: how much the predicted melody and envelope are sharpened, and the level in nepers of power."""
 
 

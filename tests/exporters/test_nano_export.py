@@ -49,7 +49,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert shipped is not None
     language = Language(WORDS, shipped.size)
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(3)
         save_model(folder, NanoModel.fresh(language, SIZES), language)
     for name in ("questions.json", "cells.safetensors"):
         shutil.copy(PRESET / "llm_core" / name, folder)

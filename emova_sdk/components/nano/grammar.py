@@ -51,6 +51,7 @@ class Grammar:
 
     def __init__(self, templates: Sequence[str], slots: Mapping[str, Sequence[str]], emissions: NDArray[np.floating]) -> None:
         self._emissions = np.asarray(emissions, np.float32)
+        self._silent = self._emissions.argmax(0) == 0
         self._phone: list[int] = []
         self._place: list[int] = []
         self._entry: list[int] = []
@@ -124,7 +125,11 @@ class Grammar:
         self._bounds = np.concatenate([[0], np.cumsum([len(exits) for exits in self._exits])])
 
     def hear(self, units: Sequence[int]) -> Heard | None:
-        """Return the best sentence for units (repeats collapsed), None for none."""
+        """Return the best sentence for units (repeats collapsed), None for none.
+
+        Pauses are in no sentence: units that stand for silence are left out.
+        """
+        units = [unit for unit in units if not self._silent[unit]]
         if not units:
             return None
         table = self._emissions.T[list(units)]
