@@ -3,11 +3,12 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from emova_sdk.models.nano_tokenizer import NanoTokenizer
 from emova_sdk.training.nano_tokenizer import augmented
@@ -55,7 +56,7 @@ def clear_unit_ids(model: NanoTokenizer, mel: NDArray[np.float16], phones: NDArr
         readable = torch.log_softmax(model.unit_reader(codes), -1)
         heard = torch.from_numpy(mel.astype(np.float32))[None]
         latents = model.latents(heard, torch.tensor([len(mel)]))[0]
-        distance = torch.cdist(model.fsq.bound(latents) / model.fsq.middle, codes).square()
+        distance = torch.cdist(model.fsq.bound(latents) / cast("Tensor", model.fsq.middle), codes).square()
         return (distance - CLARITY * readable.T[torch.from_numpy(phones)]).argmin(-1).numpy()
 
 
