@@ -99,8 +99,9 @@ def reduce(
     kept: list[Kept] = []
     limits = Limits(graph.atol, graph.mismatch, TOLERANCES[precision])
     ladder = _LADDERS[precision][begin:]
-    if precision in {"int8", "int4"} and not reducible(whole):
-        ladder, kept = (), [Kept("the whole graph", "it has no products or convolutions with weights")]
+    if precision in {"int8", "int4"} and not reducible(whole, precision):
+        what = "products" if precision == "int4" else "products or convolutions"
+        ladder, kept = (), [Kept("the whole graph", f"it has no {what} with weights")]
     for part in ladder:
         progress(f"converting {graph.name} to {precision}" + (f", {part} kept" if kept else ""))
         target = folder / f"{graph.name}.{precision}.onnx"

@@ -18,6 +18,7 @@ from emova_sdk.exporters.parity import Tolerance
 from emova_sdk.exporters.stored import READERS, store_in_8_bits
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
+_PRODUCTS = frozenset({"MatMul", "Gemm"})
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 Part = Literal["nothing", "convolutions", "activations", "weights"]
@@ -121,13 +122,14 @@ def quantize(
     return target
 
 
-def reducible(path: Path) -> bool:
-    """Whether an exported graph has products or convolutions with weights, which are what 8 and 4 bits reduce."""
+def reducible(path: Path, precision: Precision) -> bool:
+    """Whether an exported graph has weights that a precision reduces: of products and convolutions; in 4 bits, of products."""
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph
     constants = {tensor.name for tensor in graph.initializer}
-    return any(node.op_type in READERS and not constants.isdisjoint(node.input) for node in graph.node)
+    readers = _PRODUCTS if precision == "int4" else READERS
+    return any(node.op_type in readers and not constants.isdisjoint(node.input) for node in graph.node)
 
 
 @contextmanager
@@ -205,12 +207,41 @@ def _to_blocks(source: Path, target: Path, bits: int, block_size: int) -> None:
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    quantizer = MatMulNBitsQuantizer(
-        onnx.load(str(source)), bits=bits, block_size=block_size, is_symmetric=True, accuracy_level=4
-    )
+    model = onnx.load(str(source))
+    _gemms_as_products(model)
+    quantizer = MatMulNBitsQuantizer(model, bits=bits, block_size=block_size, is_symmetric=True, accuracy_level=4)
     quantizer.process()
     wrapped: Any = quantizer.model
     _save(getattr(wrapped, "model", wrapped), target)
+
+
+def _gemms_as_products(model: Any) -> None:
+    """Write Gemm as MatMul and Add: the converter to blocks passes over it."""
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes: list[Any] = []
+    for node in model.graph.node:
+        settings = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+        plain = settings.get("alpha", 1.0) == settings.get("beta", 1.0) == 1.0 and not settings.get("transA", 0)
+        if node.op_type != "Gemm" or not plain or node.input[1] not in weights:
+            nodes.append(node)
+            continue
+        name = f"{node.name}_weight"
+        matrix = numpy_helper.to_array(weights[node.input[1]])
+        turned = np.ascontiguousarray(matrix.T) if settings.get("transB", 0) else matrix
+        model.graph.initializer.append(numpy_helper.from_array(turned, name))
+        product = f"{node.name}_product" if len(node.input) > 2 else node.output[0]
+        nodes.append(helper.make_node("MatMul", [node.input[0], name], [product], name=f"{node.name}_product"))
+        if product != node.output[0]:
+            nodes.append(helper.make_node("Add", [product, node.input[2]], [node.output[0]], name=node.name))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    read = {name for node in nodes for name in node.input}
+    left = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(left)
 
 
 def _to_stored(source: Path, target: Path) -> None:

@@ -122,16 +122,34 @@ class Readers(FakeVisionEncoder):
         return [Graph("table", Table().eval(), {"ids": ids}, ("rows",), {"ids": {0: TIME}})]
 
 
-@pytest.mark.parametrize("strict", [False, True])
-def test_what_has_nothing_to_reduce_is_not_converted_and_says_so(tmp_path: Path, strict: bool) -> None:
-    manifest = export_bundle({"vision_encoder": Readers()}, tmp_path / "out", precision="int8", strict=strict)
+@pytest.mark.parametrize(("strict", "precision"), [(False, "int8"), (True, "int8"), (False, "int4")])
+def test_what_has_nothing_to_reduce_is_not_converted_and_says_so(tmp_path: Path, strict: bool, precision: Any) -> None:
+    manifest = export_bundle({"vision_encoder": Readers()}, tmp_path / "out", precision=precision, strict=strict)
     record = manifest["components"]["vision_encoder"][0]
     assert record["precision"] == "fp32"
-    assert "no products or convolutions" in record["kept"][0]["because"]
-    assert not reducible(tmp_path / "out" / record["file"])
+    assert record["kept"][0]["because"].startswith("it has no products")
+    assert not reducible(tmp_path / "out" / record["file"], precision)
 
 
 # --- blocks and convolutions ---
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_layers_of_flat_rows_become_blocks_too(tmp_path: Path, bias: bool) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 96, bias=bias), nn.GELU(), nn.Linear(96, 64, bias=bias)).eval()
+
+    def sample(sizes: Any) -> dict[str, torch.Tensor]:
+        return {"input": torch.randn(sizes["time"], 64, generator=torch.Generator().manual_seed(sizes["time"]))}
+
+    graph = Graph("flat", module, sample({"time": 7}), ("y",), {"input": {0: TIME}}, sample=sample)
+    whole = export_onnx(graph, tmp_path / "flat.onnx")
+    path = quantize(graph, whole, tmp_path / "small.onnx", precision="int4")
+    kinds = [node.op_type for node in onnx.load(str(path)).graph.node]
+    assert kinds.count("MatMulNBits") == 2
+    assert "Gemm" not in kinds
+    assert path.with_name("small.onnx.data").stat().st_size < 0.3 * whole.with_name("flat.onnx.data").stat().st_size
+    require(compare(graph, path, tolerance=TOLERANCES["int4"]), graph.name)
 
 
 def test_larger_blocks_make_smaller_files_and_others_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -115,16 +117,19 @@ def test_two_frames_of_a_clip_do_not_see_each_other(native: tuple[EmovaVision, P
     assert np.allclose(rows, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_it_keeps_to_the_interface_and_says_what_is_wrong(native: tuple[EmovaVision, Path]) -> None:
+def test_it_keeps_to_the_interface_and_says_what_is_wrong(native: tuple[EmovaVision, Path], tmp_path: Path) -> None:
     bundle = native[1]
     assert not [check for check in run_checks(lambda: OnnxVisionEncoder(str(bundle), threads=1)) if not check.passed]
     with pytest.raises(InputError, match="aspect ratio"):
         OnnxVisionEncoder(str(bundle)).encode([Image(np.zeros((29, 29 * 201, 3), np.uint8))])
-    kept = (bundle / "vision_encoder/pictures.json").read_text()
-    (bundle / "vision_encoder/pictures.json").write_text("{}")
+    broken = shutil.copytree(bundle, tmp_path / "broken")
+    (broken / "vision_encoder/pictures.json").write_text("{}")
+    with pytest.raises(LoadError, match=r"pictures.json` is not what was exported"):
+        OnnxVisionEncoder(str(broken))
+    manifest = json.loads((broken / "manifest.json").read_text())
+    (broken / "manifest.json").write_text(json.dumps(manifest | {"assets": {}}))
     with pytest.raises(LoadError, match="how pictures are cut"):
-        OnnxVisionEncoder(str(bundle))
-    (bundle / "vision_encoder/pictures.json").write_text(kept)
+        OnnxVisionEncoder(str(broken))
 
 
 def test_an_engine_is_built_for_every_tower(pair: tuple[EmovaVision, Path], tmp_path: Path) -> None:
