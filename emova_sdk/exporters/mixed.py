@@ -50,7 +50,7 @@ class Reduced:
 _LADDERS: dict[Precision, tuple[Part, ...]] = {
     "fp32": (),
     "fp16": ("nothing",),
-    "int8": ("nothing", "convolutions", "activations"),
+    "int8": ("nothing", "sums", "convolutions", "activations"),
     "int4": ("nothing", "weights"),
 }
 """What is kept, attempt by attempt; after the last one it is the whole graph."""
@@ -103,6 +103,8 @@ def reduce(
         what = "products" if precision == "int4" else "products or convolutions"
         ladder, kept = (), [Kept("the whole graph", f"it has no {what} with weights")]
     for part in ladder:
+        if part == "sums" and graph.calibration is None:
+            continue  # they are in 8 bits only where ranges were measured
         progress(f"converting {graph.name} to {precision}" + (f", {part} kept" if kept else ""))
         target = folder / f"{graph.name}.{precision}.onnx"
         try:

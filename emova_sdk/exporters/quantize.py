@@ -21,8 +21,9 @@ Precision = Literal["fp32", "fp16", "int8", "int4"]
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 BLOCK_SIZES = (16, 32, 64, 128, 256)
-Part = Literal["nothing", "convolutions", "activations", "weights"]
-"""What is kept in a higher precision: ``convolutions`` and ``activations`` in float32, ``weights`` in 8 bits rather than 4."""
+Part = Literal["nothing", "sums", "convolutions", "activations", "weights"]
+"""What is kept in a higher precision: ``sums``, ``convolutions`` too, or all ``activations`` in float32; ``weights`` in 8 bits
+rather than 4."""
 
 
 def checked_precision(name: str) -> Precision:
@@ -82,9 +83,9 @@ def quantize(
     """Write a variant of an exported graph.
 
     ``fp16`` stores and computes in half precision, with inputs, outputs and spectra in float32. ``int8`` quantises matrix
-    products dynamically and, if the graph can be sampled, convolutions statically from its own samples; with ``activations``
-    kept, weights are only stored in 8 bits. ``int4``, and ``int8`` where the graph asks for it, stores the weights of matrix
-    products in blocks that share a scale.
+    products dynamically and, if the graph can be sampled, convolutions and the sums between them statically from its own
+    samples; with ``activations`` kept, weights are only stored in 8 bits. ``int4``, and ``int8`` where the graph asks for it,
+    stores the weights of matrix products in blocks that share a scale.
 
     Args:
         graph: The original.
@@ -111,7 +112,7 @@ def quantize(
             elif precision == "int8" and graph.weights == "blocks":
                 _to_blocks(source, target, 8, method.block_size)
             elif precision == "int8":
-                _to_int8(graph, source, target, convolutions=kept != "convolutions", portable=method.portable)
+                _to_int8(graph, source, target, kept=kept, portable=method.portable)
             else:
                 shutil.copy(source, target)
     except Exception as error:
@@ -252,14 +253,15 @@ def _to_stored(source: Path, target: Path) -> None:
     _save(model, target)
 
 
-def _to_int8(graph: Graph, source: Path, target: Path, *, convolutions: bool, portable: bool) -> None:
+def _to_int8(graph: Graph, source: Path, target: Path, *, kept: Part, portable: bool) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(str(source), load_external_data=False)
     interim = target.with_name(f"{target.stem}.interim.onnx")
-    if has_convolutions(model) and convolutions and graph.calibration is not None:
-        quantize_calibrated(graph, source, interim, exclude=_spectrum(model), portable=portable)
+    if has_convolutions(model) and kept != "convolutions" and graph.calibration is not None:
+        sums = kept != "sums" and not portable
+        quantize_calibrated(graph, source, interim, exclude=_spectrum(model), sums=sums, portable=portable)
     else:
         excluded = [*_stacked(model), *_spectrum(model)]
         del model.graph.value_info[:]  # the shapes of weights that the quantiser turns round are in it as well

@@ -214,3 +214,19 @@ def test_inner_convolutions_become_integers_and_the_outermost_stay(
     floats = [node for node in model.graph.node if node.op_type == "Conv" and node.input[1] in constants]
     assert sorted(constants[node.input[1]].shape for node in floats) == [(1, 32, 3), (32, 4, 1)]
     require(compare(graph, path, tolerance=TOLERANCES["int8"]), graph.name)
+
+
+def test_sums_between_convolutions_are_in_8_bits_unless_kept(convolutions: tuple[Graph, Path], tmp_path: Path) -> None:
+    graph, whole = convolutions
+
+    def summed_in_floats(path: Path) -> int:
+        nodes = onnx.load(str(path)).graph.node
+        integers = {name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output}
+        sums = [node for node in nodes if node.op_type == "Add"]
+        return sum(not integers.issuperset(node.input) for node in sums)
+
+    small = quantize(graph, whole, tmp_path / "small.onnx", precision="int8")
+    finer = quantize(graph, whole, tmp_path / "finer.onnx", precision="int8", kept="sums")
+    assert summed_in_floats(small) < summed_in_floats(finer)
+    found = [compare(graph, path, tolerance=TOLERANCES["int8"]) for path in (small, finer)]
+    assert min(one.cosine for one in found[0]) < min(one.cosine for one in found[1])
