@@ -27,8 +27,9 @@ EVERYDAY_SHARDS = 300
 """Number of the first shard of everyday sentences."""
 MANNER_SHARDS = 400
 """Number of the first shard of speakers with a manner of their own."""
-EXPANSION, SHARPENING, GAIN = 1.1, 0.2, -0.6
-"""Chosen by ear of the judge: how much the predicted melody and envelope are sharpened, and the level in nepers of power."""
+EXPANSION, SHARPENING, DYNAMICS, GAIN = 1.1, 0.2, 0.7, -0.6
+"""Chosen by ear of the judge, on development sentences: how much predicted melody, formants and movement of the envelope are
+exaggerated, and the level in nepers of power."""
 
 
 def run_speech_stage(name: SpeechStage, out: Path, *, budget_s: float, worker: int = 0, workers: int = 1, **sizes: int) -> None:
@@ -125,7 +126,8 @@ def export_vocoder(out: Path, folder: Path) -> Path:
     config = {
         "kind": "nano-vocoder", "units": unit_space(levels), "sample_rate": 16000,
         "medians": [round(counters[f"median_{name}"], 2) for name in SPEAKERS],
-        "expansion": EXPANSION, "sharpening": SHARPENING, "gain": GAIN, "network": {"width": width, "frame_width": frame_width},
+        "expansion": EXPANSION, "sharpening": SHARPENING, "dynamics": DYNAMICS, "gain": GAIN,
+        "network": {"width": width, "frame_width": frame_width},
     }  # fmt: skip
     save_weights(model, folder, config)
     return folder

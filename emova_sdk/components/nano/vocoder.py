@@ -35,9 +35,13 @@ _FIRST, _BLOCK = 3, 8
 """Units in the first block, small for an early start, and in the others."""
 _LONGEST_FRAMES = 40
 _SHORTEST_FRAMES = 2
-_REACH = -(-FRAME_REACH // _SHORTEST_FRAMES)
+_MOVEMENT = 3
+"""Frames on either side that an envelope's movement is measured against."""
+_CONTEXT = FRAME_REACH + _MOVEMENT
+"""Frames on either side that a frame depends on."""
+_REACH = -(-_CONTEXT // _SHORTEST_FRAMES)
 """Units on either side whose frames matter: each lasts at least `_SHORTEST_FRAMES`."""
-_AHEAD = max(FINAL_FRAMES, FRAME_REACH)
+_AHEAD = max(FINAL_FRAMES, _CONTEXT)
 """Frames behind a block that must be known."""
 _AROUND = 4
 """Bands on either side that an envelope is sharpened against."""
@@ -47,11 +51,20 @@ _CENTRES = np.array([32.0, 96, 192, 320, 448])
 
 @dataclass(frozen=True)
 class _Voice:
-    """What the vocoder's config says beside the network: medians (Hz), pitch expansion, formant sharpening, gain (nepers)."""
+    """What the vocoder's config says beside the network.
+
+    Attributes:
+        medians: Of each speaker's pitch, Hz.
+        expansion: Of the melody.
+        sharpening: Of formants, see `full_envelope`.
+        dynamics: Of the envelope's movement, see `moved`.
+        gain: Of the level, nepers of power.
+    """
 
     medians: tuple[float, ...]
     expansion: float
     sharpening: float
+    dynamics: float
     gain: float
 
 
@@ -71,7 +84,11 @@ class NanoUnitVocoder(Vocoder):
             self.units = Space(str(config["units"]["name"]), int(config["units"]["size"]))
             self.sample_rate = int(config["sample_rate"])
             self.voice = _Voice(
-                tuple(config["medians"]), float(config["expansion"]), float(config["sharpening"]), float(config["gain"])
+                tuple(config["medians"]),
+                expansion=float(config["expansion"]),
+                sharpening=float(config["sharpening"]),
+                dynamics=float(config.get("dynamics", 0.0)),  # as before there was any
+                gain=float(config["gain"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise LoadError(f"`{self._folder}/config.json` lacks {error}", "train or install emova-nano again") from error
@@ -210,10 +227,12 @@ class _SpeakingStream(Stream[SpeechUnits, SpeechChunk]):
         spread = expand(np.stack(self._states[begin:stop]), np.array(self._durations[begin:stop]))
         before = sum(self._durations[begin : self._spoken])
         count = sum(self._durations[self._spoken : last])
-        edge = max(0, before - FRAME_REACH)
-        seen = np.ascontiguousarray(spread[edge : before + count + FRAME_REACH])
+        edge = max(0, before - _CONTEXT)
+        seen = np.ascontiguousarray(spread[edge : before + count + _CONTEXT])
         kept = slice(before - edge, before - edge + count)
-        pitch, voicing, envelope, aperiodicity = (one[kept] for one in self._vocoder.networks("frames", seen))
+        pitch, voicing, envelope, aperiodicity = self._vocoder.networks("frames", seen)
+        envelope = moved(envelope, voice.dynamics)
+        pitch, voicing, envelope, aperiodicity = (one[kept] for one in (pitch, voicing, envelope, aperiodicity))
         f0 = np.where(voicing > 0, voice.medians[self._speaker] * np.exp(pitch * voice.expansion), 0).astype(np.float32)
         power = full_envelope(envelope, sharpening=voice.sharpening) + np.float32(voice.gain)
         return self._shaped(f0, power, full_aperiodicity(aperiodicity), last)
@@ -226,6 +245,28 @@ class _SpeakingStream(Stream[SpeechUnits, SpeechChunk]):
         shaped = shape_pitch(f0, prosody, median=median, start=self._frames, to_end=to_end)
         rate = self._vocoder.sample_rate
         return shaped, *shape_spectrum(power, noise, prosody, sample_rate=rate, start=self._frames)
+
+
+def moved(envelope: Float, dynamics: float) -> Float:
+    """Exaggerate how an envelope moves: what is more than the mean of the seven frames about it counts 1 + `dynamics` times.
+
+    Regression slurs transitions, and those are what tells sounds apart: the teacher's own envelopes, averaged over 70 ms, lose
+    three times as many words.
+
+    Args:
+        envelope: Natural log power, (frames, bands).
+        dynamics: How much.
+    """
+    if not dynamics:
+        return envelope
+    frames = len(envelope)
+    total, count = np.zeros_like(envelope), np.zeros((frames, 1), np.float32)
+    for shift in range(-_MOVEMENT, _MOVEMENT + 1):
+        to, of = slice(max(0, -shift), frames - max(0, shift)), slice(max(0, shift), frames - max(0, -shift))
+        if to.start < to.stop:
+            total[to] += envelope[of]
+            count[to] += 1
+    return (envelope + dynamics * (envelope - total / count)).astype(np.float32)
 
 
 def full_envelope(bands: Float, *, sharpening: float = 0.0) -> Float:

@@ -7,7 +7,7 @@ from emova_sdk.components.nano.prosody import prosody_for
 from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
 from emova_sdk.components.nano.style import NanoStyleModule, read_style_vector, style_vector
 from emova_sdk.components.nano.text_to_units import TextToUnits
-from emova_sdk.components.nano.vocoder import NanoUnitVocoder
+from emova_sdk.components.nano.vocoder import NanoUnitVocoder, moved
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.testing.conformance import conformance
 from emova_sdk.types import Audio, SpeechUnits, Style
@@ -113,3 +113,14 @@ def test_long_texts_are_said_in_parts(parts):
 def test_texts_without_words_give_no_units(parts):
     assert len(parts[3]("...")) == 0
     assert parts[2].synthesize([SpeechUnits.of([])], parts[1].embed([Style()]))[0].duration_s < 0.5
+
+
+def test_movement_is_exaggerated_and_what_stands_still_stays():
+    still = np.full((20, 60), -3.0, np.float32)
+    assert np.allclose(moved(still, 0.7), still)
+    step = np.concatenate([np.zeros((10, 60), np.float32), np.ones((10, 60), np.float32)])
+    sharp = moved(step, 0.7)
+    assert sharp[9].max() < 0 < 1 < sharp[10].min()
+    assert np.allclose(sharp[[0, 19]], step[[0, 19]])
+    assert moved(step, 0.0) is step
+    assert moved(step[:1], 0.7).shape == (1, 60)
