@@ -36,7 +36,7 @@ def measured(*arguments):
     began = time.monotonic()
     process = os.spawnv(os.P_NOWAIT, program, [program, *map(str, arguments)])
     _, status, usage = os.wait4(process, 0)
-    return os.waitstatus_to_exitcode(status), time.monotonic() - began, usage.ru_maxrss / 1e6
+    return os.waitstatus_to_exitcode(status), time.monotonic() - began, usage.ru_maxrss * 1024 / 1e9  # KiB on Linux
 
 
 def size_gb(folder):
@@ -67,6 +67,7 @@ def main():
             wrong, checking, held = measured("export", "verify", out, "-c", config)
             cells = (f"{seconds:.0f} s", f"{memory:.1f} GB", f"{checking:.0f} s", f"{held:.1f} GB", f"{size_gb(out):.2f} GB")
             table.add_row(part, precision, *cells)
+            print(part, precision, *cells, sep=" | ", flush=True)
             if wrong:
                 sys.exit(wrong)
     Console().print(table)
