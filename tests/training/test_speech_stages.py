@@ -87,9 +87,17 @@ def test_clear_units_are_read_as_what_was_meant_and_stay_near_what_was_heard():
         codes = tokenizer.fsq.ids_to_codes(torch.from_numpy(ids))
         return tokenizer.unit_reader(codes).argmax(-1).numpy()
 
+    def sureness(ids, phones):
+        codes = tokenizer.fsq.ids_to_codes(torch.from_numpy(ids))
+        return torch.softmax(tokenizer.unit_reader(codes), -1).detach().numpy()[np.arange(len(ids)), phones] + 1e-6
+
     assert clear.shape == heard.shape
     assert (read_as(clear) == phones).mean() > (read_as(heard) == phones).mean()
-    assert (clear_unit_ids(tokenizer, said.mel, read_as(heard)) == heard).mean() > 0.8, "what was right stays"
+    meant = read_as(heard)
+    again = clear_unit_ids(tokenizer, said.mel, meant)
+    assert (read_as(again) == meant).all(), "what was right is still read so"
+    assert (again == heard).mean() > 0.5, "most of it is what was heard"
+    assert (sureness(again, meant) >= sureness(heard, meant)).all(), "the rest is only surer"
 
 
 @pytest.mark.parametrize(
