@@ -55,6 +55,9 @@ _LADDERS: dict[Precision, tuple[Part, ...]] = {
 }
 """What is kept, attempt by attempt; after the last one it is the whole graph."""
 
+MARGIN = 0.5
+"""Share of the allowed deviation that an attempt may use up: on inputs it was not chosen by, it deviates more."""
+
 
 def attempts(precision: Precision) -> int:
     """How many attempts there are before the whole graph stays in float32."""
@@ -97,7 +100,7 @@ def reduce(
         ExportError: If it cannot be converted, with ``strict``.
     """
     kept: list[Kept] = []
-    limits = Limits(graph.atol, graph.mismatch, TOLERANCES[precision])
+    limits = Limits(graph.atol, graph.mismatch, TOLERANCES[precision].stricter(MARGIN))
     ladder = _LADDERS[precision][begin:]
     if precision in {"int8", "int4"} and not reducible(whole, precision):
         what = "products" if precision == "int4" else "products or convolutions"

@@ -27,6 +27,10 @@ class Tolerance:
     cosine: float | None = None
     mismatch: float = 0.0
 
+    def stricter(self, share: float) -> Tolerance:
+        """Allow `share` of the angle's deviation only."""
+        return self if self.cosine is None else replace(self, cosine=1 - share * (1 - self.cosine))
+
 
 @dataclass(frozen=True)
 class OutputParity:

@@ -32,7 +32,8 @@ from emova_sdk.components.onnx_slots import (
     BundleVocoder,
 )
 from emova_sdk.errors import ConfigError, LoadError
-from emova_sdk.exporters.bundle import export_bundle
+from emova_sdk.exporters.bundle import export_bundle, verify_bundle
+from emova_sdk.exporters.mixed import MARGIN
 from emova_sdk.exporters.tasks import compare_tasks, sound_parity
 from emova_sdk.models import nano_blocks, nano_exports, nano_features, nano_style
 from emova_sdk.testing import run_checks
@@ -127,6 +128,17 @@ def test_the_manifest_says_how_the_components_do_their_work(bundle: Path) -> Non
     assert {one["measure"] for one in tasks["vocoder"]} == {"mel distance", "level", "clipped"}
     assert {one["task"] for one in tasks["llm_core"]} == {"answering", "transcribing", "reading aloud"}
     assert all(one["passed"] for records in tasks.values() for one in records)
+
+
+def test_what_bears_8_bits_bears_them_on_other_inputs_too(tmp_path: Path) -> None:
+    component: dict[str, Any] = {"style_module": NanoStyleModule()}
+    export_bundle(component, tmp_path / "small", precision="int8", source="mine")
+    found = verify_bundle(component, tmp_path / "small")["style_module"]["style"]
+    made = json.loads((tmp_path / "small" / "manifest.json").read_text())["components"]["style_module"][0]
+    assert made["precision"] == "int8"
+    assert len(found) > len(made["parity"])
+    least = min(one["cosine"] for one in made["parity"])
+    assert least >= 1 - MARGIN * 0.01
 
 
 def test_sounds_that_are_silent_broken_or_clipped_do_not_pass(question: Audio) -> None:
