@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from emova_sdk.components.nano.prosody import SPEAKERS
 from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
-from emova_sdk.components.nano.style import SPEAKERS, NanoStyleModule
+from emova_sdk.components.nano.style import NanoStyleModule
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.vocoder import NanoUnitVocoder
 from emova_sdk.evaluation.nano_speech import (
@@ -36,7 +37,7 @@ from emova_sdk.models.nano_features import LogMel, at_level, pitch_track
 from emova_sdk.models.nano_style import style_input
 from emova_sdk.training.nano_tokenizer import UNKNOWN, unit_labels
 from emova_sdk.training.speech_data import Utterance, load_all
-from emova_sdk.training.voices import TARGETS, TEST_VOICES
+from emova_sdk.training.voices import TARGETS, TEACHER, TEST_VOICES
 from emova_sdk.types import Audio, SpeechUnits, Style
 
 Samples = NDArray[np.float32]
@@ -170,11 +171,16 @@ def judge_perception(nano: NanoSpeech, tests: dict[str, list[Utterance]]) -> dic
     return found
 
 
-def judge_words(nano: NanoSpeech, texts: Sequence[str], teacher: Callable[[str, str], Samples], domain: WordJudge | None,
+def _speaker(index: int) -> str:
+    """The speakers in turn."""
+    return tuple(SPEAKERS)[index % 2]
+
+
+def judge_words(nano: NanoSpeech, texts: Sequence[str], teacher: Callable[[str], Samples], domain: WordJudge | None,
                 general: WordJudge | None) -> dict[str, Any]:  # fmt: skip
     """Word errors of spoken texts in neutral and in random styles, beside the teacher's audio of the same texts."""
     rng = np.random.default_rng(5)
-    voices = [SPEAKERS[i % 2] for i in range(len(texts))]
+    voices = [_speaker(i) for i in range(len(texts))]
     styles = [
         {"emotion": str(rng.choice(EMOTIONS)), "pitch": str(rng.choice(["low", "normal", "high"])),
          "speed": str(rng.choice(["slow", "normal", "fast"]))} for _ in texts
@@ -182,7 +188,7 @@ def judge_words(nano: NanoSpeech, texts: Sequence[str], teacher: Callable[[str, 
     sounds = {
         "neutral": [nano.say(t, speaker=v) for t, v in zip(texts, voices, strict=True)],
         "styled": [nano.say(t, speaker=v, **s) for t, v, s in zip(texts, voices, styles, strict=True)],
-        "teacher": [teacher(t, v) for t, v in zip(texts, voices, strict=True)],
+        "teacher": [teacher(t) for t in texts],
     }
     found: dict[str, Any] = {}
     for judge, name, count in ((domain, "domain", len(texts)), (general, "general", SLOWLY)):
@@ -203,7 +209,7 @@ def prosody_features(samples: Samples) -> NDArray[np.float32]:
 
 
 class EmotionJudge:
-    """A listener of its own, who knows how each speaker sounds when neutral and never heard the two voices nano speaks with.
+    """A listener of its own, who knows how each speaker sounds when neutral and never heard nano's teacher.
 
     Args:
         features: (utterances, 40), each relative to its speaker's neutral mean.
@@ -257,8 +263,8 @@ def emotion_judge(train: Sequence[Utterance], *, count: int = 1200) -> EmotionJu
 
 
 def judge_emotion(nano: NanoSpeech, judge: EmotionJudge, texts: Sequence[str], tests: Sequence[Utterance]) -> dict[str, Any]:
-    """Emotion of replies as asked, by the judge and by nano's own ear; the teacher's styled audio is the ceiling."""
-    asked = [(t, SPEAKERS[i % 2], EMOTIONS[(i // 2) % 4]) for i, t in enumerate(texts)]
+    """Emotion of replies as asked, by the judge and by nano's own ear; the clear voices' styled audio is the ceiling."""
+    asked = [(t, _speaker(i), EMOTIONS[(i // 2) % 4]) for i, t in enumerate(texts)]
     truth, speakers = [e for _, _, e in asked], [s for _, s, _ in asked]
     replies = [nano.say(t, speaker=v, emotion=e) for t, v, e in asked]
     own = nano.style.perceive([Audio(r, 16000) for r in replies])
@@ -287,7 +293,7 @@ def judge_control(nano: NanoSpeech, texts: Sequence[str]) -> dict[str, Any]:
     """Share of texts whose pitch, speed and speaker come out in the order asked for."""
     order: dict[str, list[float]] = {"pitch_order": [], "speed_order": [], "speaker_order": []}
     for index, text in enumerate(texts):
-        voice = SPEAKERS[index % 2]
+        voice = _speaker(index)
         pitches = [median_pitch(nano.say(text, speaker=voice, pitch=p)) for p in ("low", "normal", "high")]
         lengths = [-len(nano.say(text, speaker=voice, speed=s)) for s in ("slow", "normal", "fast")]
         order["pitch_order"].append(float(pitches[0] < pitches[1] < pitches[2]))
@@ -350,8 +356,8 @@ def evaluate_speech(out: Path, *, preset: Path | None = None, texts: int = 100, 
     said = reply_texts(texts)
     judge = WordJudge() if general else None
 
-    def teacher(text: str, voice: str) -> Samples:
-        return say(TARGETS[voice], text).samples
+    def teacher(text: str) -> Samples:
+        return say(TEACHER, text).samples
 
     found = {
         "tokenizer": judge_tokenizer(nano, tests),

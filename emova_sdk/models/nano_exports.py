@@ -85,9 +85,9 @@ class UnitPart(nn.Module):
         super().__init__()
         self.vocoder = vocoder
 
-    def forward(self, units: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit ids (units,) and speaker (1,) to states (units, width) and log durations in frames (units,)."""
-        states, log_durations = self.vocoder.states(units[None], speaker)
+    def forward(self, units: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit ids (units,) to states (units, width) and log durations in frames (units,)."""
+        states, log_durations = self.vocoder.states(units[None])
         return states[0], log_durations[0]
 
 

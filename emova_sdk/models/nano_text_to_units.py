@@ -18,6 +18,7 @@ class NanoTextToUnits(nn.Module):
 
     def __init__(self, *, phones: int = 40, units: int = 256, width: int = 128) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(0.3)
         self.phone = nn.Embedding(phones, width)
         self.phone_blocks = nn.ModuleList(ConvBlock(width, kernel=5) for _ in range(4))
         self.duration = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
@@ -27,7 +28,7 @@ class NanoTextToUnits(nn.Module):
 
     def states(self, phones: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Phone classes (batch, phones) to states (batch, phones, width) and log durations in units of 40 ms."""
-        x = self.phone(phones)
+        x = self.dropout(self.phone(phones))
         for block in self.phone_blocks:
             x = block(x, mask)
         return x, self.duration(x).squeeze(-1)
@@ -35,7 +36,7 @@ class NanoTextToUnits(nn.Module):
     def logits(self, states: Tensor, durations: Tensor) -> tuple[Tensor, Tensor]:
         """States and int64 durations (batch, phones) to unit logits (batch, units, code book) and their mask."""
         spread, mask = expand(states, durations)
-        x = self.to_frames(spread)
+        x = self.dropout(self.to_frames(spread))
         for block in self.frame_blocks:
             x = block(x, mask)
         return self.unit(x), mask

@@ -96,16 +96,21 @@ class NanoTokenizer(nn.Module):
 
     def hidden(self, mel: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (batch, frames, 80) with `frames` (batch,) real ones to states (batch, units, width) and their mask."""
+        layers, mask = self.layers(mel, frames)
+        return self.norm(layers[-1]), mask
+
+    def layers(self, mel: Tensor, frames: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The same, before the last norm: states behind the convolutions and behind each block, and the mask of all."""
         real = torch.arange(mel.shape[1], device=mel.device) < frames[:, None]
         x = _normalised(mel, real)
         x = F.silu(self.conv_in(x.transpose(1, 2)))
         half = torch.arange(x.shape[2], device=mel.device) < ((frames + 1) // 2)[:, None]
         x = F.silu(self.conv_down(x * half[:, None]))
         mask = torch.arange(x.shape[2], device=mel.device) < ((frames + 3) // 4)[:, None]
-        x = x.transpose(1, 2) * mask[..., None]
+        found = [x.transpose(1, 2) * mask[..., None]]
         for block in self.blocks:
-            x = block(x, mask)
-        return self.norm(x), mask
+            found.append(block(found[-1], mask))
+        return found, mask
 
     def latents(self, mel: Tensor, frames: Tensor) -> Tensor:
         """Log-mel to what is quantised, (batch, units, dims)."""

@@ -17,7 +17,7 @@ class VoiceFrames(NamedTuple):
     """Features of (batch, frames).
 
     Attributes:
-        pitch: Natural log of the pitch over the speaker's median, (batch, frames).
+        pitch: Natural log of the pitch over its median, (batch, frames).
         voicing: Logit of being voiced, (batch, frames).
         envelope: Natural log power in `ENVELOPE` bands, (batch, frames, bands).
         aperiodicity: 0 to 1 in `APERIODICITY` bands, (batch, frames, bands).
@@ -34,16 +34,14 @@ class NanoVocoder(nn.Module):
 
     Args:
         units: Size of the code book.
-        speakers: How many voices.
         width: Channels between units.
         frame_width: Channels between frames.
     """
 
-    def __init__(self, *, units: int = 256, speakers: int = 2, width: int = 144, frame_width: int = 160) -> None:
+    def __init__(self, *, units: int = 256, width: int = 144, frame_width: int = 160) -> None:
         super().__init__()
         self.dropout = nn.Dropout(0.1)
         self.unit = nn.Embedding(units, width)
-        self.speaker = nn.Embedding(speakers, width)
         self.unit_blocks = nn.ModuleList(ConvBlock(width, kernel=UNIT_KERNEL) for _ in range(UNIT_BLOCKS))
         self.duration = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
         self.to_frames = nn.Linear(width + 4, frame_width)
@@ -54,9 +52,9 @@ class NanoVocoder(nn.Module):
         self.register_buffer("envelope_mean", torch.zeros(ENVELOPE))
         self.register_buffer("envelope_scale", torch.ones(ENVELOPE))
 
-    def states(self, ids: Tensor, speaker: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Unit ids (batch, units) and speakers (batch,) to states (batch, units, width) and log durations in frames."""
-        x = self.unit(ids) + self.speaker(speaker)[:, None]
+    def states(self, ids: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Unit ids (batch, units) to states (batch, units, width) and log durations in frames."""
+        x = self.unit(ids)
         for block in self.unit_blocks:
             x = block(x, mask)
         x = self.dropout(x)

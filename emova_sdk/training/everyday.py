@@ -112,7 +112,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 def everyday_sentence(rng: np.random.Generator) -> str:
-    """A sentence of ordinary words, 3 to about 15 of them; most are sensible, all are built as English is."""
+    """A sentence of ordinary words, 3 to about 15 of them; most are sensible, nearly all are grammatical."""
 
     def word(match: re.Match[str]) -> str:
         choices = _CHOICES[match[1]]

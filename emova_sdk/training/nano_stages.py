@@ -41,7 +41,7 @@ SENTENCES, DIALOGUE, EVERYDAY, MANNERS = 0.5, 0.2, 0.15, 0.15
 """Of the data budget: for words in any order and the domain's templates, for its dialogues, for everyday sentences from outside
 it, and for many manners of speaking."""
 VOICE = 0.6
-"""Of the vocoder's budget, for the vocoder itself; the rest is for reading text aloud."""
+"""Of the vocoder's budget, for the vocoder itself; the rest, before it, is for reading text aloud."""
 
 DEAF = "learnt without speech: no units tell sounds apart; give the tokenizer a bigger budget for a model that hears"
 
@@ -140,8 +140,8 @@ def _run(stage: Stage, out: Path, budget_s: float, workers: int, report: Report 
         case "llm":
             train_llm(out, budget_s=budget_s, report=report)
         case "vocoder":
-            run_speech_stage("vocoder", out, budget_s=VOICE * budget_s)
             run_speech_stage("text_to_units", out, budget_s=(1 - VOICE) * budget_s)
+            run_speech_stage("vocoder", out, budget_s=VOICE * budget_s)
         case _:
             run_speech_stage(stage, out, budget_s=budget_s)
 

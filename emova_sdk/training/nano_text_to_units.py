@@ -1,4 +1,4 @@
-"""Training text-to-units: what the tokenizer would hear if the target voices said phones clearly."""
+"""Training text-to-units: what the tokenizer would hear if the teacher said phones clearly."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from emova_sdk.models.nano_text_to_units import NanoTextToUnits
-from emova_sdk.models.nano_tokenizer import STRIDE
+from emova_sdk.models.nano_tokenizer import STRIDE, NanoTokenizer
 from emova_sdk.training.budget import fit
 from emova_sdk.training.nano_tokenizer import PHONE_IDS, held_out_texts, phone_owners
-from emova_sdk.training.speech_data import load_all
+from emova_sdk.training.speech_data import Utterance, load_all
 from emova_sdk.training.speech_units import clear_unit_ids, tokenizer_from
 
 
@@ -29,20 +29,41 @@ class Reading:
 
 
 def readings(out: Path, tokenizer: Path, split: str) -> list[Reading]:
-    """The target voices' utterances of a split."""
+    """The teacher's utterances of a split."""
     model = tokenizer_from(tokenizer)
     tested = held_out_texts(out)
-    found: list[Reading] = []
-    for u in load_all(out):
-        if u.plan.kind != "target" or u.plan.split != split or (split == "train" and u.plan.text in tested):
-            continue
-        owners = phone_owners(u.ends, -(-len(u.mel) // STRIDE))
-        durations = np.bincount(owners, minlength=len(u.phones))
-        kept = durations > 0
-        phones = np.array([PHONE_IDS[p] for p in u.phones])
-        ids = clear_unit_ids(model, u.mel, phones[owners])
-        found.append(Reading(phones[kept], durations[kept], ids))
-    return found
+    return [
+        reading_of(u, model)
+        for u in load_all(out)
+        if u.plan.taught and u.plan.split == split and not (split == "train" and u.plan.text in tested)
+    ]
+
+
+def reading_of(utterance: Utterance, tokenizer: NanoTokenizer) -> Reading:
+    """How one utterance should be read aloud."""
+    owners = phone_owners(utterance.ends, -(-len(utterance.mel) // STRIDE))
+    durations = np.bincount(owners, minlength=len(utterance.phones))
+    kept = durations > 0
+    phones = np.array([PHONE_IDS[p] for p in utterance.phones])
+    ids = clear_unit_ids(tokenizer, utterance.mel, phones[owners])
+    return Reading(phones[kept], durations[kept], ids)
+
+
+def written(model: NanoTextToUnits, reading: Reading) -> NDArray[np.int64]:
+    """Units at 25 Hz that a trained network writes for the phones of a reading at its pace."""
+    with torch.inference_mode():
+        states, _ = model.states(torch.from_numpy(reading.phones)[None])
+        logits, _ = model.logits(states, torch.from_numpy(reading.durations)[None])
+    return logits[0].argmax(-1).numpy()
+
+
+def reader_from(checkpoint: Path) -> NanoTextToUnits:
+    """The network of a checkpoint."""
+    state = torch.load(checkpoint, weights_only=True)["model"]
+    phones, width = state["phone.weight"].shape
+    model = NanoTextToUnits(phones=phones, units=state["unit.1.weight"].shape[0], width=width)
+    model.load_state_dict(state)
+    return model.eval()
 
 
 def batches(data: list[Reading], *, size: int, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

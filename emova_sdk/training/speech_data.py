@@ -61,6 +61,11 @@ class Plan:
     engine: tuple[int, int] = (50, 165)
     own: tuple[float, ...] = ()
 
+    @property
+    def taught(self) -> bool:
+        """Whether the assistant learns to speak from it: its teacher's voice, as it is."""
+        return self.kind == "target" and self.voice == voices.TEACHER
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -130,8 +135,8 @@ def make_dialogue_plan(*, train: int = 1500, test: int = 300) -> list[list[Plan]
     return _shuffled(plans)
 
 
-def make_everyday_plan(*, sentences: int = 2500) -> list[list[Plan]]:
-    """Shards of everyday sentences from outside the domain, each said by both target voices.
+def make_everyday_plan(*, sentences: int = 5000) -> list[list[Plan]]:
+    """Shards of everyday sentences from outside the domain, said by the teacher, the first half by the other target voice too.
 
     Args:
         sentences: How many.
@@ -140,7 +145,8 @@ def make_everyday_plan(*, sentences: int = 2500) -> list[list[Plan]]:
     for index in range(sentences):
         text = everyday_sentence(_rng("everyday", index))
         for gender, voice in voices.TARGETS.items():
-            plans.append(Plan(f"train-everyday-{gender}-{index}", "train", "target", text, voice, gender))
+            if voice == voices.TEACHER or index < sentences // 2:
+                plans.append(Plan(f"train-everyday-{gender}-{index}", "train", "target", text, voice, gender))
     return [plans[i : i + SHARD] for i in range(0, len(plans), SHARD)]
 
 

@@ -1,4 +1,4 @@
-"""The speech half of the nano recipe, stage by stage: data, tokenizer, style, vocoder, text_to_units, and the export."""
+"""The speech half of the nano recipe, stage by stage: data, tokenizer, style, text_to_units, vocoder, and the export."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -8,18 +8,17 @@ import torch
 from emova_sdk.components.nano.weights import save_weights
 from emova_sdk.errors import InputError
 from emova_sdk.models.nano_style import NanoStyle
-from emova_sdk.models.nano_text_to_units import NanoTextToUnits
 from emova_sdk.models.nano_vocoder import NanoVocoder
 from emova_sdk.training import speech_data
 from emova_sdk.training.budget import Budget
 from emova_sdk.training.nano_style import train_style
-from emova_sdk.training.nano_text_to_units import train_text_to_units
+from emova_sdk.training.nano_text_to_units import reader_from, train_text_to_units
 from emova_sdk.training.nano_tokenizer import train_tokenizer
-from emova_sdk.training.nano_vocoder import SPEAKERS, train_vocoder
+from emova_sdk.training.nano_vocoder import train_vocoder
 from emova_sdk.training.speech_units import tokenizer_from, write_units
 
-SpeechStage = Literal["data", "tokenizer", "style", "vocoder", "text_to_units"]
-STAGES: tuple[SpeechStage, ...] = ("data", "tokenizer", "style", "vocoder", "text_to_units")
+SpeechStage = Literal["data", "tokenizer", "style", "text_to_units", "vocoder"]
+STAGES: tuple[SpeechStage, ...] = ("data", "tokenizer", "style", "text_to_units", "vocoder")
 
 DIALOGUE_SHARDS = 200
 """Number of the first shard of dialogue lines."""
@@ -125,7 +124,7 @@ def export_vocoder(out: Path, folder: Path) -> Path:
     levels = tokenizer_from(out / "tokenizer" / "last.pt").fsq.levels
     config = {
         "kind": "nano-vocoder", "units": unit_space(levels), "sample_rate": 16000,
-        "medians": [round(counters[f"median_{name}"], 2) for name in SPEAKERS],
+        "median": round(counters["median_pitch"], 2),
         "expansion": EXPANSION, "sharpening": SHARPENING, "dynamics": DYNAMICS, "gain": GAIN,
         "network": {"width": width, "frame_width": frame_width},
     }  # fmt: skip
@@ -135,10 +134,8 @@ def export_vocoder(out: Path, folder: Path) -> Path:
 
 def export_text_to_units(out: Path, folder: Path) -> Path:
     """Write text-to-units."""
-    state, _ = _checkpoint(out, "text_to_units")
-    width = state["phone.weight"].shape[1]
-    model = NanoTextToUnits(phones=state["phone.weight"].shape[0], units=state["unit.1.weight"].shape[0], width=width)
-    model.load_state_dict(state)
+    model = reader_from(out / "text_to_units" / "last.pt")
     levels = tokenizer_from(out / "tokenizer" / "last.pt").fsq.levels
-    save_weights(model, folder, {"kind": "nano-text-to-units", "units": unit_space(levels), "network": {"width": width}})
+    shape = {"width": model.phone.embedding_dim}
+    save_weights(model, folder, {"kind": "nano-text-to-units", "units": unit_space(levels), "network": shape})
     return folder

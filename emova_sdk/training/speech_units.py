@@ -76,7 +76,7 @@ def snapped(durations: NDArray[np.int64], ends: Sequence[float]) -> NDArray[np.i
     """Durations of runs in frames of 10 ms, with ends moved to where phones end.
 
     Units come every 40 ms, phones end in between. A voice that learns from the former alone cannot know when exactly a sound
-    begins, and slurs all transitions; smoothing the envelope over 70 ms is enough to lose every third word.
+    begins, and slurs all transitions.
 
     Args:
         durations: Units of each run, int64 of shape (runs,).

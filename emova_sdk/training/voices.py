@@ -22,7 +22,10 @@ from emova_sdk.errors import MissingDependencyError
 SAMPLE_RATE = 16000
 
 TARGETS = {"female": "flite:slt", "male": "flite:rms"}
-"""The two voices the assistant itself speaks with."""
+"""The two clearest voices; both teach hearing what the assistant's own voice may say."""
+
+TEACHER = TARGETS["male"]
+"""The voice the assistant's own is learnt from: the one that is understood best, also after analysis and as another speaker."""
 
 TRAIN_VOICES: dict[str, str] = {
     "flite:slt": "female", "flite:rms": "male", "flite:kal16": "male", "festival:ked_diphone": "male",

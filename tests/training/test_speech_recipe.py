@@ -32,7 +32,7 @@ needs_programs = pytest.mark.skipif(
 def work(tmp_path_factory):
     out = tmp_path_factory.mktemp("nano")
     speech_stages.run_speech_stage("data", out, budget_s=60, **SIZES)
-    for stage in ("tokenizer", "style", "vocoder", "text_to_units"):
+    for stage in ("tokenizer", "style", "text_to_units", "vocoder"):
         speech_stages.run_speech_stage(stage, out, budget_s=0.3)
     return out
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from rendered import plans, utterance, write_work
+from rendered import TEXTS, plans, said, utterance, write_work
 
 from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
 from emova_sdk.components.nano.style import NanoStyleModule
@@ -15,7 +15,10 @@ from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.training import nano_stages, speech_data, speech_stages
 from emova_sdk.training.nano_examples import utterance_from
 from emova_sdk.training.nano_tokenizer import UNKNOWN, collated, examples, phone_weights, unit_labels
+from emova_sdk.training.nano_vocoder import envelope_points, load_voices
+from emova_sdk.training.own_ear import OwnEar
 from emova_sdk.training.speech_units import ELSEWHERE, clear_unit_ids, snapped, unit_ids
+from emova_sdk.training.voices import TEACHER
 from emova_sdk.types import Audio, Style
 
 
@@ -113,6 +116,31 @@ def test_clear_units_are_read_as_what_was_meant_and_stay_near_what_was_heard():
 def test_runs_end_where_phones_end(units, ends, frames):
     assert snapped(np.array(units), ends).tolist() == frames
     assert sum(frames) == 4 * sum(units)
+
+
+def test_the_voice_learns_from_its_teacher_alone_in_three_kinds_of_units(work):
+    taught = [u for u in speech_data.load_all(work) if u.plan.taught and u.plan.split == "train"]
+    assert taught and {u.plan.voice for u in taught} == {TEACHER}
+    found = [
+        v for v in load_voices(work, work / "tokenizer" / "last.pt", work / "text_to_units" / "last.pt") if v.split == "train"
+    ]
+    assert len(found) == 3 * len(taught)
+    assert all(v.durations.sum() == len(v.features) for v in found)
+
+
+def test_what_sounds_alike_is_near_for_the_own_ear():
+    ear = OwnEar(NanoSpeechTokenizer().network())
+    sound = torch.from_numpy(said(TEXTS[0], Style(speaker="male")))
+    spectrum = torch.stft(sound, 1024, 160, window=torch.hann_window(1024), return_complex=True).abs().square().T
+    points = torch.from_numpy(envelope_points()).round().long()
+    meant = torch.log(spectrum[None, :, points] + 1e-6)
+    frames = torch.tensor([meant.shape[1]])
+    louder, noise = meant + 1.0, torch.randn(meant.shape, generator=torch.Generator().manual_seed(0))
+    assert float(ear.distance(meant, meant, frames)) == 0
+    assert float(ear.distance(louder, meant, frames)) < 0.1 < float(ear.distance(meant + noise, meant, frames))
+    spoken = (meant + 0.1 * noise).requires_grad_(True)
+    ear.distance(spoken, meant, frames).backward()
+    assert spoken.grad is not None and bool(spoken.grad.abs().sum() > 0)
 
 
 @pytest.mark.parametrize("stage", ["tokenizer", "style", "vocoder", "text_to_units"])

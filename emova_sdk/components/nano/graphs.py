@@ -193,13 +193,11 @@ def _scene(seed: int) -> Tensor:
 
 
 def vocoder_graphs(net: NanoVocoder, *, codes: int, metadata: Mapping[str, str]) -> list[Graph]:
-    """``units``: ids and speaker to states and log durations; ``frames``: spread states to the features of a voice."""
+    """``units``: ids to states and log durations; ``frames``: spread states to the features of a voice."""
     units, frames = Axis("units", 2, 24, 512), Axis("frames", 4, 120, 4096)
 
     def spoken(sizes: _Sizes) -> _Inputs:
-        chance = _chance(sizes)
-        ids = torch.randint(0, codes, (sizes["units"],), generator=chance)
-        return {"units": ids, "speaker": torch.randint(0, 2, (1,), generator=chance)}
+        return {"units": torch.randint(0, codes, (sizes["units"],), generator=_chance(sizes))}
 
     @torch.inference_mode()
     def spread(sizes: _Sizes) -> _Inputs:

@@ -21,6 +21,7 @@ PHONES: tuple[str, ...] = (
 SILENCE = "sil"
 """A pause: between clauses and at both ends."""
 
+_VOWELS = {phone for phone in PHONES if phone[0] in "aeiou"}
 _WORD_OR_MARK = re.compile(r"[a-z']+|[.,;:!?]")
 _LETTERS = {
     "a": "ey", "b": "b iy", "c": "s iy", "d": "d iy", "e": "iy", "f": "eh f", "g": "jh iy", "h": "ey ch", "i": "ay",
@@ -108,13 +109,21 @@ class Lexicon:
         return known or spell_out(word)
 
     def phones(self, text: str) -> list[str]:
-        """Phones of a text, with `sil` at the ends and at punctuation marks; empty for a text without words."""
+        """Phones of a text, with `sil` at the ends and at punctuation marks; empty for a text without words.
+
+        `the` ends in `iy` before a vowel.
+        """
         found: list[str] = []
+        the = False
         for word in words_of(text):
             if word in ".,;:!?":
                 found += [SILENCE] if found and found[-1] != SILENCE else []
             else:
-                found += self.pronounce(word)
+                said = self.pronounce(word)
+                if the and said and said[0] in _VOWELS:
+                    found[-1] = "iy"
+                found += said
+            the = word == "the"
         if not found:
             return []
         return [SILENCE, *found, *([] if found[-1] == SILENCE else [SILENCE])]

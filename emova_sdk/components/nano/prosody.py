@@ -98,6 +98,8 @@ EMOTIONS: dict[str, Prosody] = {
 }  # fmt: skip
 PITCHES: dict[str, Prosody] = {"low": Prosody(shift=-3.5), "normal": Prosody(), "high": Prosody(shift=3.5)}
 SPEEDS: dict[str, Prosody] = {"slow": Prosody(rate=0.74), "normal": Prosody(), "fast": Prosody(rate=1.36)}
+SPEAKERS: dict[str, Prosody] = {"female": Prosody(shift=9.0, formant=1.15), "male": Prosody()}
+"""The two speakers, as changes to the one neutral voice, a man's: hers is a shorter vocal tract and a higher pitch."""
 
 
 def prosody_for(emotion: str, pitch: str, speed: str, *, strength: float = 1.0) -> Prosody:

@@ -13,7 +13,7 @@ from emova_sdk.components.base import Space, StyleModule
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.features import at_level, log_mel, perception_input, pitch_track
 from emova_sdk.components.nano.networks import Networks, Run, in_torch
-from emova_sdk.components.nano.prosody import EMOTIONS, PITCHES, SPEEDS, Prosody, prosody_for
+from emova_sdk.components.nano.prosody import EMOTIONS, PITCHES, SPEAKERS, SPEEDS, Prosody, prosody_for
 from emova_sdk.components.nano.weights import PRESET, load_weights, read_config
 from emova_sdk.errors import InputError
 from emova_sdk.models.nano_shapes import SAMPLE_RATE, STYLE_AXES
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 STYLE = Space("emova-nano-style", 13)
 """First the speaker, -1 for female and 1 for male; then `Prosody` relative to neutral, scaled to about -1 to 1."""
-SPEAKERS = ("female", "male")
 _SCALES = np.array([4.0, 1.0, 1.5, 1.0, 3.0, 0.4, 5.0, 4.0, 0.5, 0.04, 2.0, 0.05], np.float32)
 """What counts as 1 in each number of a `Prosody`."""
 _LOWEST = np.array([-12, 0.1, 0, -4, -8, 0.4, -20, -8, 0, 0, 0, 0.8], np.float32)
@@ -38,11 +37,11 @@ def style_vector(speaker: str, prosody: Prosody) -> NDArray[np.float32]:
     return np.concatenate([[1.0 if speaker == "male" else -1.0], change]).astype(np.float32)
 
 
-def read_style_vector(vector: NDArray[np.float32]) -> tuple[int, Prosody]:
-    """The speaker's number and the manner of a point of the style space, kept within what a voice can do."""
+def read_style_vector(vector: NDArray[np.float32]) -> tuple[str, Prosody]:
+    """The speaker and the manner of a point of the style space, kept within what a voice can do."""
     values = np.nan_to_num(np.asarray(vector, np.float32))
     prosody = Prosody().to_vector() + values[1:13] * _SCALES
-    return int(values[0] > 0), Prosody.from_vector(np.clip(prosody, _LOWEST, _HIGHEST))
+    return "male" if values[0] > 0 else "female", Prosody.from_vector(np.clip(prosody, _LOWEST, _HIGHEST))
 
 
 class NanoStyleModule(StyleModule):
@@ -59,7 +58,7 @@ class NanoStyleModule(StyleModule):
         self._folder = Path(path) if path else PRESET / "style_module"
         self._config = read_config(self._folder, kind="nano-style")
         self.choices: Mapping[str, tuple[str, ...]] = {
-            "speaker": SPEAKERS, "emotion": tuple(EMOTIONS), "pitch": tuple(PITCHES), "speed": tuple(SPEEDS),
+            "speaker": tuple(SPEAKERS), "emotion": tuple(EMOTIONS), "pitch": tuple(PITCHES), "speed": tuple(SPEEDS),
         }  # fmt: skip
         self._networks = Networks(self._open, what="style module")
 

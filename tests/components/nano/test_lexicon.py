@@ -16,6 +16,12 @@ def test_punctuation_is_a_pause_and_is_not_doubled():
     assert all(not (a == b == SILENCE) for a, b in pairwise(found))
 
 
+def test_the_is_said_in_two_ways():
+    assert phones("the office") == [SILENCE, "dh", "iy", "ao", "f", "ah", "s", SILENCE]
+    assert phones("the cat")[1:4] == ["dh", "ah", "k"]
+    assert phones("the, apple")[1:4] == ["dh", "ah", SILENCE]
+
+
 @pytest.mark.parametrize("text", ["", "   ", "?!", "你好"])
 def test_texts_without_words_have_no_phones(text):
     assert phones(text) == []
