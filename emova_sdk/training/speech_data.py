@@ -93,11 +93,14 @@ def rare_words() -> tuple[str, ...]:
     return tuple(sorted(word for word in Lexicon.shipped().words if word.isalpha() and 3 <= len(word) <= 10))
 
 
-def make_plan(*, target: int = 1500, styled: int = 4200, plain: int = 1500, test: int = 100) -> list[list[Plan]]:
+def make_plan(
+    *, target: int = 1500, taught: int = 3000, styled: int = 4200, plain: int = 1500, test: int = 100
+) -> list[list[Plan]]:
     """Shards of planned utterances, the kinds mixed so that any prefix is a usable data set.
 
     Args:
         target: Training sentences in each of the two target voices.
+        taught: Further training sentences by the teacher alone.
         styled: Training utterances in random voices and styles.
         plain: Training utterances of espeak and the other voices as they are.
         test: Test sentences for each target voice, each unseen voice, and twice that for the seen voices.
@@ -105,6 +108,7 @@ def make_plan(*, target: int = 1500, styled: int = 4200, plain: int = 1500, test
     rare = rare_words()
     train = [
         *(_target("train", i, gender, rare) for i in range(target) for gender in voices.TARGETS),
+        *(_target("train", i, voices.ALL_VOICES[voices.TEACHER], rare) for i in range(target, target + taught)),
         *(_styled("train", i, tuple(voices.TRAIN_VOICES), rare) for i in range(styled)),
         *(_plain(i, rare) for i in range(plain)),
     ]
@@ -135,17 +139,18 @@ def make_dialogue_plan(*, train: int = 1500, test: int = 300) -> list[list[Plan]
     return _shuffled(plans)
 
 
-def make_everyday_plan(*, sentences: int = 5000) -> list[list[Plan]]:
-    """Shards of everyday sentences from outside the domain, said by the teacher, the first half by the other target voice too.
+def make_everyday_plan(*, sentences: int = 7500, both: int = 2500) -> list[list[Plan]]:
+    """Shards of everyday sentences from outside the domain, said by the teacher.
 
     Args:
         sentences: How many.
+        both: How many of them the other target voice says too.
     """
     plans: list[Plan] = []
     for index in range(sentences):
         text = everyday_sentence(_rng("everyday", index))
         for gender, voice in voices.TARGETS.items():
-            if voice == voices.TEACHER or index < sentences // 2:
+            if voice == voices.TEACHER or index < both:
                 plans.append(Plan(f"train-everyday-{gender}-{index}", "train", "target", text, voice, gender))
     return [plans[i : i + SHARD] for i in range(0, len(plans), SHARD)]
 

@@ -1,7 +1,7 @@
-"""The speech half of the nano recipe, stage by stage: data, tokenizer, style, text_to_units, vocoder, and the export."""
+"""The speech half of the nano recipe, stage by stage: tokenizer, style, text_to_units, vocoder, and the export."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -9,16 +9,14 @@ from emova_sdk.components.nano.weights import save_weights
 from emova_sdk.errors import InputError
 from emova_sdk.models.nano_style import NanoStyle
 from emova_sdk.models.nano_vocoder import NanoVocoder
-from emova_sdk.training import speech_data
-from emova_sdk.training.budget import Budget
 from emova_sdk.training.nano_style import train_style
 from emova_sdk.training.nano_text_to_units import reader_from, train_text_to_units
 from emova_sdk.training.nano_tokenizer import train_tokenizer
 from emova_sdk.training.nano_vocoder import train_vocoder
 from emova_sdk.training.speech_units import tokenizer_from, write_units
 
-SpeechStage = Literal["data", "tokenizer", "style", "text_to_units", "vocoder"]
-STAGES: tuple[SpeechStage, ...] = ("data", "tokenizer", "style", "text_to_units", "vocoder")
+SpeechStage = Literal["tokenizer", "style", "text_to_units", "vocoder"]
+STAGES: tuple[SpeechStage, ...] = get_args(SpeechStage)
 
 DIALOGUE_SHARDS = 200
 """Number of the first shard of dialogue lines."""
@@ -31,27 +29,18 @@ EXPANSION, SHARPENING, DYNAMICS, GAIN = 1.1, 0.2, 0.7, -0.6
 exaggerated, and the level in nepers of power."""
 
 
-def run_speech_stage(name: SpeechStage, out: Path, *, budget_s: float, worker: int = 0, workers: int = 1, **sizes: int) -> None:
+def run_speech_stage(name: SpeechStage, out: Path, *, budget_s: float) -> None:
     """Run one stage from nothing or from where it stopped.
 
     Args:
-        name: One of `STAGES`; each needs those before it, except that `style` needs only `data`.
-        out: Work folder: data, checkpoints, logs.
+        name: One of `STAGES`; each needs those before it, except that `style` needs nothing but speech.
+        out: Work folder: rendered speech, checkpoints, logs.
         budget_s: CPU seconds for the stage.
-        worker: For `data`: which share of the shards to render.
-        workers: For `data`: how many shares there are.
-        **sizes: For `data`: see `make_plan`.
 
     Raises:
         InputError: If there is no such stage.
     """
-    if name == "data":
-        budget = Budget(budget_s)
-        share = {"worker": worker, "workers": workers}
-        speech_data.render_all(out, speech_data.make_plan(**sizes), budget=budget, **share)
-        lines = {"train": sizes.get("target", 1500), "test": 3 * sizes.get("test", 100)}
-        speech_data.render_all(out, speech_data.make_dialogue_plan(**lines), budget=budget, first=DIALOGUE_SHARDS, **share)
-    elif name == "tokenizer":
+    if name == "tokenizer":
         train_tokenizer(out, budget_s=budget_s)
         write_units(out)
     elif name == "style":

@@ -16,7 +16,7 @@ from emova_sdk.training.budget import Budget, Checkpoint, scheduled
 from emova_sdk.training.nano_tokenizer import UNKNOWN, phone_owners, unit_labels
 from emova_sdk.types import Audio, Style
 
-SIZES = {"target": 2, "styled": 3, "plain": 1, "test": 1}
+SIZES = {"target": 2, "taught": 1, "styled": 3, "plain": 1, "test": 1}
 
 
 def have_programs():
@@ -31,7 +31,10 @@ needs_programs = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     out = tmp_path_factory.mktemp("nano")
-    speech_stages.run_speech_stage("data", out, budget_s=60, **SIZES)
+    budget = Budget(60)
+    speech_data.render_all(out, speech_data.make_plan(**SIZES), budget=budget)
+    lines = speech_data.make_dialogue_plan(train=SIZES["target"], test=3 * SIZES["test"])
+    speech_data.render_all(out, lines, budget=budget, first=speech_stages.DIALOGUE_SHARDS)
     for stage in ("tokenizer", "style", "text_to_units", "vocoder"):
         speech_stages.run_speech_stage(stage, out, budget_s=0.3)
     return out
