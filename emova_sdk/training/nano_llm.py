@@ -274,7 +274,8 @@ def read_tower(folder: Path) -> NanoVisionTower:
 
 def hears(out: Path) -> bool:
     """Whether there is speech whose units tell sounds apart: a tokenizer that saw too little has one for a sentence."""
-    return any(len(said.units) > 1 for said in read_speech(out / "units" / "train.jsonl"))
+    speech = read_speech(out / "units" / "train.jsonl")
+    return 2 * sum(len(said.units) > 1 for said in speech) > len(speech)
 
 
 def write_spoken(out: Path, *, units: int, seed: int = 0) -> Path:

@@ -26,6 +26,9 @@ PHONE_IDS = {"sil": 0, **{phone: index + 1 for index, phone in enumerate(PHONES)
 UNKNOWN = -100
 """Label of a unit whose phone is not known."""
 
+PULL_S = 225.0
+"""CPU seconds at least until units are pulled with full strength: before they tell phones apart, all would become one."""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -242,7 +245,7 @@ def train_tokenizer(
         for group in batches(found, seconds=seconds, epoch=epoch):
             yield collated(group, rng)
 
-    return fit(
-        model, optimizer, out / "tokenizer", budget_s=budget_s, clip=3.0, batches=drawn,
-        losses=lambda batch, share: losses(model, batch, pull=min(1.0, share / 0.15), weights=weights),
-    )  # fmt: skip
+    def parts(batch: tuple[Tensor, ...], share: float) -> dict[str, Tensor]:
+        return losses(model, batch, pull=min(1.0, share / 0.15, share * budget_s / PULL_S), weights=weights)
+
+    return fit(model, optimizer, out / "tokenizer", budget_s=budget_s, clip=3.0, batches=drawn, losses=parts)

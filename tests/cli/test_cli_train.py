@@ -84,7 +84,9 @@ def test_a_stage_that_is_done_is_skipped_and_a_new_tokenizer_sets_aside_what_was
 
 def test_units_that_say_nothing_leave_a_model_that_answers_typed_words_and_declines_speech(tmp_path):
     (tmp_path / "units").mkdir()
-    (tmp_path / "units" / "train.jsonl").write_text('{"text": "hello", "units": [3]}\n')
+    (tmp_path / "units" / "train.jsonl").write_text(
+        '{"text": "hello", "units": [3]}\n' * 2 + '{"text": "hello", "units": [3, 4]}\n'
+    )
     with torch.random.fork_rng():
         done = nano_stages.run_stage("llm", tmp_path, budget_s=0.5)
     assert "no units tell sounds apart" in done.note
