@@ -3,7 +3,7 @@
 Made once, by ``python -m emova_sdk.training.demo_input FOLDER``; the files are shipped with the command line.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -32,4 +32,6 @@ def make(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=make.__doc__)
+    parser.add_argument("folder", type=Path)
+    make(parser.parse_args().folder)

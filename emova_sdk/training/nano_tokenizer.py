@@ -217,6 +217,11 @@ def losses(model: NanoTokenizer, batch: tuple[Tensor, ...], *, pull: float, weig
     }
 
 
+def pull_at(share: float, budget_s: float) -> float:
+    """How strongly units are made predictable, 0 to 1, at a share of a budget of CPU seconds."""
+    return min(1.0, share / 0.15, share * budget_s / PULL_S)
+
+
 def train_tokenizer(
     out: Path, *, budget_s: float, seconds: float = 64, width: int = 128, blocks: int = 4, data: list[Example] | None = None
 ) -> Path:
@@ -246,6 +251,6 @@ def train_tokenizer(
             yield collated(group, rng)
 
     def parts(batch: tuple[Tensor, ...], share: float) -> dict[str, Tensor]:
-        return losses(model, batch, pull=min(1.0, share / 0.15, share * budget_s / PULL_S), weights=weights)
+        return losses(model, batch, pull=pull_at(share, budget_s), weights=weights)
 
     return fit(model, optimizer, out / "tokenizer", budget_s=budget_s, clip=3.0, batches=drawn, losses=parts)

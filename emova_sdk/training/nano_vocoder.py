@@ -69,8 +69,8 @@ def smoothed(features: NDArray[np.float16]) -> NDArray[np.float16]:
     """Envelopes averaged over three frames.
 
     Some of what an analysis changes from frame to frame is its own noise, which nobody can predict and a network would learn by
-    heart. Speech made of the averages was understood as well: of development sentences a judge missed 15 % of one voice's words
-    either way, and 6.4 in place of 4.6 % of the other's.
+    heart. The teacher's speech made of the averages is understood as well: of 60 development sentences a judge missed 5.0 % of
+    the words, and 5.5 % without averaging.
     """
     padded = np.pad(features[:, 1 : 1 + ENVELOPE].astype(np.float32), ((1, 1), (0, 0)), mode="edge")
     mean = (padded[:-2] + padded[1:-1] + padded[2:]) / 3

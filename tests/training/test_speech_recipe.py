@@ -13,7 +13,7 @@ from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.vocoder import NanoUnitVocoder
 from emova_sdk.training import speech_data, speech_stages
 from emova_sdk.training.budget import Budget, Checkpoint, scheduled
-from emova_sdk.training.nano_tokenizer import UNKNOWN, phone_owners, unit_labels
+from emova_sdk.training.nano_tokenizer import UNKNOWN, phone_owners, pull_at, unit_labels
 from emova_sdk.types import Audio, Style
 
 SIZES = {"target": 2, "taught": 1, "styled": 3, "plain": 1, "test": 1}
@@ -77,6 +77,13 @@ def test_rendering_is_repeatable_and_skips_what_exists(work, tmp_path):
     again = speech_data.render(plan[0][:2])
     kept = speech_data.load_shard(path)[:2]
     assert all(np.array_equal(a.samples, b.samples) and a.phones == b.phones for a, b in zip(again, kept, strict=True))
+
+
+def test_units_are_pulled_no_faster_in_a_short_run_than_in_a_long_one():
+    assert pull_at(0.0, 144) == 0
+    assert pull_at(1.0, 144) == pytest.approx(0.64)
+    assert pull_at(0.05, 1500) == pytest.approx(1 / 3)
+    assert pull_at(0.15, 6000) == pull_at(1.0, 6000) == 1
 
 
 def test_plans_are_the_same_every_time_and_keep_test_voices_out_of_training():
