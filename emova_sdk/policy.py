@@ -37,11 +37,12 @@ class StylePolicy:
     Attributes:
         rule: ``model``: emotion and pitch are the model's choice. ``fixed``: always the session's default style. ``mirror``:
             the user's emotion and pitch. ``soothe``: a sad, angry, fearful or disgusted user is answered neutrally, low
-            and slowly; others as by ``model``.
+            and slowly; others as by ``model``, but one whose emotion is not known never cheerfully.
         allowed: Emotions that may be spoken.
-        never_cheerful_to: Emotions of the user that are never answered with a happy or surprised voice.
+        never_cheerful_to: Emotions of the user that are never answered with a happy or surprised voice; nor is speech
+            whose emotion is not known, since it may be one of them.
         fallbacks: What is spoken in place of an emotion that may not or cannot be spoken; before `EMOTION_FALLBACK`.
-        min_score: A perceived emotion with a lower score is not acted on.
+        min_score: A perceived emotion with a lower score counts as not known.
 
     Raises:
         InputError: If a value is unknown, or the rules leave no emotion to speak in.
@@ -79,14 +80,15 @@ class StylePolicy:
 
     def permitted(self, perceived: PerceivedStyle | None) -> tuple[Emotion, ...]:
         """Return the emotions that may be spoken to a user who sounds like that."""
-        guarded = self.felt(perceived) in self.never_cheerful_to
+        felt = self.felt(perceived)
+        guarded = felt in self.never_cheerful_to or (bool(self.never_cheerful_to) and _unsure(perceived, felt))
         return tuple(emotion for emotion in self.allowed if not (guarded and emotion in CHEERFUL))
 
     def felt(self, perceived: PerceivedStyle | None) -> Emotion | None:
-        """Return the user's emotion, if it was heard clearly enough."""
+        """Return the user's emotion; None if it was not heard clearly enough, or nothing was said aloud."""
         if perceived is None or perceived.scores.get("emotion", 1.0) < self.min_score:
             return None
-        return perceived.style.emotion
+        return perceived.emotion
 
     def _by_rule(self, requested: Style, default: Style, felt: Emotion | None, perceived: PerceivedStyle | None) -> Style:
         if self.rule == "fixed":
@@ -95,7 +97,14 @@ class StylePolicy:
             return replace(requested, emotion=felt, pitch=perceived.style.pitch)
         if self.rule == "soothe" and felt in DISTRESSED:
             return replace(requested, emotion="neutral", pitch="low", speed="slow")
+        if self.rule == "soothe" and _unsure(perceived, felt) and requested.emotion in CHEERFUL:
+            return replace(requested, emotion="neutral")
         return requested
+
+
+def _unsure(perceived: PerceivedStyle | None, felt: Emotion | None) -> bool:
+    """Whether there was a voice to hear, but its emotion is not known: then it is not known to be a good one."""
+    return perceived is not None and felt is None
 
 
 def nearest_emotion(

@@ -243,7 +243,8 @@ class _TurnSpan:
         if perceived is None:
             return {}
         scores = {f"emova.user_style.{axis}.score": score for axis, score in perceived.scores.items()}
-        return {**_style("emova.user_style", perceived.style), **scores}
+        known = {axis: value for axis, value in perceived.style.to_dict().items() if axis not in perceived.unknown}
+        return {**{f"emova.user_style.{axis}": value for axis, value in known.items()}, **scores}
 
 
 def _operation(name: str, model: str = "") -> Attributes:

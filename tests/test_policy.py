@@ -39,6 +39,33 @@ def test_the_rule_chooses_where_the_caller_does_not(rule: Any, felt: Any, expect
     assert StylePolicy(rule=rule).choose(wanted, default=DEFAULT, perceived=perceived, asked=True) == wanted
 
 
+UNCLEAR = [PerceivedStyle.nothing_known(), heard("happy", 0.0), heard("happy", 0.2), heard("neutral", 0.49)]
+
+
+@pytest.mark.parametrize("perceived", UNCLEAR)
+@pytest.mark.parametrize("wanted", EMOTIONS)
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_user_who_is_not_known_to_be_fine_hears_no_cheerful_voice(perceived: Any, wanted: Any, asked: bool) -> None:
+    policy = StylePolicy(never_cheerful_to=("sad",), fallbacks={"sad": "happy"})
+    chosen = policy.choose(Style(emotion=wanted), default=Style(emotion="happy"), perceived=perceived, asked=asked)
+    assert chosen.emotion not in {"happy", "surprised"}
+    assert policy.permitted(perceived) == policy.permitted(heard("sad"))
+
+
+@pytest.mark.parametrize("perceived", UNCLEAR)
+def test_what_is_not_known_is_neither_mirrored_nor_soothed_with_cheer(perceived: Any) -> None:
+    wanted = Style("male", "surprised", "high", "fast")
+    assert StylePolicy(rule="mirror").choose(wanted, default=DEFAULT, perceived=perceived) == wanted
+    assert StylePolicy(rule="soothe").choose(wanted, default=DEFAULT, perceived=perceived).emotion == "neutral"
+    assert StylePolicy(rule="soothe").choose(wanted, default=DEFAULT, perceived=perceived, asked=True) == wanted
+    assert StylePolicy().choose(wanted, default=DEFAULT, perceived=perceived) == wanted
+
+
+def test_typed_words_are_no_unclear_voice() -> None:
+    policy = StylePolicy(rule="soothe", never_cheerful_to=("sad",))
+    assert policy.choose(Style(emotion="happy"), default=DEFAULT).emotion == "happy"
+
+
 @pytest.mark.parametrize("wanted", EMOTIONS)
 @pytest.mark.parametrize("asked", [False, True])
 @pytest.mark.parametrize("rule", ["model", "mirror", "soothe", "fixed"])
@@ -49,7 +76,7 @@ def test_a_sad_user_never_hears_a_cheerful_voice(wanted: Any, asked: bool, rule:
     assert chosen.emotion not in {"happy", "surprised"}
     voice = fall_back(chosen, {"emotion": ("happy", "sad")}, permitted=policy.permitted(heard("sad")))
     assert voice.emotion == "sad"
-    assert policy.choose(Style(emotion=wanted), default=DEFAULT, perceived=heard("sad", 0.2), asked=True).emotion == wanted
+    assert policy.choose(Style(emotion=wanted), default=DEFAULT, perceived=heard("angry"), asked=True).emotion == wanted
 
 
 def test_only_allowed_emotions_are_spoken() -> None:

@@ -158,7 +158,8 @@ def line_of(event: Event) -> str | None:
         case Transcript():
             return f"you: {event.text}"
         case UserStyle():
-            return f"  (you sound {describe_perceived(event.perceived)})"
+            sound = "you sound " if event.perceived.emotion else ""
+            return f"  ({sound}{describe_perceived(event.perceived)})"
         case ToolCall():
             arguments = ", ".join(f"{name}={value!r}" for name, value in event.arguments.items())
             return f"  asks {event.name}({arguments})"

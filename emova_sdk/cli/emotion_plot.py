@@ -40,12 +40,12 @@ class Mood:
 
 
 def moods_of(turns: Sequence[Turn]) -> list[Mood]:
-    """Collect the emotions of turns; those without one (typed, or not kept) are left out."""
+    """Collect the emotions of turns; those without one (typed, not clear, or not kept) are left out."""
     found: list[Mood] = []
     for number, turn in enumerate(turns, start=1):
-        if turn.role == "user" and turn.perceived is not None:
+        if turn.role == "user" and turn.perceived is not None and turn.perceived.emotion is not None:
             score = turn.perceived.scores.get("emotion", 1.0)
-            found.append(Mood(number, "you", turn.perceived.style.emotion, score))
+            found.append(Mood(number, "you", turn.perceived.emotion, score))
         elif turn.role == "assistant" and turn.style is not None:
             found.append(Mood(number, "emova", turn.style.emotion))
     return found

@@ -61,16 +61,17 @@ def describe_style(style: Style | None) -> str:
 
 
 def describe_perceived(perceived: PerceivedStyle | None) -> str:
-    """``sad (93%), low, female``: the emotion that was heard and how sure that is, then the rest."""
+    """``sad (93%), low, female``: the emotion that was heard and how sure that is, then the rest as far as it is known."""
     if perceived is None:
         return "style not heard"
     score = perceived.scores.get("emotion")
-    emotion = perceived.style.emotion + (f" ({score:.0%})" if score is not None else "")
-    return ", ".join([emotion, *_beside_emotion(perceived.style)])
+    sure = f" ({score:.0%})" if score is not None else ""
+    emotion = "emotion not clear" if perceived.emotion is None else f"{perceived.emotion}{sure}"
+    return ", ".join([emotion, *_beside_emotion(perceived.style, speaker="speaker" not in perceived.unknown)])
 
 
-def _beside_emotion(style: Style) -> list[str]:
-    return [*(value for value in (style.pitch, style.speed) if value != "normal"), style.speaker]
+def _beside_emotion(style: Style, *, speaker: bool = True) -> list[str]:
+    return [*(value for value in (style.pitch, style.speed) if value != "normal"), *([style.speaker] if speaker else [])]
 
 
 def describe_timings(timings: Timings) -> str:

@@ -212,7 +212,7 @@ def _parsed(writing: Generator[LLMEvent, None, None]) -> Generator[LLMEvent, Non
 
 def _note(style: Style | PerceivedStyle | None) -> str:
     """Say in words how the user sounds; empty when it is not known or in no way remarkable."""
-    if style is None:
+    if style is None or (isinstance(style, PerceivedStyle) and style.emotion is None):
         return ""
     heard = style.style if isinstance(style, PerceivedStyle) else style
     score = style.scores.get("emotion") if isinstance(style, PerceivedStyle) else None

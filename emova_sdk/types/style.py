@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast, get_args
 
 from emova_sdk.errors import InputError
@@ -93,8 +93,9 @@ class PerceivedStyle:
     """A style that was heard.
 
     Attributes:
-        style: The most likely value of each axis.
-        scores: Probability in [0, 1] of that value for each axis that was judged, e.g. ``{"emotion": 0.93}``.
+        style: The most likely value of each axis; of an axis that is not known, the default.
+        scores: Probability in [0, 1] of that value for each axis that was judged, e.g. ``{"emotion": 0.93}``. 0 means that
+            the axis is not known: what was heard is nothing the component can judge.
         source: Slot of the component that said so, e.g. ``style_module`` or ``llm_core``.
     """
 
@@ -106,12 +107,33 @@ class PerceivedStyle:
         for axis, score in self.scores.items():
             if not 0.0 <= score <= 1.0:
                 raise InputError(f"score `{score}` of `{axis}` is not in [0, 1]", "scores are probabilities")
+        defaults = {axis: value for axis, value in Style().to_dict().items() if axis in self.unknown}
+        # No guess is left behind for somebody to take as heard.
+        object.__setattr__(self, "style", replace(self.style, **cast("dict[str, Any]", defaults)))
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The axes that are not known."""
+        return tuple(axis for axis, score in self.scores.items() if score == 0.0)
+
+    @property
+    def emotion(self) -> Emotion | None:
+        """The emotion, or None when it is not known."""
+        return None if "emotion" in self.unknown else self.style.emotion
+
+    @classmethod
+    def nothing_known(cls, source: str = "style_module") -> PerceivedStyle:
+        """Return a style of which no axis is known."""
+        return cls(Style(), dict.fromkeys(Style().to_dict(), 0.0), source)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON object."""
-        return {"style": self.style.to_dict(), "scores": dict(self.scores), "source": self.source}
+        """Return a JSON object; what is not known is null in it."""
+        unknown = dict.fromkeys(self.unknown)
+        style = {axis: unknown.get(axis, value) for axis, value in self.style.to_dict().items()}
+        return {"style": style, "scores": dict(self.scores), "source": self.source}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PerceivedStyle:
         """Read what `to_dict` wrote."""
-        return cls(Style.from_dict(data["style"]), {str(k): float(v) for k, v in data["scores"].items()}, str(data["source"]))
+        known = {axis: value for axis, value in data["style"].items() if value is not None}
+        return cls(Style.from_dict(known), {str(k): float(v) for k, v in data["scores"].items()}, str(data["source"]))

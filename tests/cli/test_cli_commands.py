@@ -227,4 +227,6 @@ def test_styles_in_words():
     style = Style("male", "sad", "low")
     assert describe_perceived(PerceivedStyle(style, {"emotion": 0.9})) == "sad (90%), low, male"
     assert describe_perceived(PerceivedStyle(style)) == "sad, low, male"
+    assert describe_perceived(PerceivedStyle(style, {"emotion": 0.0})) == "emotion not clear, low, male"
+    assert describe_perceived(PerceivedStyle.nothing_known()) == "emotion not clear"
     assert describe_perceived(None) == "style not heard"

@@ -90,6 +90,7 @@ def test_moods_come_from_what_was_heard_and_spoken():
         Turn("assistant", "aha", style=Style(emotion="happy")),
         Turn("user", "said", perceived=PerceivedStyle(Style(emotion="sad"), {"emotion": 0.5})),
         Turn("assistant", "written"),
+        Turn("user", "said", perceived=PerceivedStyle.nothing_known()),
     ]
     assert moods_of(turns) == [Mood(2, "emova", "happy"), Mood(3, "you", "sad", 0.5)]
 

@@ -70,3 +70,19 @@ def test_a_score_is_a_probability(score):
 
 def test_missing_axes_take_their_defaults():
     assert Style.from_dict({"emotion": "sad"}) == Style(emotion="sad")
+
+
+@given(STYLES, st.sets(st.sampled_from(["emotion", "pitch", "speed", "speaker"])))
+def test_no_guess_is_left_of_what_is_not_known(style, unknown):
+    scores = {axis: 0.0 if axis in unknown else 0.5 for axis in style.to_dict()}
+    perceived = PerceivedStyle(style, scores)
+    kept = perceived.to_dict()["style"]
+    assert {axis for axis in kept if kept[axis] is None} == unknown == set(perceived.unknown)
+    assert {axis: kept[axis] for axis in kept if axis not in unknown}.items() <= style.to_dict().items()
+    assert perceived.emotion == (None if "emotion" in unknown else style.emotion)
+    assert perceived.style == Style(**{axis: value for axis, value in style.to_dict().items() if axis not in unknown})
+
+
+def test_nothing_may_be_known():
+    assert PerceivedStyle.nothing_known() == PerceivedStyle(Style(), {"speaker": 0, "emotion": 0, "pitch": 0, "speed": 0})
+    assert PerceivedStyle(Style(emotion="sad")).emotion == "sad"  # not judged by a score, but known

@@ -86,7 +86,7 @@ def _print_turn(number: int, turn: dict[str, str], reply: Reply) -> None:
 def _panels(turn: dict[str, str], audio: Audio, reply: Reply) -> list[Panel]:
     from emova_sdk.cli.picture import Panel
 
-    perceived = reply.user_style.style.emotion if reply.user_style else ""
+    perceived = (reply.user_style.emotion if reply.user_style else None) or ""
     heard = reply.transcript.text if reply.transcript else turn["said"]
     return [
         Panel("you", heard, perceived, describe_perceived(reply.user_style), audio),
