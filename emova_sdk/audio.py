@@ -10,17 +10,21 @@ import io
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.errors import InputError
+from emova_sdk.files import FileSource, hint_for, reason_of, searchable
 
 if TYPE_CHECKING:
+    import mmap
+    from array import array
     from collections.abc import Callable
 
 Samples = NDArray[np.float32]
+PCM16: TypeAlias = "bytes | bytearray | memoryview | mmap.mmap | array[int] | NDArray[np.int16]"
 
 __all__ = [
     "Resampler",
@@ -36,16 +40,19 @@ __all__ = [
 
 WRITABLE = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16")}
 _BLOCK_FRAMES = 1 << 18
+_STAND_IN = 0x7FFF0000
+"""Lengths from here on (2 GiB) in a WAV header are no lengths: writers that do not know it put them there."""
+_CANCELLED = 0.05
+"""Least power of an average of channels, beside the loudest of them; channels that do not match at all leave half of it."""
 
 
-def read(
-    source: str | Path | bytes | BinaryIO, *, mix: bool = True, max_duration_s: float | None = None
-) -> tuple[Samples, int]:
+def read(source: FileSource, *, mix: bool = True, max_duration_s: float | None = None) -> tuple[Samples, int]:
     """Read a WAV, FLAC, OGG or MP3 file as mono float32.
 
     Args:
-        source: A path, the bytes of a file, or an open binary file.
-        mix: Whether several channels are averaged to one; otherwise such a file is refused.
+        source: A path, the bytes of a file (`bytes`, `bytearray`, `memoryview`, `mmap`), or an open binary file, which may
+            be a pipe.
+        mix: Whether several channels are mixed to one, see `downmix`; otherwise such a file is refused.
         max_duration_s: Longest sound accepted, in seconds; checked before the samples are read.
 
     Returns:
@@ -56,33 +63,23 @@ def read(
     """
     import soundfile as sf
 
-    name = f"`{source}`" if isinstance(source, str | Path) else "the given audio data"
-    if isinstance(source, str | Path):
-        _require_content(Path(source))
-    elif isinstance(source, bytes) and not source:
-        raise InputError(f"{name} is empty", "pass the bytes of a WAV, FLAC, OGG or MP3 file")
-    opened: Any = io.BytesIO(source) if isinstance(source, bytes) else source
-    try:
-        with sf.SoundFile(opened) as file:
-            rate, frames, channels = int(file.samplerate), int(file.frames), int(file.channels)
-            _require_length(name, frames / rate, max_duration_s)
-            if channels > 1 and not mix:
-                raise InputError(f"{name} has {channels} channels, and one is needed", "pass `mix=True` to average them")
-            blocks = _read_blocks(file, name=name, limit=None if max_duration_s is None else int(max_duration_s * rate))
-    except (sf.LibsndfileError, OSError, TypeError) as error:
-        raise InputError(f"{name} cannot be read as sound: {error}", "use a WAV, FLAC, OGG or MP3 file") from error
+    name = f"`{source}`" if isinstance(source, str | Path) else "the given audio file"
+    with searchable(source, "audio file") as opened:
+        mended = _with_true_length(opened, name)
+        try:
+            with sf.SoundFile(mended) as file:
+                rate, frames, channels = int(file.samplerate), int(file.frames), int(file.channels)
+                _require_length(name, frames / rate, max_duration_s)
+                if channels > 1 and not mix:
+                    raise InputError(f"{name} has {channels} channels, and one is needed", "pass `mix=True` to mix them")
+                limit = None if max_duration_s is None else int(max_duration_s * rate)
+                blocks = _read_blocks(file, name=name, limit=limit)
+        except (sf.SoundFileError, OSError, TypeError) as error:
+            raise InputError(f"{name} cannot be read as sound: {error}", "use a WAV, FLAC, OGG or MP3 file") from error
     samples = np.concatenate(blocks) if blocks else np.zeros((0, channels), np.float32)
-    _require_whole(source, name, frames, len(samples))
+    if len(samples) < frames:
+        raise _truncated(name)
     return downmix(samples), rate
-
-
-def _require_content(path: Path) -> None:
-    if not path.exists():
-        raise InputError(f"`{path}` does not exist", "check the path of the audio file")
-    if path.is_dir():
-        raise InputError(f"`{path}` is a folder, not an audio file", "name a file in it")
-    if path.stat().st_size == 0:
-        raise InputError(f"`{path}` is empty (0 bytes)", "record or copy the file again")
 
 
 def _require_length(name: str, duration_s: float, limit_s: float | None) -> None:
@@ -105,38 +102,85 @@ def _read_blocks(file: Any, *, name: str, limit: int | None) -> list[Samples]:
     return blocks
 
 
-def _require_whole(source: str | Path | bytes | BinaryIO, name: str, promised: int, found: int) -> None:
-    # libsndfile reports a cut-off WAV with the frames that are there, so the RIFF header is asked as well
-    truncated = found < promised
-    if isinstance(source, str | Path | bytes):
-        head, size = _head(source)
-        if head[:4] == b"RIFF" and len(head) >= 44:
-            truncated = truncated or _riff_promises_more(head, size)
-    if truncated:
-        raise InputError(f"{name} is truncated: its header promises more samples than it holds", "copy the file again")
+def _truncated(name: str) -> InputError:
+    return InputError(f"{name} is truncated: its header promises more samples than it holds", "copy the file again")
 
 
-def _head(source: str | Path | bytes) -> tuple[bytes, int]:
-    if isinstance(source, bytes):
-        return source[:4096], len(source)
-    with Path(source).open("rb") as file:
-        return file.read(4096), Path(source).stat().st_size
+# --- lengths in WAV headers ---
 
 
-def _riff_promises_more(head: bytes, size: int) -> bool:
-    """Whether the ``data`` chunk claims more bytes than follow; 0xFFFFFFFF and 0 mean a streamed file of unknown size."""
-    at = 12
-    while at + 8 <= len(head):
-        chunk, length = head[at : at + 4], int.from_bytes(head[at + 4 : at + 8], "little")
-        if chunk == b"data":
-            return 0 < length < 0xFFFFFFF0 and at + 8 + length > size
+def _with_true_length(file: BinaryIO, name: str) -> BinaryIO:
+    """Return a WAV file whose header does not know its length with one that does; anything else as it is.
+
+    Who writes a WAV file to a pipe cannot go back to fill in its length, so a stand-in is left there: 0, 0x7FFFF000,
+    0xFFFFFFFF and others (Microsoft's "Multimedia Programming Interface" has none for "unknown").
+    """
+    found = _data_chunk(file)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if found is None:
+        return file
+    start, declared, riff = found
+    held = size - start
+    if declared > held:  # libsndfile reads what is there, and does not tell a stand-in from a file that was cut off
+        # some writers count their header in: a few bytes are no matter
+        if max(declared, riff) < _STAND_IN and declared - held > start:
+            raise _truncated(name)
+        return file
+    whole = riff == 0 or riff >= _STAND_IN or declared == 0
+    if _holds_chunks(file, start + declared + (declared & 1), size if whole else min(size, riff + 8)):
+        return file
+    file.seek(0)
+    content = bytearray(file.read())
+    content[4:8] = (size - 8).to_bytes(4, "little")
+    content[start - 4 : start] = held.to_bytes(4, "little")
+    return io.BytesIO(content)
+
+
+def _data_chunk(file: BinaryIO) -> tuple[int, int, int] | None:
+    """Return where the samples of a WAV file begin, their declared number of bytes, and the length in the RIFF header."""
+    head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return None
+    while len(chunk := file.read(8)) == 8:
+        length = int.from_bytes(chunk[4:], "little")
+        if chunk[:4] == b"data":
+            return file.tell(), length, int.from_bytes(head[4:8], "little")
+        file.seek(length + (length & 1), os.SEEK_CUR)
+    return None
+
+
+def _holds_chunks(file: BinaryIO, at: int, end: int) -> bool:
+    """Whether nothing but whole RIFF chunks lies between two places (one byte may be left over)."""
+    while at + 1 < end:
+        file.seek(at)
+        chunk = file.read(8)
+        length = int.from_bytes(chunk[4:], "little")
+        if len(chunk) < 8 or not all(32 <= letter < 127 for letter in chunk[:4]) or at + 8 + length > end:
+            file.seek(0)
+            return False
         at += 8 + length + (length & 1)
-    return False
+    file.seek(0)
+    return True
+
+
+# --- channels ---
 
 
 def downmix(samples: NDArray[Any]) -> Samples:
-    """Average channels: (samples, channels) or (samples,) to float32 (samples,)."""
-    mono = samples if samples.ndim == 1 else samples.mean(axis=1)
+    """Mix channels to one: (samples, channels) or (samples,) to float32 (samples,).
+
+    It is their average, or, where the channels cancel each other out (one of them has its polarity inverted), the loudest
+    of them. A single channel stays bit for bit what it was.
+    """
+    if samples.ndim == 1 or samples.shape[1] == 1:
+        return np.ascontiguousarray(samples.reshape(-1), dtype=np.float32)
+    mono = samples.mean(axis=1)
+    if len(samples):
+        powers = samples.var(axis=0, dtype=np.float64)
+        loudest = int(np.argmax(powers))
+        if mono.var(dtype=np.float64) < _CANCELLED * powers[loudest]:
+            mono = samples[:, loudest]
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 
@@ -162,30 +206,32 @@ def write(path: str | Path, samples: Samples, sample_rate: int, *, float32: bool
         raise InputError("32-bit float samples are written to .wav only", "use the suffix .wav")
     data = samples if float32 else encode_pcm16(samples)
 
-    def write_to(file: BinaryIO) -> None:
-        sf.write(file, data, sample_rate, format=container, subtype="FLOAT" if float32 else subtype)
-
-    write_atomically(path, write_to)
+    encoded = io.BytesIO()  # libsndfile hides the errors of a file that it writes itself
+    sf.write(encoded, data, sample_rate, format=container, subtype="FLOAT" if float32 else subtype)
+    write_atomically(path, lambda file: file.write(encoded.getbuffer()))
 
 
 def write_atomically(path: str | Path, write_to: Callable[[BinaryIO], object]) -> None:
     """Let ``write_to`` fill a temporary file beside ``path``, then rename it: a reader never sees half a file.
 
     Raises:
-        InputError: If the folder of ``path`` does not exist or cannot be written to.
+        InputError: If the folder of ``path`` does not exist or cannot be written to, or the disk is full.
     """
     path = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as error:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".part", dir=path.parent)
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"cannot write to the folder `{path.parent}`: {error.strerror}", "create it, or choose another"
+            f"cannot write to the folder `{path.parent}`: {reason_of(error)}", "create it, or choose another"
         ) from error
     try:
         with os.fdopen(handle, "wb") as file:
             write_to(file)
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise InputError(f"cannot write `{path}`: {reason_of(error)}", hint_for(error, "choose another place")) from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -196,16 +242,37 @@ def encode_pcm16(samples: Samples) -> NDArray[np.int16]:
     return np.rint(np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16)
 
 
-def decode_pcm16(pcm: bytes | NDArray[np.int16]) -> Samples:
-    """Little-endian int16 (bytes or array) to float32: divided by 32768.
+def decode_pcm16(pcm: PCM16) -> Samples:
+    """16-bit samples to float32: divided by 32768.
+
+    Args:
+        pcm: Raw bytes, little-endian, in any object that holds bytes (`bytes`, `bytearray`, `memoryview`, `mmap`), or 16-bit
+            integers: a NumPy array of either byte order or an `array.array`.
 
     Raises:
-        InputError: If the number of bytes is odd.
+        InputError: If it is anything else, e.g. floats, or the number of bytes is odd.
     """
-    if isinstance(pcm, bytes) and len(pcm) % 2:
-        raise InputError(f"PCM16 data has an odd number of bytes ({len(pcm)})", "pass whole 2-byte samples")
-    values = np.frombuffer(pcm, dtype="<i2") if isinstance(pcm, bytes) else pcm
-    return (values.astype(np.float32) / 32768.0).astype(np.float32)
+    if isinstance(pcm, np.ndarray):
+        if pcm.dtype.kind != "i" or pcm.dtype.itemsize != 2:
+            raise InputError(f"PCM16 samples are {pcm.dtype}, not int16", _pcm16_hint(pcm.dtype))
+        return pcm.astype(np.float32) / np.float32(32768)
+    try:
+        view = memoryview(pcm)
+    except TypeError as error:
+        raise InputError(f"PCM16 samples are a {type(pcm).__name__}, not bytes", "pass bytes, or an int16 array") from error
+    if view.format in {"h", "<h"}:
+        return decode_pcm16(np.asarray(view))
+    if view.format not in {"B", "b", "c"}:
+        raise InputError(f"PCM16 samples have the format `{view.format}`, not bytes", "pass bytes, or an int16 array")
+    if view.nbytes % 2:
+        raise InputError(f"PCM16 data has an odd number of bytes ({view.nbytes})", "pass whole 2-byte samples")
+    return decode_pcm16(np.frombuffer(view.tobytes(), dtype="<i2"))
+
+
+def _pcm16_hint(dtype: np.dtype[Any]) -> str:
+    if dtype.kind == "f":
+        return "for floats in [-1, 1] use `Audio(samples.astype(np.float32), sample_rate)`"
+    return "for raw bytes call `.tobytes()`; scale integers of another width to 16 bits"
 
 
 def resample(samples: Samples, sample_rate: int, target_rate: int) -> Samples:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import mmap
 import os
+import threading
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ from hypothesis.extra.numpy import arrays
 
 from emova_sdk import audio
 from emova_sdk.errors import InputError
+from emova_sdk.types import Audio, Image
 
 
 def tone(seconds=0.5, rate=16_000, hertz=440.0):
@@ -67,13 +72,65 @@ def test_channels_are_averaged_or_refused():
     assert "mix=True" in error.value.hint
 
 
+def test_one_channel_stays_bit_for_bit_what_it_was():
+    samples = np.array([0.0, -0.0, 1e-45, -1e-45, 0.25], np.float32)
+    for given_ in (samples, samples[:, None]):
+        assert audio.downmix(given_).tobytes() == samples.tobytes()
+
+
+@pytest.mark.parametrize("gain", [-1.0, -0.8, -1.2])
+@pytest.mark.parametrize("offset", [0.0, 0.1])
+def test_a_channel_of_inverted_polarity_does_not_silence_the_other(gain, offset):
+    mono = audio.downmix(np.stack([tone() + offset, gain * tone() + offset], axis=1))
+    assert 0.3 < np.abs(mono - mono.mean()).max() < 0.6
+
+
+def test_unlike_channels_are_averaged():
+    rng = np.random.default_rng(0)
+    stereo = rng.uniform(-0.5, 0.5, (4000, 2)).astype(np.float32)
+    for samples in (stereo, stereo * [1, 0], stereo[:0], stereo[:1] * [1, -1]):
+        assert np.allclose(audio.downmix(samples), samples.mean(axis=1))
+
+
+NAMES = st.text(st.characters(exclude_categories=()) | st.sampled_from("\0/~."), min_size=1, max_size=400)
+
+
+@given(name=NAMES)
+def test_no_path_brings_a_foreign_error(name, tmp_path_factory):
+    folder = str(tmp_path_factory.getbasetemp())
+    for action in (
+        lambda: Audio.open(f"{folder}/{name}"),
+        lambda: Image.open(f"{folder}/{name}"),
+        lambda: Audio(tone(), 8000).save(f"{folder}/no folder/{name}.wav"),
+    ):
+        with pytest.raises(InputError):
+            action()
+
+
+def test_folders_loops_and_full_disks_are_told_in_words(tmp_path, monkeypatch):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(InputError, match="cannot be read: too many levels of symbolic links"):
+        audio.read(tmp_path / "loop")
+    (tmp_path / "a.wav").mkdir()
+    with pytest.raises(InputError, match=r"cannot write `.*a.wav`: is a directory"):
+        audio.write(tmp_path / "a.wav", tone(), 8000)
+
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(InputError, match="no space left") as error:
+        audio.write_atomically(tmp_path / "b.wav", full)
+    assert "free some space" in error.value.hint
+    assert [entry.name for entry in tmp_path.iterdir() if "part" in entry.name] == []
+
+
 def test_what_is_not_there_or_empty_is_refused(tmp_path):
     (tmp_path / "empty.wav").touch()
     for source, message in (
         (tmp_path / "no.wav", "does not exist"),
         (tmp_path, "is a folder"),
         (tmp_path / "empty.wav", r"is empty \(0 bytes\)"),
-        (b"", "the given audio data is empty"),
+        (b"", "the given audio file is empty"),
     ):
         with pytest.raises(InputError, match=message):
             audio.read(source)
@@ -114,16 +171,75 @@ def test_a_truncated_flac_is_refused():
         audio.read(data[: len(data) // 2])
 
 
-@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
-def test_a_streamed_wav_of_unknown_size_is_read(size):
-    data = bytearray(encoded("WAV", "PCM_16"))
-    at = data.index(b"data") + 4
-    data[at : at + 4] = size.to_bytes(4, "little")
-    data[4:8] = b"\xff\xff\xff\xff"
-    samples, _ = audio.read(bytes(data))
-    assert len(samples) in {0, 8000}
-    if size:
-        assert len(samples) == 8000
+# what programs leave in the header of a WAV file that they write to a pipe
+STAND_INS = [0, 0x7FFFF000, 0x7FFFFFFC, 0x7FFFFFFF, 0x7FFFFFDB, 0x80000000, 0xFFFFFFDB, 0xFFFFFF00, 0xFFFFFFFF]
+
+
+@pytest.mark.parametrize("size", STAND_INS)
+@pytest.mark.parametrize("riff", [None, 0, 36, 0x7FFFF024, 0xFFFFFFFF])
+@pytest.mark.parametrize(("format_", "subtype"), [("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAVEX", "FLOAT"), ("WAV", "ULAW")])
+def test_a_wav_from_a_pipe_is_read_whole(tmp_path, size, riff, format_, subtype):
+    data = with_lengths(encoded(format_, subtype), data=size, riff=riff)
+    (tmp_path / "a.wav").write_bytes(data)
+    for source in (data, tmp_path / "a.wav", io.BytesIO(data)):
+        assert len(audio.read(source)[0]) == 8000
+
+
+def with_lengths(wav, *, data, riff=None):
+    changed = bytearray(wav)
+    at = changed.index(b"data") + 4
+    changed[at : at + 4] = data.to_bytes(4, "little")
+    if riff is not None:
+        changed[4:8] = riff.to_bytes(4, "little")
+    return bytes(changed)
+
+
+def test_a_length_that_was_never_brought_up_to_date_is_not_believed():
+    data = encoded("WAV", "PCM_16")
+    assert len(audio.read(with_lengths(data, data=8000))[0]) == 8000
+    # a chunk after the samples is no sound, and neither is what lies behind the end of the RIFF chunk
+    whole = with_lengths(data, data=16_000)
+    assert len(audio.read(whole + b"LIST" + (4).to_bytes(4, "little") + b"INFO")[0]) == 8000
+    assert len(audio.read(whole + b"TAG" + bytes(125))[0]) == 8000
+    # half a sample at the end is left out, and a header that counts itself in does no harm
+    assert len(audio.read(with_lengths(data, data=15_999))[0]) == 7999
+    assert len(audio.read(with_lengths(data, data=16_044))[0]) == 8000
+
+
+class Pipe(io.RawIOBase):
+    """A file in which one cannot go back."""
+
+    def __init__(self, data):
+        self._data = io.BytesIO(data)
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        return self._data.readinto(buffer)
+
+
+def test_sounds_come_in_any_object_that_holds_bytes(tmp_path):
+    data = encoded("WAV")
+    (tmp_path / "a.wav").write_bytes(data)
+    spread = np.zeros((len(data), 2), np.uint8)
+    spread[:, 0] = np.frombuffer(data, np.uint8)
+    with (tmp_path / "a.wav").open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        views = (bytearray(data), memoryview(data), memoryview(spread[:, 0]), array("B", data), mapped)
+        for source in (*views, file, Pipe(data), io.BufferedReader(Pipe(data))):
+            assert len(audio.read(source)[0]) == 8000
+    for source in (None, 3, [1, 2], object(), io.StringIO("RIFF"), Pipe(b""), io.BytesIO()):
+        with pytest.raises(InputError):
+            audio.read(source)
+
+
+def test_a_named_pipe_is_read(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(encoded("WAV"),), daemon=True)
+    writer.start()
+    assert len(audio.read(pipe)[0]) == 8000
+    writer.join()
 
 
 def test_other_chunks_before_the_data_are_skipped():
@@ -225,8 +341,42 @@ def test_pcm16_round_trip(samples):
 
 
 def test_half_a_sample_is_refused():
-    with pytest.raises(InputError, match="odd number of bytes"):
-        audio.decode_pcm16(b"\x00\x01\x02")
+    for pcm in (b"\x00\x01\x02", bytearray(3), memoryview(bytes(5))):
+        with pytest.raises(InputError, match="odd number of bytes"):
+            audio.decode_pcm16(pcm)
+
+
+def test_pcm16_comes_in_any_object_that_holds_bytes_or_int16():
+    samples = np.array([0, 1000, -32768, 32767], "<i2")
+    raw = samples.tobytes()
+    expected = audio.decode_pcm16(raw)
+    spread = np.zeros((len(raw), 2), np.uint8)
+    spread[:, 0] = np.frombuffer(raw, np.uint8)
+    wide = np.repeat(samples, 2)[::2]
+    same = (
+        bytearray(raw),
+        memoryview(raw),
+        memoryview(spread[:, 0]),
+        memoryview(samples),
+        array("h", samples),
+        array("B", raw),
+    )
+    for pcm in (*same, samples.astype(">i2"), wide, memoryview(wide)):
+        assert np.array_equal(audio.decode_pcm16(pcm), expected)
+        assert audio.decode_pcm16(pcm).dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f8", "u1", "i1", "u2", "i4", "i8", "?", "c8", "O", "U4"])
+def test_what_is_not_16_bit_is_refused_rather_than_misread(dtype):
+    for pcm in (np.zeros(4).astype(dtype), np.zeros((4, 2)).astype(dtype)):
+        with pytest.raises(InputError, match="not int16"):
+            audio.decode_pcm16(pcm)
+
+
+@pytest.mark.parametrize("pcm", [[0, 1], (0.5,), "text", None, 3.5, array("f", [0.5]), array("i", [5]), memoryview(np.ones(3))])
+def test_other_objects_are_no_pcm16(pcm):
+    with pytest.raises(InputError):
+        audio.decode_pcm16(pcm)
 
 
 # --- rates ---

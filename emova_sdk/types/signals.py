@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from emova_sdk import audio as sound
 from emova_sdk.errors import InputError
+from emova_sdk.files import FileSource, searchable
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +34,9 @@ class Audio:
         samples = self.samples
         if not isinstance(samples, np.ndarray) or samples.dtype != np.float32:
             found = getattr(samples, "dtype", type(samples).__name__)
-            raise InputError(f"audio samples are {found}, not a float32 array", "convert int16 with `Audio.from_pcm16`")
+            raise InputError(f"audio samples are {found}, not a float32 array", _samples_hint(samples))
         if samples.ndim != 1:
-            raise InputError(f"audio has shape {samples.shape}, not (samples,)", "average the channels first")
+            raise InputError(f"audio has shape {samples.shape}, not (samples,)", _channels_hint(samples.shape))
         if not isinstance(self.sample_rate, int) or not 1_000 <= self.sample_rate <= 384_000:
             raise InputError(f"sample rate `{self.sample_rate}` is not an integer of 1000 to 384000 Hz", "pass the rate in Hz")
         peak = float(np.max(np.abs(samples))) if len(samples) else 0.0
@@ -45,8 +46,12 @@ class Audio:
             raise InputError(f"audio peaks at {peak:.0f}, far outside [-1, 1]", "divide integer samples by 32768")
 
     @classmethod
-    def open(cls, source: str | Path | bytes, *, max_duration_s: float | None = None) -> Audio:
-        """Read a WAV, FLAC, OGG or MP3 file, several channels averaged to one.
+    def open(cls, source: FileSource, *, max_duration_s: float | None = None) -> Audio:
+        """Read a WAV, FLAC, OGG or MP3 file, several channels mixed to one.
+
+        Args:
+            source: A path, the bytes of a file, or a file opened in binary mode, which may be a pipe.
+            max_duration_s: Longest sound accepted, in seconds.
 
         Raises:
             InputError: If it is missing, empty, truncated, longer than ``max_duration_s`` or not a sound file.
@@ -54,8 +59,12 @@ class Audio:
         return cls(*sound.read(source, max_duration_s=max_duration_s))
 
     @classmethod
-    def from_pcm16(cls, pcm: bytes | NDArray[np.int16], sample_rate: int) -> Audio:
-        """Make an `Audio` of little-endian 16-bit samples."""
+    def from_pcm16(cls, pcm: sound.PCM16, sample_rate: int) -> Audio:
+        """Make an `Audio` of 16-bit samples: raw little-endian bytes, or an array of int16.
+
+        Raises:
+            InputError: If they are of another kind, e.g. floats, or half a sample is left over.
+        """
         return cls(sound.decode_pcm16(pcm), sample_rate)
 
     @classmethod
@@ -114,6 +123,22 @@ class Audio:
         return f"Audio({self.duration_s:.2f} s, {self.sample_rate} Hz)"
 
 
+def _samples_hint(samples: Any) -> str:
+    dtype = getattr(samples, "dtype", None)
+    if dtype == np.int16:
+        return "convert int16 with `Audio.from_pcm16`"
+    if getattr(dtype, "kind", "") in "iu":
+        return "divide by the largest value of that type, and convert with `.astype(np.float32)`"
+    return "convert floats in [-1, 1] with `np.asarray(samples, np.float32)`, raw 16-bit bytes with `Audio.from_pcm16`"
+
+
+def _channels_hint(shape: tuple[int, ...]) -> str:
+    if len(shape) != 2:
+        return "pass one channel"
+    axis = 0 if shape[0] < shape[1] else 1
+    return f"take one channel, or average them: `samples.mean(axis={axis})`"
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """A picture.
@@ -133,11 +158,11 @@ class Image:
             raise InputError(f"image has shape {pixels.shape}, not (height, width, 3)", "convert it to RGB")
 
     @classmethod
-    def open(cls, source: str | Path | bytes, *, max_pixels: int = 64_000_000, min_side: int = 2) -> Image:
+    def open(cls, source: FileSource, *, max_pixels: int = 64_000_000, min_side: int = 2) -> Image:
         """Read a PNG, JPEG, WebP, GIF or BMP file as RGB, turned upright by its EXIF orientation.
 
         Args:
-            source: A path, or the bytes of a file.
+            source: A path, the bytes of a file, or a file opened in binary mode, which may be a pipe.
             max_pixels: Most pixels accepted (width x height); checked before the picture is decoded.
             min_side: Shortest side accepted, in pixels.
 
@@ -169,42 +194,41 @@ class Image:
         return f"Image({self.size[0]}x{self.size[1]})"
 
 
-def _read_picture(source: str | Path | bytes, *, max_pixels: int, min_side: int) -> NDArray[np.uint8]:
-    import io
+def _read_picture(source: FileSource, *, max_pixels: int, min_side: int) -> NDArray[np.uint8]:
     import warnings
 
     from PIL import Image as Pillow
     from PIL import ImageOps, UnidentifiedImageError
 
-    name = "the given image data" if isinstance(source, bytes) else f"`{source}`"
-    if isinstance(source, str | Path) and not Path(source).is_file():
-        raise InputError(f"{name} is not a file", "check the path of the image")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)  # our own limit is checked below
-            picture = Pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-        with picture:
-            width, height = picture.size
-            if width * height > max_pixels:
-                raise InputError(
-                    f"{name} has {width}x{height} pixels, and the limit is {max_pixels} in all",
-                    "shrink it, or raise `max_image_pixels` in the config's [limits] table",
-                )
-            if min(width, height) < min_side:
-                raise InputError(
-                    f"{name} has {width}x{height} pixels, too few to see anything",
-                    f"use at least {min_side}x{min_side}",
-                )
+    name = f"`{source}`" if isinstance(source, str | Path) else "the given picture"
+    with searchable(source, "picture") as file:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)  # our own limit is checked below
+                picture = Pillow.open(file)
+            _require_size(name, picture.size, max_pixels=max_pixels, min_side=min_side)
             upright = ImageOps.exif_transpose(picture)
             return np.asarray(upright.convert("RGB"), dtype=np.uint8)
-    except UnidentifiedImageError as error:
-        raise InputError(f"{name} is not a picture that can be read", "use PNG, JPEG, WebP, GIF or BMP") from error
-    except Pillow.DecompressionBombError as error:
-        raise InputError(f"{name} is far larger than the limit of {max_pixels} pixels", "shrink it") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InputError):
+        except InputError:
             raise
-        raise InputError(f"{name} cannot be read as a picture: {error}", "the file may be truncated: copy it again") from error
+        except UnidentifiedImageError as error:
+            raise InputError(f"{name} is not a picture that can be read", "use PNG, JPEG, WebP, GIF or BMP") from error
+        except Pillow.DecompressionBombError as error:
+            raise InputError(f"{name} is far larger than the limit of {max_pixels} pixels", "shrink it") from error
+        except Exception as error:  # decoders of broken files raise whatever they stumble over: struct.error, KeyError, ...
+            hint = "the file may be truncated: copy it again"
+            raise InputError(f"{name} cannot be read as a picture: {error}", hint) from error
+
+
+def _require_size(name: str, size: tuple[int, int], *, max_pixels: int, min_side: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise InputError(
+            f"{name} has {width}x{height} pixels, and the limit is {max_pixels} in all",
+            "shrink it, or raise `max_image_pixels` in the config's [limits] table",
+        )
+    if min(width, height) < min_side:
+        raise InputError(f"{name} has {width}x{height} pixels, too few to see anything", f"use at least {min_side}x{min_side}")
 
 
 _UNIT = re.compile(r"<\|speech_(\d{1,9})\|>")

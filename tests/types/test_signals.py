@@ -132,7 +132,7 @@ def test_a_picture_is_turned_upright():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not a picture"),
+        (b"", "empty"),
         (b"text", "not a picture"),
         (picture(size=(60, 40))[:70], "cannot be read as a picture"),
         (picture("JPEG", size=(200, 200))[:600], "cannot be read as a picture"),
@@ -148,8 +148,8 @@ def test_what_is_no_picture_is_refused(tmp_path, content, message):
 
 
 def test_a_missing_picture_is_refused(tmp_path):
-    for path in (tmp_path, tmp_path / "no.png"):
-        with pytest.raises(InputError, match="is not a file"):
+    for path, message in ((tmp_path, "is a folder"), (tmp_path / "no.png", "does not exist")):
+        with pytest.raises(InputError, match=message):
             Image.open(path)
 
 
