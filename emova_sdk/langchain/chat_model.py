@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequen
 from contextlib import aclosing, closing
 from functools import cached_property
 from pathlib import Path
+from threading import RLock
 from typing import Any, Literal, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -16,11 +17,14 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from emova_sdk.components.base import GenerationOptions
-from emova_sdk.errors import ConfigError
-from emova_sdk.langchain.messages import audio_block, messages_for
+from emova_sdk.errors import ConfigError, InputError
+from emova_sdk.langchain.identity import identity_of
+from emova_sdk.langchain.messages import Encoding, audio_block, messages_for, with_digests
+from emova_sdk.langchain.options import CallOptions, refuse_strict, tool_specs
+from emova_sdk.langchain.options import tool_choice as choice_of
+from emova_sdk.langchain.tokens import TokenCounter, word_ids, words_in
 from emova_sdk.langchain.turn import TurnRecord
 from emova_sdk.pipeline import Pipeline
 from emova_sdk.policy import StylePolicy
@@ -36,12 +40,14 @@ from emova_sdk.types import (
     Style,
     TextDelta,
     ToolCall,
-    ToolSpec,
 )
 
 __all__ = ["ChatEmova"]
 
 Event = LLMEvent | AudioDelta
+
+_wiring = RLock()
+"""`batch` calls a model from several threads, which must not make two pipelines of it."""
 
 
 class ChatEmova(BaseChatModel):
@@ -80,6 +86,7 @@ class ChatEmova(BaseChatModel):
     """Texts before which an answer ends."""
     streaming: bool = False
     """Whether ``invoke`` streams as well, for callbacks that follow each token."""
+    _wired: Pipeline | None = PrivateAttr(default=None)
 
     @property
     def _llm_type(self) -> str:
@@ -87,12 +94,50 @@ class ChatEmova(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {"model": self.model, "style": self.style.to_dict() if self.style else None, "speak": self.speak}
+        """Everything that changes an answer, and no key of an endpoint: a cache compares nothing else but the messages."""
+        own = {**self._defaults(), "policy": self.policy, "own_stop": self.stop}  # LangChain writes a call's under `stop`
+        return {
+            "model": self.model,
+            **{name: value if isinstance(value, int | float) else repr(value) for name, value in own.items()},
+            "wired": identity_of(self.wired),
+        }
 
-    @cached_property
+    def _defaults(self) -> dict[str, Any]:
+        names = ("style", "speak", "media_folder", "max_tokens", "temperature", "top_p", "seed")
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def wired(self) -> Pipeline:
         """The pipeline, made on first use."""
-        return self.pipeline if self.pipeline is not None else Pipeline.from_config(self.model)
+        if self.pipeline is not None:
+            return self.pipeline
+        with _wiring:
+            if self._wired is None:
+                self._wired = Pipeline.from_config(self.model)
+            return self._wired
+
+    @cached_property
+    def _counter(self) -> TokenCounter:
+        return TokenCounter(self.wired)
+
+    # --- counting ---
+
+    def get_num_tokens(self, text: str) -> int:
+        """Count the words of a text, the measure of ``usage_metadata``; nothing is downloaded."""
+        return words_in(text)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return a number for each word of a text: equal words have equal numbers, which mean nothing else."""
+        return word_ids(text)
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """Count what the model would read, as ``usage_metadata`` does; sound counts by its length and is not encoded."""
+
+        def taken_as_it_is(parts: Sequence[str | Audio | Image], known: PerceivedStyle | None, *, by_user: bool) -> Message:
+            return Message("user", tuple(parts), style=known if by_user else None)
+
+        read = messages_for(messages, taken_as_it_is, media_folder=self.media_folder)
+        return self._counter.count(read, tool_specs(tools or ()))
 
     # --- tools and structured output ---
 
@@ -101,6 +146,8 @@ class ChatEmova(BaseChatModel):
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
         *,
         tool_choice: str | bool | dict[str, Any] | None = None,
+        parallel_tool_calls: bool | None = None,
+        strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Offer tools to the model.
@@ -108,10 +155,22 @@ class ChatEmova(BaseChatModel):
         Args:
             tools: Functions, tools, pydantic classes or schemas.
             tool_choice: ``auto``, ``none``, ``any`` (or ``required``, True), or a tool's name.
-            kwargs: Passed on with each call.
+            parallel_tool_calls: False keeps the first call of an answer alone.
+            strict: Refused if True: no core here is held to a schema while it writes a call.
+            kwargs: Passed on with each call; see `CallOptions`.
+
+        Raises:
+            InputError: If ``tool_choice`` names none of the tools.
+            ConfigError: If ``strict`` is asked for.
         """
-        formatted = [convert_to_openai_tool(tool) for tool in tools]
-        return cast("Any", self.bind(tools=formatted, tool_choice=_choice(tool_choice), **kwargs))
+        refuse_strict(strict)
+        formatted, choice = [convert_to_openai_tool(tool) for tool in tools], choice_of(tool_choice)
+        names = [tool["function"]["name"] for tool in formatted]
+        if choice not in {None, "auto", "none", "any", *names}:
+            raise InputError(f"`tool_choice` is `{choice}`, which is none of the tools", f"pass one of: {', '.join(names)}")
+        if parallel_tool_calls is not None:
+            kwargs["parallel_tool_calls"] = parallel_tool_calls
+        return cast("Any", self.bind(tools=formatted, tool_choice=choice, **kwargs))
 
     def with_structured_output(
         self,
@@ -145,6 +204,16 @@ class ChatEmova(BaseChatModel):
 
     # --- answering ---
 
+    def _generate_with_cache(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        return super()._generate_with_cache(self._comparable(messages, kwargs), *args, **kwargs)
+
+    async def _agenerate_with_cache(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        return await super()._agenerate_with_cache(self._comparable(messages, kwargs), *args, **kwargs)
+
+    def _comparable(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> list[BaseMessage]:
+        """A cache compares what a file holds, not its name."""
+        return with_digests(messages, kwargs.get("media_folder") or self.media_folder)
+
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -153,7 +222,7 @@ class ChatEmova(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         record = TurnRecord(self.model)
-        with closing(self._events(messages, record, stop, kwargs)) as events:
+        with closing(self._events(messages, record, stop, self._options(kwargs))) as events:
             for _ in events:
                 pass
         return ChatResult(generations=[ChatGeneration(message=record.message())])
@@ -166,7 +235,7 @@ class ChatEmova(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         record = TurnRecord(self.model)
-        async with aclosing(astream(self._events(messages, record, stop, kwargs))) as events:
+        async with aclosing(astream(self._events(messages, record, stop, self._options(kwargs)))) as events:
             async for _ in events:
                 pass
         return ChatResult(generations=[ChatGeneration(message=record.message())])
@@ -196,10 +265,10 @@ class ChatEmova(BaseChatModel):
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
     ) -> Generator[ChatGenerationChunk, None, None]:
         """The answer piece by piece: text under index 0, each piece of sound and each tool call under a new one."""
-        record, index = TurnRecord(self.model), 0
-        blocks = self._aloud(kwargs)
+        record, index, options = TurnRecord(self.model), 0, self._options(kwargs)
+        blocks = options.aloud and self.wired.vocoder is not None
         empty: Any = [] if blocks else ""
-        with closing(self._events(messages, record, stop, kwargs)) as events:
+        with closing(self._events(messages, record, stop, options)) as events:
             for event in events:
                 if isinstance(event, TextDelta) and event.text:
                     text = [{"type": "text", "text": event.text, "index": 0}]
@@ -219,84 +288,71 @@ class ChatEmova(BaseChatModel):
         )
         yield ChatGenerationChunk(message=last)
 
-    def _aloud(self, kwargs: dict[str, Any]) -> bool:
-        return bool(kwargs.get("speak", self.speak)) and self.wired.vocoder is not None and "json_schema" not in kwargs
+    def _options(self, kwargs: dict[str, Any]) -> CallOptions:
+        options = CallOptions.read(kwargs, self._defaults())
+        self._require_tools(options)
+        return options
 
     def _events(
-        self, messages: list[BaseMessage], record: TurnRecord, stop: list[str] | None, kwargs: dict[str, Any]
+        self, messages: list[BaseMessage], record: TurnRecord, stop: list[str] | None, options: CallOptions
     ) -> Generator[Event, None, None]:
         """Understand the messages and let the pipeline answer; the record takes note of everything."""
-        tools = _tool_specs(kwargs.get("tools") or [], kwargs.get("tool_choice"))
-        self._require_tools(tools)
-        read = messages_for(messages, self._hearing(record), media_folder=self.media_folder)
-        record.understood(read)
-        style = kwargs.get("style", self.style)
+        read = messages_for(messages, self._encoding(record), media_folder=options.media_folder)
+        record.understood(read, self._counter.count(read, options.tools))
         answer = self.wired.answer(
             read,
-            style=Style.from_dict(style) if isinstance(style, dict) else style,
+            style=options.style,
             policy=self.policy,
             perceived=record.perceived,
-            tools=tools,
-            options=self._options(kwargs),
-            aloud=self._aloud(kwargs),
+            tools=options.tools,
+            options=options.generation,
+            aloud=options.aloud,
         )
+        if options.single_call:
+            answer = _first_call_only(answer)
         with closing(_until(answer, stop or self.stop or [])) as events:
             for event in events:
                 record.note(event)
                 yield event
         record.finish()
 
-    def _require_tools(self, tools: Sequence[ToolSpec]) -> None:
+    def _require_tools(self, options: CallOptions) -> None:
         llm = self.wired.llm_core
-        if tools and llm is not None and not llm.tools:
+        if options.tools and llm is not None and not llm.tools:
             hint = "use one that does, e.g. behind the `bridge` llm_core"
             raise ConfigError(f"the language model of `{self.model}` does not call tools", hint)
 
-    def _hearing(self, record: TurnRecord) -> Any:
-        """Make what encodes a user's parts, and keeps for the record how the last of them sounded."""
+    def _encoding(self, record: TurnRecord) -> Encoding:
+        """Return what encodes sounds and pictures, and keeps for the record how the user's last words sounded."""
 
-        def hear(parts: Sequence[str | Audio | Image], known: PerceivedStyle | None) -> Message:
-            encoded: list[Part] = []
-            perceived = known
+        def encode(parts: Sequence[str | Audio | Image], *, by_user: bool) -> Iterator[Part]:
             for part in parts:
                 if isinstance(part, Audio):
-                    perceived = self.wired.perceive(part) or perceived
-                    encoded.append(self.wired.hear(part))
+                    if by_user:
+                        record.perceived = self.wired.perceive(part) or record.perceived
+                    yield self.wired.hear(part)
                 else:
-                    encoded.append(self.wired.see(part) if isinstance(part, Image) else part)
-            record.perceived = perceived
-            return Message("user", tuple(encoded), style=perceived)
+                    yield self.wired.see(part) if isinstance(part, Image) else part
 
-        return hear
+        def said(parts: Sequence[str | Audio | Image], known: PerceivedStyle | None, *, by_user: bool) -> Message:
+            record.perceived = known if by_user else record.perceived
+            encoded = tuple(encode(parts, by_user=by_user))
+            return Message("user", encoded, style=record.perceived)
 
-    def _options(self, kwargs: dict[str, Any]) -> GenerationOptions:
-        names = ("max_tokens", "temperature", "top_p", "seed")
-        given = {name: value for name in names if (value := kwargs.get(name, getattr(self, name))) is not None}
-        choice = str(kwargs.get("tool_choice") or "auto")
-        return GenerationOptions(
-            **given, tool_choice="auto" if choice == "none" else choice, json_schema=kwargs.get("json_schema")
-        )
+        return said
 
 
 def _chunk(content: Any) -> ChatGenerationChunk:
     return ChatGenerationChunk(message=AIMessageChunk(content=content))
 
 
-def _choice(tool_choice: str | bool | dict[str, Any] | None) -> str | None:
-    """Say it in the words of `GenerationOptions`."""
-    if isinstance(tool_choice, dict):
-        return str(tool_choice.get("function", tool_choice).get("name", "any"))
-    if isinstance(tool_choice, bool):
-        return "any" if tool_choice else None
-    return "any" if tool_choice == "required" else tool_choice
-
-
-def _tool_specs(tools: Sequence[Any], choice: str | None) -> list[ToolSpec]:
-    if choice == "none":
-        return []
-    functions = [convert_to_openai_tool(tool)["function"] for tool in tools]
-    empty = {"type": "object", "properties": {}}
-    return [ToolSpec(one["name"], one.get("description", ""), one.get("parameters") or empty) for one in functions]
+def _first_call_only(events: Generator[Event, None, None]) -> Generator[Event, None, None]:
+    called = False
+    with closing(events):
+        for event in events:
+            if not (called and isinstance(event, ToolCall)):
+                yield event
+            called = called or isinstance(event, ToolCall)
 
 
 def _until(events: Generator[Event, None, None], stop: Sequence[str]) -> Generator[Event, None, None]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.messages.content import ContentBlock, create_audio_block, create_image_block
@@ -69,7 +72,7 @@ def audio_of(message: BaseMessage, *, media_folder: str | Path | None = None) ->
     Raises:
         InputError: If a block holds no readable sound.
     """
-    sounds = [block_media(block, media_folder) for block in message.content_blocks if block["type"] == "audio"]
+    sounds = [block_media(block, media_folder) for block in media_blocks(message) if block["type"] == "audio"]
     return Audio.concat(cast("list[Audio]", sounds)) if sounds else None
 
 
@@ -116,10 +119,22 @@ def _block_bytes(block: Mapping[str, Any], media_folder: str | Path | None) -> b
             return base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError, TypeError) as error:
             raise InputError(f"the {block['type']} block does not hold base64: {error}", "encode the file's bytes") from error
-    if "file_id" in block:
-        return stored_file(str(block["file_id"]), media_folder).read_bytes()
+    file = _file_of(block) if "file_id" in block or media_folder is not None else None
+    if file is not None:
+        try:
+            return stored_file(file, media_folder).read_bytes()
+        except OSError as error:
+            raise InputError(f"`{file}` cannot be read: {error.strerror}", "check the file and its rights") from error
     what = f"the {block['type']} block names `{url[:60]}`" if url else f"the {block['type']} block is empty"
     raise InputError(f"{what}, and URLs are not fetched", "download it and pass `base64` with `mime_type`")
+
+
+def _file_of(block: Mapping[str, Any]) -> str | None:
+    """Return the name of the file a block refers to: its ``file_id``, or a ``file:`` URL."""
+    url = str(block.get("url") or "")
+    if url.startswith("file:"):
+        return url2pathname(urlsplit(url).path)
+    return str(block["file_id"]) if "file_id" in block else None
 
 
 def stored_file(file_id: str, media_folder: str | Path | None) -> Path:
@@ -130,17 +145,75 @@ def stored_file(file_id: str, media_folder: str | Path | None) -> Path:
     """
     if media_folder is None:
         raise InputError(f"`{file_id}` is kept in a media folder, and none is known", "pass `media_folder`")
-    folder = Path(media_folder).resolve()
-    path = (folder / file_id).resolve()
-    if not path.is_relative_to(folder) or not path.is_file():
+    try:
+        folder = Path(media_folder).resolve()
+        path = (folder / file_id).resolve()
+        inside = path.is_relative_to(folder) and path.is_file()
+    except (OSError, ValueError):  # a name no file can have
+        inside, path = False, Path()
+    if not inside:
         raise InputError(f"`{file_id}` is not a file in `{media_folder}`", "check the name and the folder")
     return path
 
 
 def _pcm_rate(mime: str, block: Mapping[str, Any]) -> int:
     """Take the rate from ``audio/pcm;rate=16000`` or the extras; 24 kHz is the convention."""
-    rate = next((part.partition("=")[2] for part in mime.split(";") if part.strip().startswith("rate=")), None)
-    return int(rate or block.get("extras", {}).get("sample_rate", 24_000))
+    told = next((part.partition("=")[2] for part in mime.split(";") if part.strip().startswith("rate=")), None)
+    rate = told or (block.get("extras") or {}).get("sample_rate", 24_000)
+    try:
+        return int(rate)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`{rate}` is no sample rate", "write it as `audio/pcm;rate=16000`") from error
+
+
+def media_blocks(message: BaseMessage) -> list[dict[str, Any]]:
+    """Return the content of a message as standard blocks, whatever form sounds and pictures are written in."""
+    return [_standard(dict(cast("Mapping[str, Any]", block))) for block in message.content_blocks]
+
+
+def _standard(block: dict[str, Any]) -> dict[str, Any]:
+    """Read the forms that LangChain itself leaves as they are."""
+    told = block.get("value") if block["type"] == "non_standard" else block
+    if not isinstance(told, Mapping):
+        return block
+    inner = dict(cast("Mapping[str, Any]", told))
+    kind = str(inner.get("type"))
+    mime = str(inner.get("mime_type") or inner.get("mimeType") or "")
+    if kind == "input_text":
+        return {"type": "text", "text": inner.get("text", "")}
+    if kind in {"image_url", "input_image"}:
+        url = inner.get("image_url")
+        return {"type": "image", "url": url.get("url") if isinstance(url, Mapping) else url}
+    if kind in {"media", "file"}:
+        kind = mime.partition("/")[0]
+    if kind not in {"audio", "image"}:
+        return block
+    given = {key: value for key, value in inner.items() if key not in {"type", "data", "mimeType"}}
+    data = {"base64": inner["data"]} if "base64" not in inner and "data" in inner else {}
+    return {**given, **data, "type": kind, "mime_type": mime or None}
+
+
+def with_digests(messages: Sequence[BaseMessage], media_folder: str | Path | None) -> list[BaseMessage]:
+    """Put beside the name of each file in ``media_folder`` what it holds, so that messages compare by that."""
+    return [_with_digests(message, media_folder) for message in messages]
+
+
+def _with_digests(message: BaseMessage, media_folder: str | Path | None) -> BaseMessage:
+    if media_folder is None or isinstance(message.content, str) or isinstance(message, AIMessage):
+        return message  # what an assistant said is read as text
+    content = [_with_digest(block, media_folder) for block in message.content]
+    return message.model_copy(update={"content": content})
+
+
+def _with_digest(block: Any, media_folder: str | Path) -> Any:
+    name = _file_of(block) if isinstance(block, Mapping) and "base64" not in block else None
+    if name is None:
+        return block
+    try:
+        digest = hashlib.sha256(stored_file(name, media_folder).read_bytes()).hexdigest()
+    except (InputError, OSError):
+        return block  # said where it is read, if it is
+    return {**block, "extras": {**(block.get("extras") or {}), "file_sha256": digest}}
 
 
 # --- what a language core reads ---
@@ -162,53 +235,66 @@ class Heard(dict[int, tuple[str, PerceivedStyle | None]]):
         return heard
 
 
-Hearing = Callable[[Sequence[str | Audio | Image], PerceivedStyle | None], Message]
-"""Makes the message of what a user said, typed and showed, and how it is known to have sounded."""
+class Encoding(Protocol):
+    """Makes the message of what a user said, typed and showed, or of what a tool brought."""
+
+    def __call__(self, parts: Sequence[str | Audio | Image], known: PerceivedStyle | None, *, by_user: bool) -> Message:
+        """Encode the parts; ``known`` is how the user is known to have sounded."""
+        ...
 
 
-def messages_for(messages: Sequence[BaseMessage], hearing: Hearing, *, media_folder: str | Path | None = None) -> list[Message]:
+def messages_for(
+    messages: Sequence[BaseMessage], encoding: Encoding, *, media_folder: str | Path | None = None
+) -> list[Message]:
     """Turn LangChain's messages into those a language core reads.
+
+    A tool's result is text to every language core. Sounds and pictures of tools are shown in a message of their own, after
+    the results of all tools, since no other message may come between these.
 
     Args:
         messages: The conversation.
-        hearing: Called for each user's message. Sound whose words are known from an earlier answer is not passed to it: the
-            words are.
+        encoding: Called for each message with sounds, pictures or a user's words. Sound whose words are known from an
+            earlier answer is not passed to it: the words are.
         media_folder: Where files named by ``file_id`` are.
 
     Raises:
         InputError: If a message or block is of a kind that cannot be read.
     """
-    heard, found = Heard.of(messages), list[Message]()
+    heard, found, shown = Heard.of(messages), list[Message](), list[str | Audio | Image]()
     for position, message in enumerate(messages):
+        if shown and not isinstance(message, ToolMessage):
+            found.append(encoding(shown, None, by_user=False))
+            shown = []
         if isinstance(message, SystemMessage):
             found.append(Message("system", (message.text,)))
         elif isinstance(message, HumanMessage):
-            found.append(_user_message(message, heard.get(position), hearing, media_folder))
+            known = heard.get(position)
+            parts = ((known[0],) if known else ()) + _parts_of(message, media_folder, spoken=not known)
+            found.append(encoding(parts, known[1] if known else None, by_user=True))
         elif isinstance(message, AIMessage):
             found.append(_assistant_message(message))
         elif isinstance(message, ToolMessage):
-            result = ToolResult(message.tool_call_id, message.name or "tool", message.text, failed=message.status == "error")
+            brought = [part for part in _parts_of(message, media_folder) if not isinstance(part, str)]
+            shown += [f"From the tool `{message.name or 'tool'}`:", *brought] if brought else []
+            text = message.text or ("see what is shown after the results" if brought else "")
+            result = ToolResult(message.tool_call_id, message.name or "tool", text, failed=message.status == "error")
             found.append(Message("tool", (result,)))
         else:
             raise InputError(f"a message of type `{message.type}` cannot be read", "use system, human, AI and tool messages")
-    return found
+    return [*found, encoding(shown, None, by_user=False)] if shown else found
 
 
-def _user_message(
-    message: HumanMessage,
-    known: tuple[str, PerceivedStyle | None] | None,
-    hearing: Hearing,
-    media_folder: str | Path | None,
-) -> Message:
-    parts: list[str | Audio | Image] = [known[0]] if known else []
-    for block in message.content_blocks:
+def _parts_of(message: BaseMessage, media_folder: str | Path | None, *, spoken: bool = True) -> tuple[str | Audio | Image, ...]:
+    """Return what a message holds; its sound only if ``spoken``."""
+    parts: list[str | Audio | Image] = []
+    for block in media_blocks(message):
         if block["type"] in {"text", "text-plain"}:
             parts.append(str(block.get("text", "")))
         elif block["type"] not in {"audio", "image"}:
             raise InputError(f"a block of type `{block['type']}` cannot be read", "use text, image and audio blocks")
-        elif not (known and block["type"] == "audio"):
+        elif spoken or block["type"] != "audio":
             parts.append(block_media(block, media_folder))
-    return hearing(parts, known[1] if known else None)
+    return tuple(parts)
 
 
 def _assistant_message(message: AIMessage) -> Message:

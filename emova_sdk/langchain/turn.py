@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, Us
 from langchain_core.messages.tool import ToolCallChunk
 
 from emova_sdk.langchain.messages import KEY, audio_block
+from emova_sdk.langchain.tokens import call_tokens, words_in
 from emova_sdk.langchain.turns import tool_call
 from emova_sdk.types import (
     Audio,
@@ -31,7 +31,6 @@ from emova_sdk.types import (
     Transcript,
     UnitsDelta,
     UserStyle,
-    VisionFeatures,
 )
 
 __all__ = ["TurnRecord"]
@@ -57,16 +56,15 @@ class TurnRecord:
     _facts: dict[str, Any] = field(default_factory=dict[str, Any])
     _units_in: int = 0
     _units_out: int = 0
-    _words_in: int = 0
+    _other_in: int = 0
     _began: float = field(default_factory=time.perf_counter)
     _marks: dict[str, float] = field(default_factory=dict[str, float])
 
-    def understood(self, messages: Sequence[Message]) -> None:
-        """Take note of what the language core reads."""
+    def understood(self, messages: Sequence[Message], tokens: int) -> None:
+        """Take note of what the language core reads, and how many tokens it counts."""
         parts = [part for message in messages for part in message.parts]
         self._units_in = sum(len(part) for part in parts if isinstance(part, SpeechUnits))
-        features = sum(len(part) for part in parts if isinstance(part, VisionFeatures))
-        self._words_in = features + sum(_words(part) for part in parts if isinstance(part, str))
+        self._other_in = tokens - self._units_in
         self._mark("understood_s")
 
     def note(self, event: LLMEvent | AudioDelta) -> None:
@@ -148,8 +146,9 @@ class TurnRecord:
         A core that counts its own tokens is believed; else words, units and rows of vision features are counted.
         """
         told = self._facts.get("usage", {})
-        read = int(told.get("input_tokens", self._words_in)) + self._units_in
-        written = int(told.get("output_tokens", _words(self._text) + _words(str(self._calls or "")))) + self._units_out
+        read = int(told.get("input_tokens", self._other_in)) + self._units_in
+        words = words_in(self._text) + sum(call_tokens(call) for call in self._calls)
+        written = int(told.get("output_tokens", words)) + self._units_out
         return UsageMetadata(
             input_tokens=read,
             output_tokens=written,
@@ -157,7 +156,3 @@ class TurnRecord:
             input_token_details=InputTokenDetails(audio=self._units_in),
             output_token_details=OutputTokenDetails(audio=self._units_out),
         )
-
-
-def _words(text: str) -> int:
-    return len(re.findall(r"\w+|[^\w\s]", text))

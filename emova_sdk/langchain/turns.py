@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_core.messages import ToolCall as LangChainCall
 from langchain_core.messages.content import ContentBlock, create_audio_block, create_image_block
 
-from emova_sdk.langchain.messages import KEY, audio_block, block_media, image_block
+from emova_sdk.langchain.messages import KEY, audio_block, block_media, image_block, media_blocks
 from emova_sdk.types import Audio, Image, MediaRef, PerceivedStyle, Style, Timings, ToolCall, ToolResult, Turn
 
 __all__ = ["messages_of", "turns_of"]
@@ -174,11 +174,10 @@ def _read_media(
 ) -> tuple[Audio | MediaRef | None, tuple[Image | MediaRef, ...]]:
     sounds: list[Any] = []
     images: list[Any] = []
-    for block in message.content_blocks:
+    for block in media_blocks(message):
         if block["type"] not in {"audio", "image"}:
             continue
-        kept: Any = block
-        media = _reference(kept) if "file_id" in kept and folder is None else block_media(kept, folder)
+        media = _reference(block) if "file_id" in block and folder is None else block_media(block, folder)
         (sounds if block["type"] == "audio" else images).append(media)
     if len(sounds) > 1 and all(isinstance(sound, Audio) for sound in sounds):
         sounds = [Audio.concat(sounds)]
