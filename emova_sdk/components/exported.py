@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from emova_sdk.components.graph import Axis, Profile, profile
+from emova_sdk.components.manifest import parse_manifest, require_whole
 from emova_sdk.components.onnx_session import run_session
 from emova_sdk.errors import InputError, LoadError
 
-__all__ = ["SCHEMA", "Exported", "Open", "family_of", "file_facts", "profile_of", "require_whole"]
+__all__ = ["Exported", "Open", "decoder_of", "family_of", "profile_of"]
 
 Open = Callable[[Path, Mapping[str, Any]], Any]
-SCHEMA = 1
-"""Version of the manifest's form."""
+_DECODERS = ("decoder", "decoder_portable")
+"""A language model's layers, for ONNX Runtime and for every runtime; an export holds one of the two."""
 
 
 class Exported:
@@ -35,14 +34,15 @@ class Exported:
     """
 
     def __init__(self, bundle: str, slot: str, graphs: Sequence[str], *, open: Open) -> None:  # noqa: A002
-        self.folder = folder = Path(bundle).expanduser()
-        records, assets = _records(folder, slot)
+        self.folder = folder = _folder(bundle)
+        manifest = parse_manifest(folder)
+        records = {record["name"]: record for record in manifest["components"].get(slot, ())}
         missing = [name for name in graphs if name not in records]
         if missing:
             hint = f"export the `{slot}` with `emova export onnx`, or use the `type` it was exported for"
             raise LoadError(f"the export `{folder}` holds no {slot} graph `{missing[0]}`", hint, path=bundle)
-        require_whole(folder, assets)  # small, and read before the graphs are
-        self._graphs = {name: (_inside(folder, records[name]["file"]), records[name]) for name in graphs}
+        require_whole(folder, manifest.get("assets", {}).get(slot, {}))  # small, and read before the graphs are
+        self._graphs: dict[str, dict[str, Any]] = {name: records[name] for name in graphs}
         self._facts: dict[str, str] = records[graphs[0]]["metadata"]
         self._open, self._path, self._slot = open, bundle, slot
         self._sessions: dict[str, Any] = {}
@@ -75,10 +75,19 @@ class Exported:
         """
         with self._lock:
             if not self._sessions:
-                for _, record in self._graphs.values():
+                for record in self._graphs.values():
                     require_whole(self.folder, record["files"])
-                self._sessions = {name: self._open(file, record) for name, (file, record) in self._graphs.items()}
+                self._sessions = {name: self._opened(record) for name, record in self._graphs.items()}
             return self._sessions
+
+    def _opened(self, record: Mapping[str, Any]) -> Any:
+        session = self._open(self.folder / record["file"], record)
+        for kind, found in (("inputs", session.get_inputs()), ("outputs", session.get_outputs())):
+            names = sorted(one.name for one in found)
+            if names != sorted(record[kind]):
+                told = f"{kind} `{', '.join(names)}` in place of `{', '.join(record[kind])}`"
+                raise LoadError(f"`{record['file']}` is another graph than the manifest says: {told}", "export again")
+        return session
 
     def close(self) -> None:
         """Free the sessions."""
@@ -96,10 +105,31 @@ def family_of(bundle: str, slot: str) -> str:
     Raises:
         LoadError: If the folder is no export, or does not hold the slot.
     """
-    records, _ = _records(Path(bundle).expanduser(), slot)
+    return str(_records(bundle, slot)[0]["metadata"].get("family", "emova"))
+
+
+def decoder_of(bundle: str) -> str:
+    """Name of the graph with the layers of an export's language model, whichever of the two flavours it holds.
+
+    Raises:
+        LoadError: If the folder is no export, or holds no language model.
+    """
+    names = {record["name"] for record in _records(bundle, "llm_core")}
+    return next((name for name in _DECODERS if name in names), _DECODERS[0])
+
+
+def _records(bundle: str, slot: str) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = parse_manifest(_folder(bundle))["components"].get(slot, [])
     if not records:
         raise LoadError(f"the export `{bundle}` holds no {slot}", f"export it with `--component {slot}`", path=bundle)
-    return str(next(iter(records.values()))["metadata"].get("family", "emova"))
+    return records
+
+
+def _folder(bundle: str) -> Path:
+    try:
+        return Path(bundle).expanduser()
+    except RuntimeError as error:  # `~somebody` that is nobody
+        raise LoadError(f"`{bundle}` is no folder: {error}", "give the path of an export", path=bundle) from error
 
 
 def profile_of(record: Mapping[str, Any]) -> Profile:
@@ -112,47 +142,3 @@ def profile_of(record: Mapping[str, Any]) -> Profile:
         return profile(record["shapes"], {name: Axis(**axis) for name, axis in record["axes"].items()})
     except (KeyError, TypeError, InputError) as error:
         raise LoadError(f"the manifest does not say the shapes of a graph: {error}", "export it to ONNX again") from error
-
-
-def file_facts(file: Path) -> dict[str, Any]:
-    """Size and digest of a file, as a manifest has them."""
-    with file.open("rb") as opened:
-        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
-
-
-def require_whole(folder: Path, files: Mapping[str, Any]) -> None:
-    """Check that files are there and are what was exported.
-
-    Args:
-        folder: Of the export.
-        files: Path within it to what `file_facts` said when it was written.
-
-    Raises:
-        LoadError: Naming the file.
-    """
-    for name, facts in files.items():
-        file = _inside(folder, name)
-        if not file.is_file():
-            raise LoadError(f"`{name}` is missing from the export `{folder}`", "export again", path=str(file))
-        if file_facts(file) != facts:
-            raise LoadError(f"`{name}` is not what was exported: its size or digest differs", "export again", path=str(file))
-
-
-def _records(folder: Path, slot: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A slot's graphs by name, and what `file_facts` said of its other files."""
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-        if manifest["schema"] != SCHEMA:
-            raise LoadError(f"`{path}` has the form {manifest['schema']}, not {SCHEMA}", "export again", path=str(path))
-        graphs = {graph["name"]: graph for graph in manifest["components"].get(slot, ())}
-        return graphs, dict(manifest.get("assets", {}).get(slot, {}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LoadError(f"`{path}` is not the manifest of an export: {error}", "export again", path=str(path)) from error
-
-
-def _inside(folder: Path, name: str) -> Path:
-    file = (folder / name).resolve()
-    if not file.is_relative_to(folder.resolve()):
-        raise LoadError(f"the export `{folder}` names a file outside of it: `{name}`", "export again", path=str(file))
-    return file

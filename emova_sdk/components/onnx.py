@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from emova_sdk.components.base import GenerationOptions, LLMCore, StyleModule, Task, VisionEncoder
-from emova_sdk.components.exported import Exported, Open, family_of, profile_of
+from emova_sdk.components.exported import Exported, Open, decoder_of, family_of, profile_of
 from emova_sdk.components.exported_speech import VOCODER_GRAPHS, ExportedSpeechTokenizer, ExportedVocoder
-from emova_sdk.components.onnx_decoder import OnnxDecoder
+from emova_sdk.components.onnx_decoder import open_decoder
 from emova_sdk.components.onnx_session import open_session
 from emova_sdk.errors import LoadError
 from emova_sdk.types import Audio, Image, LLMEvent, Message, PerceivedStyle, Style, ToolSpec, VisionFeatures
@@ -213,8 +213,9 @@ class OnnxStyleModule(StyleModule):
 def _emova_llm(bundle: str, opened: Open, kept: int) -> LLMCore:
     from emova_sdk.components.emova.exported_llm import ExportedLLM
 
-    exported = Exported(bundle, "llm_core", ["embed", "decoder"], open=opened)
-    return ExportedLLM(exported, decoder=lambda graphs: OnnxDecoder(graphs["decoder"]), kept_conversations=kept)
+    layers = decoder_of(bundle)
+    exported = Exported(bundle, "llm_core", ["embed", layers], open=opened)
+    return ExportedLLM(exported, decoder=lambda graphs: open_decoder(graphs[layers]), kept_conversations=kept)
 
 
 _LLMS: dict[str, Callable[[str, Open, int], LLMCore]] = {"emova": _emova_llm}

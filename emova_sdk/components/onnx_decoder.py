@@ -13,14 +13,15 @@ The session may be shared between threads; a cache belongs to one conversation a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emova_sdk.components.onnx_session import run_session
 from emova_sdk.errors import BackendError, InputError, LoadError
 
-__all__ = ["DecoderCache", "OnnxDecoder"]
+__all__ = ["DecoderCache", "OnnxDecoder", "PortableDecoder", "RowCache", "open_decoder"]
 
 Floats = NDArray[np.float32]
 _ROOM = 256
@@ -126,12 +127,8 @@ class OnnxDecoder:
     """
 
     def __init__(self, session: Any) -> None:
-        facts: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
-        if facts.get("emova.flavour") != "runtime":
-            hint = "open the file `decoder.onnx` of an export"
-            raise LoadError("this is no exported decoder for ONNX Runtime", hint)
-        self.width, self.vocabulary = int(facts["emova.width"]), int(facts["emova.vocabulary"])
-        self.longest = int(facts["emova.longest"])
+        facts = _facts(session, "runtime", "decoder.onnx")
+        self.width, self.vocabulary, self.longest = facts["width"], facts["vocabulary"], facts["longest"]
         self._session = session
         device = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
         self._layout = _Layout(session, longest=self.longest, device=device)
@@ -154,8 +151,7 @@ class OnnxDecoder:
             InputError: If the conversation gets longer than the model reads; the cache stays as it was.
             BackendError: If the run fails.
         """
-        if embeds.ndim != 2 or embeds.shape[1] != self.width or not len(embeds):
-            raise InputError(f"embeddings have shape {embeds.shape}, not (rows, {self.width})", "embed the ids first")
+        _check_rows(embeds, self.width)
         cache.reserve(cache.length + len(embeds))
         logits = np.empty(self.vocabulary, np.float32)
         binding = cache.binding(self._session)
@@ -168,3 +164,123 @@ class OnnxDecoder:
             raise BackendError(f"an exported decoder failed: {str(error).splitlines()[0]}", "export it again") from error
         cache.length += len(embeds)
         return logits
+
+
+# --- the portable flavour ---
+
+
+class RowCache:
+    """Keys and values of one conversation, arrays of (capacity, kv_heads, head_size) that grow by doubling.
+
+    Attributes:
+        length: Positions that are filled.
+    """
+
+    def __init__(self, buffers: Mapping[str, Any], length: int = 0) -> None:
+        self.buffers, self.length = dict(buffers), length
+
+    @property
+    def capacity(self) -> int:
+        """Positions there is room for."""
+        return int(next(iter(self.buffers.values())).shape[0])
+
+    def copy(self, length: int) -> Self:
+        """The first `length` positions, in buffers of their own."""
+        self._require(length)
+        return type(self)({name: self._grown(buffer, length, self.capacity) for name, buffer in self.buffers.items()}, length)
+
+    def crop(self, length: int) -> None:
+        """Forget all positions from `length` on."""
+        self._require(length)
+        self.length = length
+
+    def reserve(self, length: int, longest: int) -> None:
+        """Make room for `length` positions, of at most `longest`.
+
+        Raises:
+            InputError: If the model does not read that many.
+        """
+        if length > longest:
+            hint = "start a new session, or shorten what is asked"
+            raise InputError(f"the conversation has {length} tokens, and the model reads {longest}", hint)
+        if length > self.capacity:
+            capacity = min(max(length, 2 * self.capacity), longest)
+            self.buffers = {name: self._grown(buffer, self.length, capacity) for name, buffer in self.buffers.items()}
+
+    def _require(self, length: int) -> None:
+        if not 0 <= length <= self.length:
+            raise InputError(f"{length} positions of a cache of {self.length}", "0 <= length <= cache.length")
+
+    def _grown(self, buffer: Any, length: int, capacity: int) -> Any:
+        grown = self.empty(buffer, capacity)
+        grown[:length] = buffer[:length]
+        return grown
+
+    def empty(self, like: Any, capacity: int) -> Any:
+        """An array of the kind of another one, with room for other positions."""
+        return np.zeros((capacity, *like.shape[1:]), like.dtype)
+
+
+class PortableDecoder:
+    """The graph ``decoder_portable`` of a language model, which reads the positions so far and gives the new ones.
+
+    It does what `OnnxDecoder` does, a little slower: ONNX Runtime has no kernel of its own for its attention.
+
+    Args:
+        session: An `onnxruntime.InferenceSession` of it; may be shared.
+
+    Attributes:
+        width: Of the embeddings.
+        vocabulary: Number of logits.
+        longest: Most positions of a conversation.
+
+    Raises:
+        LoadError: If the session is of another graph.
+    """
+
+    def __init__(self, session: Any) -> None:
+        facts = _facts(session, "portable", "decoder_portable.onnx")
+        self.width, self.vocabulary, self.longest = facts["width"], facts["vocabulary"], facts["longest"]
+        self._row, self._session = (facts["kv_heads"], facts["head_size"]), session
+        self._kinds = {one.name: _TYPES[one.type] for one in session.get_inputs() if one.name != "embeds"}
+
+    def new_cache(self, capacity: int = _ROOM) -> RowCache:
+        """An empty cache with room for some positions; more is made when it is needed."""
+        room = max(1, min(capacity, self.longest))
+        return RowCache({name: np.zeros((room, *self._row), kind) for name, kind in self._kinds.items()})
+
+    def run(self, embeds: Floats, cache: RowCache) -> Floats:
+        """Read new positions and return the logits after the last of them; see `OnnxDecoder.run`."""
+        _check_rows(embeds, self.width)
+        past, end = cache.length, cache.length + len(embeds)
+        cache.reserve(end, self.longest)
+        known = {name: buffer[:past] for name, buffer in cache.buffers.items()}
+        found = run_session(self._session, {"embeds": np.ascontiguousarray(embeds, np.float32), **known})
+        for name, buffer in cache.buffers.items():
+            buffer[past:end] = found[f"new_{name}"]
+        cache.length = end
+        return found["logits"]
+
+
+def open_decoder(session: Any) -> OnnxDecoder | PortableDecoder:
+    """The decoder of a session of either flavour.
+
+    Raises:
+        LoadError: If the session is of another graph.
+    """
+    portable = session.get_modelmeta().custom_metadata_map.get("emova.flavour") == "portable"
+    return PortableDecoder(session) if portable else OnnxDecoder(session)
+
+
+def _facts(session: Any, flavour: str, file: str) -> dict[str, int]:
+    """Sizes that the metadata of a decoder's file tell."""
+    found: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
+    sizes = {name: found.get(f"emova.{name}", "") for name in ("width", "vocabulary", "longest", "kv_heads", "head_size")}
+    if found.get("emova.flavour") != flavour or not all(size.isdecimal() for size in sizes.values()):
+        raise LoadError(f"this is no exported decoder of the flavour `{flavour}`", f"open the file `{file}` of an export")
+    return {name: int(size) for name, size in sizes.items()}
+
+
+def _check_rows(embeds: Floats, width: int) -> None:
+    if embeds.ndim != 2 or embeds.shape[1] != width or not len(embeds):
+        raise InputError(f"embeddings have shape {embeds.shape}, not (rows, {width})", "embed the ids first")

@@ -6,12 +6,12 @@ the new positions, and their place is right behind those that were read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emova_sdk.components.onnx_decoder import RowCache
 from emova_sdk.components.tensorrt_session import Placed, TensorrtSession
 from emova_sdk.errors import InputError, LoadError
 
@@ -23,53 +23,12 @@ _ALIGNMENT = 256
 """Bytes to which TensorRT wants addresses aligned."""
 
 
-class DeviceCache:
-    """Keys and values of one conversation on the GPU, (capacity, kv_heads, head_size); buffers grow by doubling.
+class DeviceCache(RowCache):
+    """Keys and values of one conversation on the GPU."""
 
-    Attributes:
-        length: Positions that are filled.
-    """
-
-    def __init__(self, buffers: Mapping[str, Any], length: int = 0) -> None:
-        self.buffers, self.length = dict(buffers), length
-
-    @property
-    def capacity(self) -> int:
-        """Positions there is room for."""
-        return int(next(iter(self.buffers.values())).shape[0])
-
-    def copy(self, length: int) -> DeviceCache:
-        """The first `length` positions, in buffers of their own."""
-        self._require(length)
-        return DeviceCache({name: _grown(buffer, length, self.capacity) for name, buffer in self.buffers.items()}, length)
-
-    def crop(self, length: int) -> None:
-        """Forget all positions from `length` on."""
-        self._require(length)
-        self.length = length
-
-    def reserve(self, length: int, longest: int) -> None:
-        """Make room for `length` positions, of at most `longest`.
-
-        Raises:
-            InputError: If the model does not read that many.
-        """
-        if length > longest:
-            hint = "start a new session, or shorten what is asked"
-            raise InputError(f"the conversation has {length} tokens, and the model reads {longest}", hint)
-        if length > self.capacity:
-            capacity = min(max(length, 2 * self.capacity), longest)
-            self.buffers = {name: _grown(buffer, self.length, capacity) for name, buffer in self.buffers.items()}
-
-    def _require(self, length: int) -> None:
-        if not 0 <= length <= self.length:
-            raise InputError(f"{length} positions of a cache of {self.length}", "0 <= length <= cache.length")
-
-
-def _grown(buffer: Any, length: int, capacity: int) -> Any:
-    grown = buffer.new_zeros((capacity, *buffer.shape[1:]))
-    grown[:length] = buffer[:length]
-    return grown
+    def empty(self, like: Any, capacity: int) -> Any:
+        """A tensor of the kind and on the device of another one."""
+        return like.new_zeros((capacity, *like.shape[1:]))
 
 
 class TensorrtDecoder:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from emova_sdk.components.base import Component
-from emova_sdk.components.exported import SCHEMA, file_facts, require_whole
 from emova_sdk.components.graph import Axis, Graph
+from emova_sdk.components.manifest import SCHEMA, file_facts, parse_manifest, require_whole
 from emova_sdk.components.onnx_session import open_session
 from emova_sdk.components.tensorrt_session import open_engine
 from emova_sdk.errors import ExportError, InputError, LoadError, ParityError
@@ -307,21 +307,11 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         LoadError: If the manifest is missing, unreadable or of another version, or a file is missing or changed.
     """
     folder = Path(folder)
-    path = folder / "manifest.json"
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if manifest["schema"] != SCHEMA:
-            raise LoadError(f"`{path}` has the form {manifest['schema']}, not {SCHEMA}", "export again", path=str(path))
-        files = {
-            file: facts
-            for graphs in manifest["components"].values()
-            for graph in graphs
-            for file, facts in graph["files"].items()
-        }
-        files |= {file: facts for part in manifest.get("assets", {}).values() for file, facts in part.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LoadError(f"`{path}` is not the manifest of an export: {error}", "export again", path=str(path)) from error
-    require_whole(folder, files)
+    manifest = parse_manifest(folder)
+    for record in (record for records in manifest["components"].values() for record in records):
+        require_whole(folder, record["files"])
+    for files in manifest.get("assets", {}).values():
+        require_whole(folder, files)
     return manifest
 
 

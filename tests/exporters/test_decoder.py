@@ -17,7 +17,7 @@ import torch
 
 from emova_sdk.components.decoder_graphs import decoder_graphs, embed_graph
 from emova_sdk.components.graph import Graph, profile
-from emova_sdk.components.onnx_decoder import OnnxDecoder
+from emova_sdk.components.onnx_decoder import OnnxDecoder, PortableDecoder, open_decoder
 from emova_sdk.components.onnx_session import open_session
 from emova_sdk.components.tensorrt_decoder import TensorrtDecoder
 from emova_sdk.components.tensorrt_session import TensorrtSession
@@ -157,12 +157,14 @@ def _embeds(rows: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rows, 64)).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def decoder(files: dict[str, Path]) -> OnnxDecoder:
-    return OnnxDecoder(open_session(files["decoder"], threads=1))
+@pytest.fixture(scope="module", params=["decoder", "decoder_portable"])
+def decoder(files: dict[str, Path], request: pytest.FixtureRequest) -> OnnxDecoder | PortableDecoder:
+    return open_decoder(open_session(files[request.param], threads=1))
 
 
-def test_a_conversation_that_outgrows_its_buffers_goes_on_as_the_original(model: Any, decoder: OnnxDecoder) -> None:
+def test_a_conversation_that_outgrows_its_buffers_goes_on_as_the_original(
+    model: Any, decoder: OnnxDecoder | PortableDecoder
+) -> None:
     original, cache = _original(model), decoder.new_cache(capacity=4)
     for rows in (3, 1, 1, 7, 300, 1, 1):
         embeds = _embeds(rows, seed=rows)
@@ -177,7 +179,7 @@ def test_half_precision_runs_as_well(model: Any, half: Path) -> None:
         assert np.allclose(decoder.run(_embeds(rows), cache), original(_embeds(rows)), atol=1e-2)
 
 
-def test_conversations_share_a_session_and_nothing_else(decoder: OnnxDecoder) -> None:
+def test_conversations_share_a_session_and_nothing_else(decoder: OnnxDecoder | PortableDecoder) -> None:
     left, right = decoder.new_cache(), decoder.new_cache()
     alone = [decoder.run(_embeds(2, seed), left) for seed in (1, 2)]
     left = decoder.new_cache()
@@ -188,7 +190,7 @@ def test_conversations_share_a_session_and_nothing_else(decoder: OnnxDecoder) ->
     assert np.array_equal(alone, mixed)
 
 
-def test_a_shared_beginning_is_copied_or_cut(decoder: OnnxDecoder) -> None:
+def test_a_shared_beginning_is_copied_or_cut(decoder: OnnxDecoder | PortableDecoder) -> None:
     cache = decoder.new_cache()
     decoder.run(_embeds(6), cache)
     expected = decoder.run(_embeds(2, seed=1), cache.copy(4))
@@ -200,7 +202,7 @@ def test_a_shared_beginning_is_copied_or_cut(decoder: OnnxDecoder) -> None:
     assert (twin.length, cache.length) == (6, 6)
 
 
-def test_what_does_not_fit_is_refused_and_loses_nothing(decoder: OnnxDecoder, files: dict[str, Path]) -> None:
+def test_what_does_not_fit_is_refused_and_loses_nothing(decoder: OnnxDecoder | PortableDecoder, files: dict[str, Path]) -> None:
     cache = decoder.new_cache()
     first = decoder.run(_embeds(3), cache)
     with pytest.raises(InputError, match="603 tokens, and the model reads 600"):
@@ -212,7 +214,7 @@ def test_what_does_not_fit_is_refused_and_loses_nothing(decoder: OnnxDecoder, fi
     cache.crop(0)
     assert np.array_equal(decoder.run(_embeds(3), cache), first)
     with pytest.raises(LoadError, match="no exported decoder"):
-        OnnxDecoder(open_session(files["embed"]))
+        open_decoder(open_session(files["embed"]))
 
 
 # --- as a TensorRT engine ---
@@ -239,7 +241,7 @@ def engine(graphs: dict[str, Graph], files: dict[str, Path], monkeypatch: pytest
 
 @pytest.mark.parametrize("alignment", [1, 256])
 def test_an_engine_writes_its_cache_in_place(
-    decoder: OnnxDecoder, engine: TensorrtDecoder, alignment: int, monkeypatch: pytest.MonkeyPatch
+    decoder: OnnxDecoder | PortableDecoder, engine: TensorrtDecoder, alignment: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("emova_sdk.components.tensorrt_decoder._ALIGNMENT", alignment)
     ours, theirs = engine.new_cache(4), decoder.new_cache()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,8 +15,11 @@ import numpy as np
 import pytest
 import torch
 
-from emova_sdk import Audio, Image, Pipeline, Style
+from emova_sdk import Audio, Image, Message, Pipeline, Style
+from emova_sdk.cli.app import run
+from emova_sdk.components.base import SLOTS
 from emova_sdk.components.nano import features
+from emova_sdk.components.nano.exported import ExportedLLM
 from emova_sdk.components.nano.language import Language
 from emova_sdk.components.nano.llm import NanoLLM
 from emova_sdk.components.nano.network import NanoModel, save_model
@@ -65,6 +70,23 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
+def portable(parts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The language model again, in the standard's operators alone, by the command."""
+    folder = tmp_path_factory.mktemp("portable")
+    core = parts["llm_core"].assets()["config.json"].parent
+    config = f"""
+        [llm_core]
+        type = "nano"
+        path = "{core.as_posix()}"
+        text_to_units = "{(PRESET / "text_to_units").as_posix()}"
+        min_confidence = 0.0
+    """
+    (folder / "small.toml").write_text(config)
+    assert run(["export", "onnx", "-c", str(folder / "small.toml"), "--portable", "--out", str(folder / "out")]) == 0
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
 def bundle(parts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The export, moved away from where it was made."""
     made = tmp_path_factory.mktemp("made") / "nano"
@@ -90,6 +112,59 @@ def test_a_turn_from_the_export_is_the_turn_of_the_original(bundle: Path, parts:
     assert (exported.text, exported.style) == (original.text, original.style)
     assert exported.audio.samples.shape == original.audio.samples.shape
     assert np.abs(exported.audio.samples - original.audio.samples).max() < 0.01
+
+
+def linked(bundle: Path, folder: Path) -> Path:
+    """An export as a hub's cache keeps it: every file is a link to one in a folder beside it, named by its digest."""
+    blobs, snapshot = folder / "blobs", folder / "snapshots" / "1"
+    blobs.mkdir(parents=True)
+    for file in (one for one in bundle.rglob("*") if one.is_file()):
+        blob, link = blobs / hashlib.sha256(file.read_bytes()).hexdigest(), snapshot / file.relative_to(bundle)
+        shutil.copy(file, blob)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    return snapshot
+
+
+def test_an_export_in_a_hub_cache_talks_and_is_verified(bundle: Path, tmp_path: Path, question: Audio) -> None:
+    snapshot = linked(bundle, tmp_path / "cache")
+    with Pipeline.from_config(bundle) as plain, Pipeline.from_config(snapshot) as pipeline:
+        for slot, part in pipeline.load().slots().items():
+            assert type(part) is type(plain.slots()[slot])
+        assert pipeline.session().ask(question, Image(SCENE)).text == plain.session().ask(question, Image(SCENE)).text
+    assert set(verify_bundle(None, snapshot)) == set(SLOTS)
+
+
+def test_the_language_model_is_found_in_either_flavour(bundle: Path, tmp_path: Path) -> None:
+    snapshot = linked(bundle, tmp_path / "cache")
+    manifest = json.loads((snapshot / "manifest.json").read_text())
+    decoder = next(one for one in manifest["components"]["llm_core"] if one["name"] == "decoder")
+    decoder["name"] = "decoder_portable"
+    (snapshot / "manifest.json").unlink()
+    (snapshot / "manifest.json").write_text(json.dumps(manifest))
+    with ExportedLLM(str(snapshot)) as core:
+        core.load()
+    decoder["name"] = "layers"
+    (snapshot / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(LoadError, match="holds no llm_core graph `decoder`"):
+        ExportedLLM(str(snapshot))
+
+
+@pytest.mark.slow
+def test_a_portable_export_does_the_work_and_becomes_engines(portable: Path, parts: dict[str, Any], tmp_path: Path) -> None:
+    manifest = json.loads((portable / "manifest.json").read_text())
+    assert [record["name"] for record in manifest["components"]["llm_core"]][1] == "decoder_portable"
+    assert {one["task"] for one in manifest["tasks"]["llm_core"]} == {"answering", "transcribing", "reading aloud"}
+    question = [Message("user", ("what color is the star",), Style())]
+    with Pipeline.from_config(portable) as pipeline:
+        exported = pipeline.slots()["llm_core"]
+        assert list(exported.generate(question)) == list(parts["llm_core"].generate(question))
+    pytest.importorskip("tensorrt_rtx", reason="needs the package tensorrt-rtx, which the extra `dev` brings on Linux x86-64")
+    engines = tmp_path / "engines"
+    assert run(["export", "tensorrt", str(portable), "--target", "rtx", "--out", str(engines)]) == 0
+    assert sorted(file.stem for file in engines.rglob("*.engine")) == [
+        "decoder_portable", "embed", "reader_phones", "reader_units",
+    ]  # fmt: skip
 
 
 WITHOUT_TORCH = """

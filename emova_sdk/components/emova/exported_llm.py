@@ -25,7 +25,7 @@ Floats = NDArray[np.float32]
 
 
 class RunningDecoder(Protocol):
-    """Layers that run: `OnnxDecoder`, or another runtime's."""
+    """Layers that run: `OnnxDecoder`, `PortableDecoder`, or another runtime's."""
 
     def new_cache(self) -> Any:
         """An empty cache, with ``length`` and ``copy(length)``."""

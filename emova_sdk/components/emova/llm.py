@@ -177,7 +177,7 @@ class EmovaLLM(Talker):
         ]
 
     def assets(self) -> Mapping[str, Path | str | bytes]:
-        """The tokenizer, and what `OnnxEmovaLLM` has to know of the model."""
+        """The tokenizer, and what `exported_llm.ExportedLLM` has to know of the model."""
         facts = self._facts
         told = {
             "template": facts.template.name,

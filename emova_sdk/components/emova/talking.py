@@ -1,7 +1,7 @@
 """What EMOVA's language model does with a conversation, whatever runs its layers; nothing here needs torch.
 
 `Talker` reads messages, keeps the caches of conversations and turns tokens into events. What computes is an `Engine`:
-`EmovaLLM` has one of torch, `OnnxEmovaLLM` one of exported graphs.
+`EmovaLLM` has one of torch, `exported_llm.ExportedLLM` one of exported graphs.
 """
 
 from __future__ import annotations

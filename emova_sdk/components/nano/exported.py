@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emova_sdk.components.exported import Exported, Open, profile_of
+from emova_sdk.components.exported import Exported, Open, decoder_of, profile_of
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.llm import Hearing, NanoLLM, SpeechPath
 from emova_sdk.components.nano.llm_config import FEATURES, LONGEST, Decoder
@@ -23,7 +23,7 @@ from emova_sdk.components.nano.style import NanoStyleModule
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
 from emova_sdk.components.nano.vocoder import NanoUnitVocoder
-from emova_sdk.components.onnx_decoder import DecoderCache, OnnxDecoder
+from emova_sdk.components.onnx_decoder import DecoderCache, OnnxDecoder, PortableDecoder, RowCache, open_decoder
 from emova_sdk.components.onnx_session import open_session, run_session
 
 __all__ = ["ExportedEar", "ExportedEyes", "ExportedLLM", "ExportedMouth", "ExportedStyle"]
@@ -116,7 +116,8 @@ class ExportedLLM(NanoLLM):
         hearing: Hearing | None = None,
         speech_path: SpeechPath | None = None,
     ) -> None:
-        self.exported = Exported(bundle, "llm_core", ["embed", "decoder"], open=in_runtime(providers, threads))
+        self._layers = decoder_of(bundle)
+        self.exported = Exported(bundle, "llm_core", ["embed", self._layers], open=in_runtime(providers, threads))
         self._bundle, self._runtime = bundle, in_runtime(providers, threads)
         super().__init__(
             path=str(self.exported.assets),
@@ -141,14 +142,15 @@ class ExportedLLM(NanoLLM):
         return _ExportedReader(Exported(self._bundle, "llm_core", graphs, open=self._runtime))
 
     def _open(self) -> Decoder:
-        return _Decoder(self.exported.open())
+        sessions = self.exported.open()
+        return _Decoder(sessions["embed"], open_decoder(sessions[self._layers]))
 
 
 class _Decoder:
     """Embeddings and layers of an export: `llm_config.Decoder` over ONNX Runtime."""
 
-    def __init__(self, sessions: Mapping[str, Any]) -> None:
-        self._embed, self._decoder = sessions["embed"], OnnxDecoder(sessions["decoder"])
+    def __init__(self, embed: Any, decoder: OnnxDecoder | PortableDecoder) -> None:
+        self._embed, self._decoder = embed, decoder
         ids, nothing = np.arange(self._decoder.vocabulary), np.zeros((0, FEATURES), np.float32)
         parts = [ids[start : start + LONGEST] for start in range(0, len(ids), LONGEST)]
         # Looked up here, a word costs a fraction of a run.
@@ -161,10 +163,10 @@ class _Decoder:
         """Embed token ids; see `Decoder.embed`."""
         return self._table[list(ids)] if features is None else self._embedded(np.array(ids, np.int64), features)
 
-    def new_cache(self) -> DecoderCache:
+    def new_cache(self) -> DecoderCache | RowCache:
         """Keys and values of nothing."""
         return self._decoder.new_cache()
 
-    def run(self, embeds: NDArray[np.float32], cache: DecoderCache) -> NDArray[np.float32]:
+    def run(self, embeds: NDArray[np.float32], cache: Any) -> NDArray[np.float32]:
         """Read on; see `Decoder.run`."""
         return self._decoder.run(embeds, cache)
