@@ -21,6 +21,7 @@ from emova_sdk.components.base import (
 )
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.fit import check_fit, check_kinds
+from emova_sdk.markup import without_markup
 from emova_sdk.policy import StylePolicy, fall_back
 from emova_sdk.sentences import sentences
 from emova_sdk.types import (
@@ -243,13 +244,27 @@ class Pipeline:
         return self.require("vision_encoder", VisionEncoder, "see").encode([image])[0]
 
     def say(self, text: str, *, style: Style | None = None) -> Generator[LLMEvent, None, None]:
-        """Let the language model write the units of ``text``, sentence by sentence so that the first comes soon."""
+        """Let the language model write the units of ``text``, sentence by sentence so that the first comes soon.
+
+        Markup is not said, see `without_markup`. What the language model cannot say is left out, e.g. another script.
+
+        Raises:
+            InputError: If there is nothing to say, or nothing of the text can be said.
+        """
         llm = self.require("llm_core", LLMCore, "speak")
         if not text.strip():
             raise InputError("there is nothing to say: the text is empty", "pass a sentence")
-        for sentence in sentences(text):
+        said = False
+        for sentence in sentences(without_markup(text)):
             with closing(llm.generate([Message("user", (sentence,))], task="speak", style=style)) as events:
-                yield from events
+                for event in events:
+                    said = said or isinstance(event, UnitsDelta)
+                    yield event
+        if not said:
+            raise InputError(
+                f"there is nothing to say: nothing in `{text.strip()[:60]}` can be said",
+                "pass words in a language of the voice",
+            )
 
     def answer(
         self,

@@ -207,3 +207,28 @@ def test_sentences_cut_at_ends_and_at_spaces() -> None:
     long = sentences("word " * 100)
     assert " ".join(long) == ("word " * 100).strip()
     assert max(map(len, long)) <= 200
+
+
+@pytest.mark.parametrize("text", ["你好", "...", "<break/>", "\N{THUMBS UP SIGN}"])
+def test_what_cannot_be_said_is_refused(text):
+    with Pipeline.from_config("emova-nano") as nano, pytest.raises(InputError, match="nothing to say") as refused:
+        nano.speak(text)
+    assert refused.value.hint
+
+
+def test_what_cannot_be_said_is_left_out_of_what_can():
+    with Pipeline.from_config("emova-nano") as nano:
+        assert nano.speak("Hello. 你好。 😀!").duration_s == nano.speak("Hello.").duration_s
+
+
+def test_markup_is_not_said():
+    said: list[str] = []
+
+    class Core(FakeLLMCore):
+        def generate(self, messages, **options):
+            said.append(messages[-1].text)
+            yield from super().generate(messages, **options)
+
+    with Pipeline(llm_core=Core(), vocoder=FakeVocoder(), style_module=FakeStyleModule()) as pipeline:
+        pipeline.speak('<speak>One. <break time="1s"/>See [this](https://a.b).</speak>')
+    assert "".join(said).replace(" ", "") == "One.,Seethis."

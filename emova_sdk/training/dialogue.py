@@ -15,6 +15,7 @@ from functools import cache
 from typing import Literal
 from zlib import crc32
 
+from emova_sdk.components.nano.number_words import number_words as number
 from emova_sdk.components.nano.sight import COLORS, SHAPES, SIZES
 from emova_sdk.types import Emotion, Pitch
 
@@ -28,28 +29,10 @@ FEW = 8
 
 RELATIONS = ("left of", "right of", "above", "below")
 SMALL = ("no", "one", "two", "three", "four", "five")
-ONES = (  # noqa: SIM905
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 OPERATIONS = ("plus", "minus", "times", "divided by")
 
 PITCH_OF: Mapping[Emotion, Pitch] = {"happy": "high", "sad": "low"}
 """How high an emotion is spoken; normal for the others."""
-
-
-def number(value: int) -> str:
-    """Spell a whole number below ten thousand in absolute value: ``minus four hundred twenty one``."""
-    if value < 0:
-        return "minus " + number(-value)
-    if value < 20:
-        return ONES[value]
-    for size, name in ((1000, "thousand"), (100, "hundred")):
-        if value >= size:
-            rest = value % size
-            return f"{number(value // size)} {name}" + (f" {number(rest)}" if rest else "")
-    return TENS[value // 10 - 2] + (f" {ONES[value % 10]}" if value % 10 else "")
 
 
 SLOTS: dict[str, tuple[str, ...]] = {
@@ -59,7 +42,7 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "relation": RELATIONS,
     "few": SMALL,
     "count": ("two", "three", "four", "five"),
-    "digit": tuple(ONES[1:10]),
+    "digit": tuple(map(number, range(1, 10))),
     "number": tuple(number(value) for value in range(100)),
     "operation": OPERATIONS,
     "duration": tuple(number(value) for value in (*range(2, 21), 25, 30, 35, 40, 45, 50, 55, 60, 90)),

@@ -30,6 +30,21 @@ _LETTERS = {
     "t": "t iy", "u": "y uw", "v": "v iy", "w": "d ah b ah l y uw", "x": "eh k s", "y": "w ay", "z": "z iy",
 }  # fmt: skip
 
+_ADDED = {
+    "amp": "ae m p", "bitcoin": "b ih t k oy n", "centavo": "s eh n t aa v ow", "cubed": "k y uw b d", "eta": "ey t ah",
+    "hryvnia": "hh r ih v n iy ah", "kopeck": "k ow p eh k", "missis": "m ih s ih z", "omicron": "aa m ah k r aa n",
+    "paisa": "p ay s aa", "paise": "p ay s ey", "pixel": "p ih k s ah l", "reais": "r ey ay s", "tau": "t aw",
+    "upsilon": "uw p s ah l aa n", "xi": "z ay",
+}  # fmt: skip
+"""Words that normalisation writes and the dictionary lacks."""
+_PREFIXES = {
+    "nano": "n ae n ow", "micro": "m ay k r ow", "milli": "m ih l ah", "centi": "s eh n t ah", "deci": "d eh s ah",
+    "hecto": "hh eh k t ow", "kilo": "k ih l ah", "mega": "m eh g ah", "giga": "g ih g ah", "tera": "t eh r ah",
+    "peta": "p eh t ah",
+    "kibi": "k ih b iy", "mebi": "m eh b iy", "gibi": "g ih b iy",
+}  # fmt: skip
+"""Of units."""
+
 _RULE_TEXT = """
     tion$ sh ah n; tions$ sh ah n z; sion$ zh ah n; ture$ ch er; ous$ ah s; ght t; igh ay; ough ao; augh ao; eigh ey;
     tch ch; sch s k; sh sh; ch ch; th th; ph f; wh w; ck k; ng$ ng; nk ng k; qu k w; ^kn n; ^wr r; ^ps s; ^gn n; mb$ m;
@@ -51,11 +66,16 @@ def words_of(text: str) -> list[str]:
     return _WORD_OR_MARK.findall(normalize(text))
 
 
+def spell_letters(word: str) -> tuple[str, ...]:
+    """Phones of a word's letters, one by one."""
+    return tuple(" ".join(_LETTERS[letter] for letter in word).split())
+
+
 def spell_out(word: str) -> tuple[str, ...]:
     """Phones of a word no dictionary knows, by letter-to-sound rules; single letters and vowelless words are spelt."""
     letters = word.replace("'", "")
     if len(letters) == 1 or not re.search("[aeiouy]", letters):
-        return tuple(" ".join(_LETTERS[letter] for letter in letters).split())
+        return spell_letters(letters)
     phones: list[str] = []
     place = 0
     # A silent final e makes the vowel before it long: `lake`, `prone`.
@@ -101,12 +121,23 @@ class Lexicon:
 
     def pronounce(self, word: str) -> tuple[str, ...]:
         """Phones of one lower-case word."""
-        known = self.words.get(word)
-        if known is None and word.endswith("'s") and word[:-2] in self.words:
-            stem = self.words[word[:-2]]
-            ending = ("ah", "z") if stem[-1] in {"s", "z", "sh", "ch", "jh", "zh"} else ("z",)
-            known = stem + (("s",) if stem[-1] in {"p", "t", "k", "f", "th"} else ending)
-        return known or spell_out(word)
+        return self._known(word) or spell_out(word)
+
+    def _known(self, word: str) -> tuple[str, ...] | None:
+        """Of a word, its possessive or plural, or a unit with a prefix."""
+        if word in self.words or word in _ADDED:
+            return self.words.get(word) or tuple(_ADDED[word].split())
+        ending = "'s" if word.endswith("'s") else "s" if word[-2:-1] not in ("s", "u", "i") and word.endswith("s") else ""
+        stem = self._known(word.removesuffix(ending)) if ending and len(word) > 3 else None
+        if stem:
+            sibilant = stem[-1] in {"s", "z", "sh", "ch", "jh", "zh"}
+            return stem + (("ah", "z") if sibilant else ("s",) if stem[-1] in {"p", "t", "k", "f", "th"} else ("z",))
+        prefix = next((prefix for prefix in _PREFIXES if word.startswith(prefix)), None)
+        if prefix is None:
+            return None
+        unit = word.removeprefix(prefix)
+        known = self.words.get(unit) or tuple(_ADDED.get(unit, "").split())
+        return (*_PREFIXES[prefix].split(), *known) if known else None
 
     def phones(self, text: str) -> list[str]:
         """Phones of a text, with `sil` at the ends and at punctuation marks; empty for a text without words.

@@ -14,6 +14,7 @@ from typing import Any
 
 from emova_sdk.components.nano.domain import plain_words
 from emova_sdk.components.nano.lexicon import words_of
+from emova_sdk.components.nano.number_words import number_words
 from emova_sdk.errors import InputError
 from emova_sdk.types import ToolCall, ToolResult, ToolSpec
 
@@ -41,16 +42,7 @@ TOOLS: tuple[ToolSpec, ...] = (
 )
 """What to offer a model; `emova_sdk.components.nano.tools.run_tool` answers the calls."""
 
-_ONES = tuple(
-    word
-    for line in (
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen",
-        "fourteen fifteen sixteen seventeen eighteen nineteen",
-    )
-    for word in line.split()
-)
-_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_VALUES = {word: value for value, word in enumerate(_ONES)} | {word: 10 * value for value, word in enumerate(_TENS, 2)}
+_VALUES = {number_words(value): value for value in (*range(20), *range(20, 100, 10))}
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 _NUMBER = rf"(?:(?:minus|negative) )?(?:(?:{'|'.join((*_VALUES, 'hundred', 'thousand', 'point'))})\b ?)+"
 _ARGUMENTS: Mapping[str, re.Pattern[str]] = {
@@ -61,8 +53,9 @@ _ARGUMENTS: Mapping[str, re.Pattern[str]] = {
 
 
 def spoken(content: str) -> str:
-    """What a tool answered as lowercase words: ``-5`` is ``minus five``, ``10:05`` is ``ten oh five``."""
+    """What a tool answered as lowercase words: ``-5`` is ``minus five``, ``10:05`` is ``ten oh five``, ``1/2`` a division."""
     text = re.sub(r"(?<=\d)\s*[-−]\s*(?=\d)", " minus ", content)
+    text = re.sub(r"(?<=\d)\s*/\s*(?=\d)", " divided by ", text)
     return plain_words(" ".join(word for word in words_of(text) if word[0].isalpha()))
 
 
