@@ -19,9 +19,7 @@ exists there. Everything else is left as it is: a hub id, or a path relative to 
 from __future__ import annotations
 
 import json
-import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -31,8 +29,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from emova_sdk import registry
 from emova_sdk.components.base import SLOTS, Component
 from emova_sdk.errors import ConfigError, InputError, LoadError, UnknownComponentError
+from emova_sdk.files import exists, is_folder
 from emova_sdk.policy import Rule, StylePolicy
-from emova_sdk.presets import CONFIG_NAME, presets
+from emova_sdk.presets import CONFIG_NAME, broken_presets, presets
+from emova_sdk.toml_files import anchored, expanded, interpolate, merged, override_value, read_tables
 from emova_sdk.types import EMOTIONS, Emotion, Pitch, Speed, Style
 
 __all__ = [
@@ -135,9 +135,9 @@ def load_config(source: str | Path, *, overrides: Sequence[str] = ()) -> Pipelin
     """
     tables = _read(_locate(source), ())
     for override in overrides:
-        _override(tables, override)
+        override_value(tables, override)
     for name in ("limits", "style"):  # slots keep their `${env:...}` until they are built: a dumped config holds no secrets
-        tables[name] = _interpolate(tables.get(name, {}), name)
+        tables[name] = interpolate(tables.get(name, {}), name)
     try:
         return PipelineConfig.model_validate(tables)
     except ValidationError as error:
@@ -153,7 +153,7 @@ def build_components(config: PipelineConfig) -> dict[str, Component]:
     """
     built: dict[str, Component] = {}
     for slot, table in config.slots.items():
-        options = _interpolate({"type": table.type, **table.options}, slot)
+        options = interpolate({"type": table.type, **table.options}, slot)
         built[slot] = registry.create(slot, options.pop("type"), options)
     return built
 
@@ -162,12 +162,14 @@ def _locate(source: str | Path) -> Path:
     known = presets() if isinstance(source, str) else {}
     if source in known:
         return known[str(source)]
-    path = Path(source).expanduser()
-    if path.is_dir():
-        if not (path / CONFIG_NAME).is_file():
+    if isinstance(source, str) and (error := broken_presets().get(source)) is not None:
+        raise error
+    path = expanded(source)
+    if is_folder(path):
+        if not exists(path / CONFIG_NAME):
             raise ConfigError(f"the folder `{path}` holds no `{CONFIG_NAME}`", "name a TOML file, or a folder that has one")
         return path / CONFIG_NAME
-    if path.is_file():
+    if exists(path):  # also a pipe
         return path
     if isinstance(source, Path) or path.suffix == ".toml" or len(path.parts) > 1:
         raise ConfigError(f"the config file `{path}` does not exist", f"check its path, or {registry.suggest('', known)}")
@@ -180,101 +182,15 @@ def _locate(source: str | Path) -> Path:
 def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if path in above:
         raise ConfigError(f"`{path}` extends itself", "remove the `extends` line that closes the circle")
-    try:
-        tables: dict[str, Any] = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except tomllib.TOMLDecodeError as error:  # its message ends in the line and column
-        raise ConfigError(f"`{path}` is not TOML: {error}", "correct that line") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"`{path}` is not UTF-8 text", "save it as UTF-8") from error
-    except OSError as error:
-        raise ConfigError(f"`{path}` cannot be read: {error.strerror}", "check its permissions") from error
+    tables = read_tables(path)
     base = tables.pop("extends", None)
-    tables = cast("dict[str, Any]", _anchored(tables, "", path.parent))
+    tables = anchored(tables, path.parent)
     if base is None:
         return tables
     if not isinstance(base, str):
         raise ConfigError(f"`extends` in `{path}` is not a string", "name a preset, or a TOML file relative to this one")
     beside = path.parent / base
-    return _merged(_read(_locate(beside if beside.exists() else base), (*above, path)), tables)
-
-
-def _anchored(value: Any, key: str, folder: Path) -> Any:
-    """Make paths absolute by the rule of the module's docstring."""
-    if isinstance(value, Mapping):
-        return {inner: _anchored(item, inner, folder) for inner, item in value.items()}
-    if isinstance(value, list):
-        return [_anchored(item, key, folder) for item in cast("list[Any]", value)]
-    if not isinstance(value, str) or "${" in value:
-        return value
-    if value in {".", ".."} or value.startswith(("./", "../")):
-        return str((folder / value).resolve())
-    if key in {"path", "model"} or key.endswith("_path"):
-        beside = folder / Path(value).expanduser() if value else folder / "\0"
-        return str(beside.resolve()) if value and beside.exists() else value
-    return value
-
-
-def _merged(base: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in above.items():
-        old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        # options belong to their type: a table that names another one starts afresh
-        same = both and cast("Any", value).get("type", cast("Any", old).get("type")) == cast("Any", old).get("type")
-        merged[key] = _merged(cast("Any", old), cast("Any", value)) if same else value
-    return merged
-
-
-def _override(tables: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    path = [part.strip() for part in key.split(".")]
-    if not equals or not all(path):
-        raise ConfigError(f"`{override}` is not of the form key.path=value", "write e.g. vocoder.type=onnx")
-    table = tables
-    for part in path[:-1]:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise ConfigError(f"`{override}`: `{part}` is a value, not a table", "set that key itself")
-    if not text.strip():
-        table.pop(path[-1], None)
-        return
-    value = _parse_value(text.strip())
-    if path[-1] == "type" and table.get("type", value) != value:
-        table.clear()
-    table[path[-1]] = value
-
-
-def _parse_value(text: str) -> Any:
-    """Read a TOML value; what is not one is a string."""
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return text
-    return parsed["value"] if set(parsed) == {"value"} else text
-
-
-_ENVIRONMENT = re.compile(r"\$(\$\{)|\$\{env:([A-Za-z_][A-Za-z0-9_]*)(?:\|([^}]*))?\}")
-
-
-def _interpolate(value: Any, key: str) -> Any:
-    if isinstance(value, Mapping):
-        return {inner: _interpolate(item, f"{key}.{inner}".lstrip(".")) for inner, item in value.items()}
-    if isinstance(value, list):
-        return [_interpolate(item, key) for item in cast("list[Any]", value)]
-    if not isinstance(value, str):
-        return value
-
-    def replacement(match: re.Match[str]) -> str:
-        if match[1]:
-            return match[1]
-        default: str | None = match[3]
-        found = os.environ.get(match[2], default)
-        if found is None:
-            hint = f"set it, or give a default: ${{env:{match[2]}|...}}"
-            raise ConfigError(f"`{key}` needs the environment variable `{match[2]}`, which is not set", hint)
-        return found
-
-    return _ENVIRONMENT.sub(replacement, value)
+    return merged(_read(_locate(beside if exists(beside) else base), (*above, path)), tables)
 
 
 def _config_error(error: ValidationError) -> ConfigError:
@@ -313,7 +229,7 @@ def exported_config(config: PipelineConfig, slots: Sequence[str]) -> str:
     """
     tables: dict[str, Any] = config.model_dump(exclude_none=True)
     for slot in slots:
-        known = {option.name for info in registry.components(slot) if info.name == "onnx" for option in info.options}
+        known = {option.name for info in registry.components(slot, name="onnx") for option in info.options}
         if known:
             kept = {key: value for key, value in config.slots[slot].options.items() if key in known}
             tables[slot] = {"type": "onnx", "bundle": ".", **kept}

@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 
 from emova_sdk.errors import InputError
 
-__all__ = ["FileSource", "hint_for", "open_file", "reason_of", "searchable", "size_of"]
+__all__ = ["FileSource", "exists", "hint_for", "is_folder", "open_file", "reason_of", "searchable", "size_of"]
 
 FileSource = str | Path | bytes | bytearray | memoryview | mmap.mmap | BinaryIO
 """A path, the bytes of a file, or a file opened in binary mode, which may be a pipe."""
@@ -63,7 +63,7 @@ def open_file(path: str | Path, kind: str) -> BinaryIO:
     except FileNotFoundError as error:
         raise InputError(f"`{path}` does not exist", f"check the path of the {kind}") from error
     except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and (error.errno == errno.EISDIR or _is_folder(path)):
+        if isinstance(error, OSError) and (error.errno == errno.EISDIR or is_folder(path)):
             raise InputError(f"`{path}` is a folder, not a file", "name a file in it") from error
         raise InputError(f"`{path}` cannot be read: {reason_of(error)}", hint_for(error, "check the path")) from error
     if size_of(file) == 0:
@@ -125,7 +125,16 @@ def size_of(file: BinaryIO) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _is_folder(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Whether something is there; unlike `Path.exists` it never raises, whatever the name."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder; unlike `Path.is_dir` it never raises, whatever the name."""
     try:
         return path.is_dir()
     except (OSError, ValueError):

@@ -14,7 +14,7 @@ import types
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema, create_model
@@ -22,8 +22,19 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from emova_sdk.components.base import SLOTS, Component
 from emova_sdk.errors import ConfigError, EmovaError, LoadError, MissingDependencyError, UnknownComponentError
+from emova_sdk.offers import is_own, is_well_formed, offers, owner_of, summary_of
 
-__all__ = ["ComponentInfo", "Option", "component_class", "components", "create", "names", "options_schema", "suggest"]
+__all__ = [
+    "ComponentInfo",
+    "Option",
+    "component_class",
+    "components",
+    "create",
+    "listed",
+    "names",
+    "options_schema",
+    "suggest",
+]
 
 SLOT_MARK = "x-emova-slot"
 """Marks a nested component in the JSON Schema of a constructor."""
@@ -96,12 +107,23 @@ def names(slot: str) -> tuple[str, ...]:
     Raises:
         UnknownComponentError: If there is no such slot.
     """
-    return tuple(sorted(_entries(slot)))
+    return tuple(sorted(name for name, entries in _entries(slot).items() if is_well_formed(entries[0])))
 
 
-def components(slot: str | None = None) -> list[ComponentInfo]:
-    """Describe the installed components of one slot or of all. One that cannot be imported is listed with its error."""
-    return [_describe(entry, one) for one in ([slot] if slot else SLOTS) for _, entry in sorted(_entries(one).items())]
+def components(slot: str | None = None, *, name: str | None = None) -> list[ComponentInfo]:
+    """Describe the installed components of one slot or of all, or those of one name.
+
+    All that are described are imported. One that cannot be used is listed with its error.
+    """
+    return [_describe(*found) for found in _installed(slot) if name in {None, found[1].name}]
+
+
+def listed(slot: str | None = None) -> list[ComponentInfo]:
+    """Describe the installed components without their options; of these, only plug-ins are imported."""
+    return [
+        _described(entry, one, summary=summary_of(entry)) if is_own(entry) and not error else _describe(one, entry, error)
+        for one, entry, error in _installed(slot)
+    ]
 
 
 def component_class(slot: str, name: str) -> type[Component]:
@@ -117,7 +139,7 @@ def component_class(slot: str, name: str) -> type[Component]:
     found = _import(entry, slot)
     if not (isinstance(found, type) and issubclass(found, SLOTS[slot])):
         raise ConfigError(
-            f"{slot} `{name}` of {_distribution(entry)} is `{entry.value}`, which is not a {SLOTS[slot].__name__} class",
+            f"{slot} `{name}` of {owner_of(entry)} is `{entry.value}`, which is not a {SLOTS[slot].__name__} class",
             f"the plug-in's author should derive it from emova_sdk.{SLOTS[slot].__name__}",
         )
     return found
@@ -127,7 +149,7 @@ def suggest(name: str, available: Iterable[str]) -> str:
     """Return a hint: the nearest name, if one is near, and all that exist."""
     options = sorted(available)
     listed = f"choose one of {', '.join(options)}" if options else "none is installed"
-    near = difflib.get_close_matches(name, options, n=1)
+    near = difflib.get_close_matches(name, options, n=1, cutoff=0.75)
     return f"did you mean `{near[0]}`? {listed}" if near else listed
 
 
@@ -139,15 +161,28 @@ def _group(slot: str) -> str:
     return f"emova_sdk.{slot}"
 
 
-def _entries(slot: str) -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=_group(slot)):
-        other = found.setdefault(entry.name, entry)
-        if other.value != entry.value:
-            raise ConfigError(
-                f"two packages offer the {slot} `{entry.name}`: {_distribution(other)} and {_distribution(entry)}",
-                "uninstall one of them",
-            )
+def _entries(slot: str) -> dict[str, list[EntryPoint]]:
+    """Return what is offered under each name: one entry point if all is well. The SDK's own comes first."""
+    found: dict[str, list[EntryPoint]] = {}
+    for entry in sorted(offers(_group(slot)), key=is_own, reverse=True):
+        others = found.setdefault(entry.name, [])
+        if entry.value not in {other.value for other in others}:
+            others.append(entry)
+    return found
+
+
+def _installed(slot: str | None) -> list[tuple[str, EntryPoint, str]]:
+    """Return slot, entry point and, if it cannot be used whatever it holds, the reason."""
+    found: list[tuple[str, EntryPoint, str]] = []
+    for one in [slot] if slot else SLOTS:
+        for _, entries in sorted(_entries(one).items()):
+            for entry in entries:
+                error = ""
+                if not is_well_formed(entry):
+                    error = f"`{entry.name} = {entry.value}` is not of the form name = module:Class"
+                elif entry is not entries[0] or not (is_own(entry) or len(entries) == 1):
+                    error = _twice(one, entries).message
+                found.append((one, entry, error))
     return found
 
 
@@ -159,40 +194,51 @@ def _find(slot: str, name: str) -> EntryPoint:
     if name not in found:
         available = tuple(sorted(found))
         raise UnknownComponentError(f"there is no {slot} `{name}`", suggest(name, found), name=name, available=available)
-    return found[name]
+    if len(found[name]) > 1 and not is_own(found[name][0]):
+        raise _twice(slot, found[name])
+    return found[name][0]
 
 
-def _distribution(entry: EntryPoint) -> str:
-    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unnamed package"
+def _twice(slot: str, entries: list[EntryPoint]) -> ConfigError:
+    owners = " and ".join(owner_of(entry) for entry in entries)
+    return ConfigError(f"two packages offer the {slot} `{entries[0].name}`: {owners}", "uninstall one of them")
 
 
 def _import(entry: EntryPoint, slot: str) -> Any:
-    what = f"{slot} `{entry.name}` of {_distribution(entry)}"
+    what = f"{slot} `{entry.name}` of {owner_of(entry)}"
     try:
         return entry.load()
-    except MissingDependencyError:
+    except (KeyboardInterrupt, MissingDependencyError):
         raise
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if not package or package == entry.module.partition(".")[0]:
             raise LoadError(f"{what} cannot be imported: {error}", "reinstall the package it comes from") from error
         wanted = f'"{entry.dist.name}[{",".join(entry.extras)}]"' if entry.extras and entry.dist else package
-        raise MissingDependencyError(
-            f"{what} needs the package `{package}`, which is not installed", f"run pip install {wanted}", package=package
-        ) from error
-    except Exception as error:  # whatever a plug-in does at import is reported as one error
+        raise _missing(what, package, wanted) from error
+    except BaseException as error:  # whatever a plug-in does at import, `sys.exit` included, is reported as one error
         hint = "update or reinstall the package it comes from"
         raise LoadError(f"{what} cannot be imported: {type(error).__name__}: {error}", hint) from error
 
 
-def _describe(entry: EntryPoint, slot: str) -> ComponentInfo:
-    known = (slot, entry.name, _distribution(entry), entry.value)
+def _missing(what: str, package: str, wanted: str) -> MissingDependencyError:
+    message = f"{what} needs the package `{package}`, which is not installed"
+    return MissingDependencyError(message, f"run pip install {wanted}", package=package)
+
+
+def _describe(slot: str, entry: EntryPoint, error: str) -> ComponentInfo:
+    if error:
+        return _described(entry, slot, error=error)
     try:
         cls = component_class(slot, entry.name)
         summary = (inspect.getdoc(cls) or "").partition("\n")[0]
-        return ComponentInfo(*known, summary, _options(cls, entry.name))
-    except EmovaError as error:
-        return ComponentInfo(*known, error=error.message)
+        return _described(entry, slot, summary=summary, options=_options(cls, entry.name))
+    except EmovaError as found:
+        return _described(entry, slot, error=found.message)
+
+
+def _described(entry: EntryPoint, slot: str, **facts: Any) -> ComponentInfo:
+    return ComponentInfo(slot, entry.name, owner_of(entry), entry.value, **facts)
 
 
 # --- the constructor as schema ---
@@ -203,7 +249,7 @@ def _parameters(cls: type[Component], name: str) -> dict[str, tuple[Any, Any]]:
     try:
         signature = inspect.signature(cls)
         hints = get_type_hints(cls.__init__, include_extras=True)
-    except NameError as error:
+    except Exception as error:  # evaluating annotations runs whatever is written there
         hint = "the plug-in's author should import the types of the constructor at run time, not under TYPE_CHECKING"
         raise ConfigError(f"`{name}`: an annotation of `{cls.__name__}` cannot be read: {error}", hint) from error
     found: dict[str, tuple[Any, Any]] = {}
@@ -304,7 +350,7 @@ def create(slot: str, name: str, options: Mapping[str, Any] | None = None, *, ta
     Raises:
         UnknownComponentError: If slot or name does not exist.
         ConfigError: If an option is unknown, missing or of the wrong kind; the message names it.
-        LoadError: If the component cannot be imported.
+        LoadError: If the component cannot be imported or made.
     """
     table = table or slot
     with _located(table):
@@ -318,10 +364,16 @@ def create(slot: str, name: str, options: Mapping[str, Any] | None = None, *, ta
     try:
         with _located(table):
             return cls(**arguments)
+    except (EmovaError, KeyboardInterrupt):
+        raise
     except (TypeError, ValueError) as error:
-        if isinstance(error, EmovaError):
-            raise
         raise ConfigError(f"[{table}] `{name}` cannot be made: {error}", f"check the table; {_listed(cls, name)}") from error
+    except ModuleNotFoundError as error:
+        package = (error.name or str(error)).partition(".")[0]
+        raise _missing(f"[{table}] `{name}`", package, package) from error
+    except BaseException as error:  # a plug-in's constructor may raise anything, `SystemExit` included
+        message = f"[{table}] `{name}` cannot be made: {type(error).__name__}: {error}"
+        raise LoadError(message, f"check the table; {_listed(cls, name)}") from error
 
 
 @contextmanager

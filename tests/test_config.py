@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
+from contextlib import suppress
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -25,9 +27,9 @@ from emova_sdk.config import (
     exported_config,
     load_config,
 )
-from emova_sdk.errors import ConfigError, InputError, LoadError, UnknownComponentError
+from emova_sdk.errors import ConfigError, EmovaError, InputError, LoadError, UnknownComponentError
 from emova_sdk.pipeline import Limits, Pipeline
-from emova_sdk.presets import presets
+from emova_sdk.presets import broken_presets, presets
 from emova_sdk.types import Style
 
 
@@ -109,7 +111,7 @@ def test_an_unreadable_file_is_an_error(write, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
+    with pytest.raises(ConfigError, match="cannot be read: permission denied"):
         load_config(path)
 
 
@@ -407,16 +409,78 @@ def test_another_package_adds_presets(tmp_path, monkeypatch):
     assert load_config("lion").vocoder is not None
     assert load_config("bear").style.pitch == "low"
     (package / "lion.toml").unlink()
-    with pytest.raises(LoadError, match="preset `lion` of zoo is missing: `zoo_presets` holds no such TOML file"):
-        presets()
+    assert "lion" not in presets()
+    with pytest.raises(LoadError, match="preset `lion` of zoo 1 is missing: `zoo_presets` holds no such TOML file"):
+        load_config("lion")
+    assert load_config("bear").style.pitch == "low"
 
 
-@pytest.mark.parametrize("module", ["surely_not_there", "surely.not.there"])
-def test_a_preset_whose_package_is_gone_is_an_error(module, monkeypatch):
+@pytest.mark.parametrize("module", ["surely_not_there", "surely.not.there", "os:path", "", "a b", "json.gone", "os"])
+def test_a_preset_whose_package_is_gone_harms_no_other(module, monkeypatch):
     entry = EntryPoint("ghost", module, "emova_sdk.presets")
-    monkeypatch.setattr(preset_module, "entry_points", lambda group: [entry])
-    with pytest.raises(LoadError, match="preset `ghost` of an unnamed package is missing"):
-        presets()
+    monkeypatch.setattr(preset_module, "offers", lambda group: [entry])
+    assert "fake" in presets()
+    assert load_config("fake").llm_core is not None
+    assert "preset `ghost` of an unnamed package is missing" in str(broken_presets()["ghost"])
+    with pytest.raises(LoadError, match="ghost"):
+        load_config("ghost")
+
+
+# --- what people write ---
+
+
+@pytest.mark.parametrize("value", [r"C:\Users\me", r"C:\models\x", r"D:\x y", r"C:\temp\m", r"C:\new", r"c:\bin"])
+def test_a_path_of_windows_in_double_quotes_gets_the_right_hint(write, value):
+    with pytest.raises(ConfigError) as error:
+        load_config(write(f'[llm_core]\ntype = "fake"\nmodel = "{value}"\n'))
+    assert "single quotes" in error.value.hint
+    for quoted in (f"'{value}'", '"' + value.replace("\\", "/") + '"'):
+        assert load_config(write(f'[llm_core]\ntype = "fake"\nmodel = {quoted}\n')).llm_core.options["model"][1:3] in {
+            ":\\",
+            ":/",
+        }
+
+
+@pytest.mark.parametrize("text", [r"C:\Users\me", r'"C:\Users\me"', r"'C:\Users\me'"])
+def test_a_path_of_windows_may_replace_a_value(text):
+    assert load_config("fake", overrides=[f"llm_core.model={text}"]).llm_core.options["model"] == r"C:\Users\me"
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()) | st.sampled_from("\0/~.$\\"), max_size=300)
+
+
+@given(text=ANY_TEXT)
+def test_no_name_or_value_brings_a_foreign_error(text):
+    for action in (
+        lambda: load_config(text),
+        lambda: load_config(Path(text)),
+        lambda: load_config("fake", overrides=[f"llm_core.type={text}"]),
+        lambda: load_config("fake", overrides=[f"style.speaker={text}"]),
+        lambda: load_config("fake", overrides=[text]),
+    ):
+        with suppress(EmovaError):
+            action()
+
+
+@given(text=ANY_TEXT)
+def test_no_content_of_a_file_brings_a_foreign_error(text, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    quoted = json.dumps(text)
+    for content in (
+        text,
+        f"extends = {quoted}",
+        f'[llm_core]\ntype = "fake"\nmodel = {quoted}',
+        f"[style]\nspeaker = {quoted}",
+    ):
+        path.write_bytes(content.encode("utf-8", "surrogatepass"))
+        with suppress(EmovaError):
+            load_config(path)
+
+
+@pytest.mark.parametrize("content", ["x = " + "[" * 5000, "x = " + "9" * 5000, "a." * 3000 + "b = 1"])
+def test_what_a_parser_stumbles_over_is_a_config_error(write, content):
+    with pytest.raises(ConfigError):
+        load_config(write(content))
 
 
 def test_the_config_of_an_export_runs_it_and_keeps_what_its_components_know() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from emova_sdk.errors import (
     MissingDependencyError,
     UnknownComponentError,
 )
+from emova_sdk.offers import unreadable
+from emova_sdk.pipeline import Pipeline
 from emova_sdk.testing import FakeLLMCore, FakeVocoder
 
 PLUGIN = '''
@@ -76,6 +79,13 @@ class Strict(FakeVocoder):
             raise ValueError("three is odd")
 
 
+class Wild(FakeVocoder):
+    def __init__(self, kind: str = "") -> None:
+        if kind == "needs":
+            import surely_not_installed
+        raise {"os": OSError(2, "gone"), "exit": SystemExit(1), "key": KeyError("x"), "stop": StopIteration()}[kind]
+
+
 class Plain(FakeVocoder):
     def __init__(self, size) -> None: ...
 
@@ -109,6 +119,8 @@ other-slot = plug:FakeVisionEncoder
 gone = plug_gone:Vocoder
 no-name = plug:Missing
 broken = plug_broken:Vocoder
+leaves = plug_leaves:Vocoder
+wild = plug:Wild
 needs = plug_needs:Vocoder
 needs-extra = plug_needs:Vocoder [gpu]
 says = plug_says:Vocoder
@@ -133,6 +145,7 @@ def plug(tmp_path, monkeypatch):
     modules = {
         "plug": PLUGIN,
         "plug_broken": "raise RuntimeError('boom')",
+        "plug_leaves": "import sys; sys.exit(3)",
         "plug_needs": "import surely_not_installed.part",
         "plug_says": "from emova_sdk.errors import MissingDependencyError\nraise MissingDependencyError('needs x', 'get x', package='x')",
     }
@@ -195,12 +208,50 @@ def test_what_is_installed_while_the_process_runs_is_found(tmp_path, monkeypatch
     assert "late" in registry.names("vocoder")
 
 
-def test_two_packages_may_not_offer_the_same_name(tmp_path, monkeypatch):
+def test_a_name_that_two_packages_offer_harms_no_other(tmp_path, monkeypatch):
     for name, target in (("one", "a:A"), ("two", "b:B"), ("three", "a:A")):
-        distribution(tmp_path, name, f"[emova_sdk.vocoder]\ntwin = {target}\n", {})
+        distribution(tmp_path, name, f"[emova_sdk.vocoder]\ntwin = {target}\nfake = {target}\n", {})
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ConfigError, match="two packages offer the vocoder `twin`"):
-        registry.names("vocoder")
+    assert {"twin", "fake"} <= set(registry.names("vocoder"))
+    with pytest.raises(ConfigError, match=r"two packages offer the vocoder `twin`: (one|three) 1.5 and two 1.5"):
+        registry.create("vocoder", "twin")
+    assert isinstance(registry.create("vocoder", "fake"), FakeVocoder), "what the SDK has itself is not replaced"
+    doubled = [info for info in registry.listed("vocoder") if "two packages" in info.error]
+    assert {info.name for info in doubled} == {"twin", "fake"}
+
+
+MALFORMED = ["nothing", "= a:A", "x =", "x = 1:2", "x = a b:C", "x = :C", "x = a:", "x = a:C:D", "[emova_sdk.vocoder", "\udcff"]
+
+
+@pytest.mark.parametrize("line", MALFORMED)
+def test_a_malformed_entry_point_harms_no_other(tmp_path, monkeypatch, line):
+    distribution(tmp_path, "odd", "[emova_sdk.vocoder]\n", {})
+    text = f"[emova_sdk.vocoder]\n{line}\n[emova_sdk.presets]\n{line}\n".encode("utf-8", "surrogateescape")
+    (tmp_path / "odd-1.5.dist-info" / "entry_points.txt").write_bytes(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "fake" in registry.names("vocoder")
+    assert isinstance(registry.create("vocoder", "fake"), FakeVocoder)
+    Pipeline.from_config("fake").close()
+    odd = [info for info in registry.listed("vocoder") if info.error]
+    assert odd or unreadable() or line.startswith("["), "what is wrong is told"
+
+
+def test_a_package_without_metadata_harms_no_other(tmp_path, monkeypatch):
+    distribution(tmp_path, "bare", "[emova_sdk.vocoder]\nbare = bare_gone:X\n", {})
+    (tmp_path / "bare-1.5.dist-info" / "METADATA").unlink()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    [info] = [info for info in registry.listed("vocoder") if info.name == "bare"]
+    assert "cannot be imported" in info.error
+    assert "fake" in registry.names("vocoder")
+
+
+def test_the_own_components_are_listed_without_importing_them(plug):
+    code = "from emova_sdk import registry; import sys, json; found = registry.listed(); print(json.dumps([len(found), all(i.summary or i.error for i in found), sorted({'torch', 'transformers', 'onnxruntime', 'plug'} & set(sys.modules))]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    count, told, heavy = json.loads(done.stdout)
+    assert count > 20
+    assert told
+    assert heavy == []
 
 
 # --- importing ---
@@ -217,6 +268,7 @@ def test_two_packages_may_not_offer_the_same_name(tmp_path, monkeypatch):
         ("says", MissingDependencyError, "needs x", "get x"),
         ("factory", ConfigError, "`plug:factory`, which is not a Vocoder class", "derive it from emova_sdk.Vocoder"),
         ("other-slot", ConfigError, "not a Vocoder class", "derive it"),
+        ("leaves", LoadError, "cannot be imported: SystemExit: 3", "update or reinstall"),
     ],
 )
 def test_a_plug_in_that_cannot_be_imported_is_one_clear_error(plug, name, kind, message, hint):
@@ -330,6 +382,26 @@ def test_errors_of_a_constructor_keep_their_kind_and_say_where(plug):
 
 
 # --- components within components ---
+
+
+@pytest.mark.parametrize("kind", ["os", "exit", "key", "stop", "other"])
+def test_whatever_a_constructor_raises_is_one_clear_error(plug, kind):
+    with pytest.raises(LoadError, match=r"\[vocoder\] `wild` cannot be made"):
+        registry.create("vocoder", "wild", {"kind": kind})
+
+
+def test_a_package_that_a_constructor_needs_is_named(plug):
+    with pytest.raises(MissingDependencyError) as error:
+        registry.create("vocoder", "wild", {"kind": "needs"})
+    assert error.value.hint == "run pip install surely_not_installed"
+
+
+def test_ctrl_c_while_a_plug_in_is_imported_passes(tmp_path, monkeypatch):
+    modules = {"plug_interrupted": "raise KeyboardInterrupt"}
+    distribution(tmp_path, "slow", "[emova_sdk.vocoder]\ninterrupted = plug_interrupted:X\n", modules)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        registry.component_class("vocoder", "interrupted")
 
 
 def test_a_nested_table_becomes_a_component(plug):

@@ -7,13 +7,13 @@ folder ``<name>.toml``, ``<name>/assistant.toml`` or ``assistant.toml`` lies.
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from emova_sdk.errors import LoadError
+from emova_sdk.offers import is_well_formed, offers, owner_of, source_of
 
-__all__ = ["CONFIG_NAME", "presets"]
+__all__ = ["CONFIG_NAME", "broken_presets", "presets"]
 
 CONFIG_NAME = "assistant.toml"
 """Name of the config in a folder that is a config itself: a preset, an exported bundle, a checkpoint."""
@@ -22,24 +22,31 @@ CONFIG_NAME = "assistant.toml"
 def presets() -> dict[str, Path]:
     """Return the TOML file of every preset by name, sorted; the SDK's own win over others of the same name.
 
-    Raises:
-        LoadError: If another package promises a preset and does not hold it.
+    A preset that a package promises and does not hold is left out, see `broken_presets`.
     """
     here = Path(__file__).parent
-    found = {entry.name: _of_package(entry) for entry in entry_points(group="emova_sdk.presets")}
+    found = {entry.name: path for entry in offers("emova_sdk.presets") if (path := _of_package(entry)) is not None}
     found |= {path.stem: path for path in here.glob("*.toml")}
     found |= {path.parent.name: path for path in here.glob(f"*/{CONFIG_NAME}")}
     return dict(sorted(found.items()))
 
 
-def _of_package(entry: EntryPoint) -> Path:
-    try:
-        spec = find_spec(entry.value)
-    except ImportError:
-        spec = None
-    origin = Path(spec.origin).parent if spec and spec.origin else Path()
-    for candidate in (f"{entry.name}.toml", f"{entry.name}/{CONFIG_NAME}", CONFIG_NAME):
-        if spec and (origin / candidate).is_file():
-            return origin / candidate
-    owner = entry.dist.name if entry.dist else "an unnamed package"
-    raise LoadError(f"preset `{entry.name}` of {owner} is missing: `{entry.value}` holds no such TOML file", "reinstall it")
+def broken_presets() -> dict[str, LoadError]:
+    """Return, by name, why a preset of another package cannot be used."""
+    hint = "reinstall the package, or uninstall it"
+    return {
+        entry.name: LoadError(
+            f"preset `{entry.name}` of {owner_of(entry)} is missing: `{entry.value}` holds no such TOML file", hint
+        )
+        for entry in offers("emova_sdk.presets")
+        if _of_package(entry) is None
+    }
+
+
+def _of_package(entry: EntryPoint) -> Path | None:
+    source = source_of(entry.value) if is_well_formed(entry) else None
+    if source is None:
+        return None
+    folder = source if source.is_dir() else source.parent
+    candidates = (folder / f"{entry.name}.toml", folder / entry.name / CONFIG_NAME, folder / CONFIG_NAME)
+    return next((path for path in candidates if path.is_file()), None)

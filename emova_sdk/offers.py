@@ -1,0 +1,102 @@
+"""What installed packages offer through entry points, read so that a broken one harms no other.
+
+Nothing of a package is imported here: where a module lies and what its class says of itself is read from its files.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+__all__ = ["is_own", "offers", "owner_of", "source_of", "summary_of", "unreadable"]
+
+_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\.[^\W\d]\w*)*)?(\s*\[.*\])?")
+
+
+def offers(group: str) -> list[EntryPoint]:
+    """Return the entry points of a group; those of a package whose list cannot be read are left out."""
+    try:
+        return list(entry_points(group=group))
+    except Exception:  # noqa: BLE001 - one unreadable list makes Python give up on those of all packages: read each by itself
+        return [entry for package in distributions() for entry in _of(package) if entry.group == group]
+
+
+def unreadable() -> list[str]:
+    """Say in one line each which packages have a list of entry points that cannot be read."""
+    found: list[str] = []
+    for package in distributions():
+        try:
+            list(package.entry_points)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+            found.append(f"{_name_of(package)}: its entry points cannot be read: {error}")
+    return found
+
+
+def owner_of(entry: EntryPoint) -> str:
+    """Return name and version of the package that offers an entry point."""
+    return _name_of(entry.dist) if entry.dist else "an unnamed package"
+
+
+def is_own(entry: EntryPoint) -> bool:
+    """Whether the SDK itself offers it."""
+    return entry.value.startswith("emova_sdk.")
+
+
+def is_well_formed(entry: EntryPoint) -> bool:
+    """Whether it has a name, and names a module or something in one."""
+    return bool(entry.name.strip()) and _TARGET.fullmatch(entry.value) is not None
+
+
+def source_of(module: str) -> Path | None:
+    """Return the file of a module (the folder of a package without code), or None; no part of it is imported."""
+    first, *rest = module.split(".")
+    try:
+        spec = find_spec(first)  # of a part after a dot this would import what stands before
+    except (ImportError, ValueError, AttributeError):
+        return None
+    if spec is None:
+        return None
+    places = [Path(place) for place in spec.submodule_search_locations or ()]
+    if not rest and spec.origin:
+        return Path(spec.origin)
+    for place in places:
+        base = place.joinpath(*rest)
+        for candidate in (base.with_name(f"{base.name}.py"), base / "__init__.py", base):
+            if candidate.exists():
+                return candidate
+    return None
+
+
+def summary_of(entry: EntryPoint) -> str:
+    """Return the first line of what a class says of itself, or an empty string where that cannot be read."""
+    module, _, name = entry.value.partition(":")
+    source = source_of(module)
+    return _summaries(source).get(name, "") if source is not None and source.is_file() else ""
+
+
+@cache
+def _summaries(source: Path) -> dict[str, str]:
+    try:
+        tree = ast.parse(source.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return {}
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    return {node.name: (ast.get_docstring(node) or "").partition("\n")[0] for node in classes}
+
+
+def _of(package: Distribution) -> list[EntryPoint]:
+    try:
+        return list(package.entry_points)
+    except Exception:  # noqa: BLE001 - told by `unreadable`
+        return []
+
+
+def _name_of(package: Distribution) -> str:
+    try:
+        return f"{package.name} {package.version}" if package.name else "an unnamed package"
+    except Exception:  # noqa: BLE001 - its metadata is missing or cannot be read
+        return "an unnamed package"
