@@ -10,6 +10,7 @@
     ├── LoadError                     weights or files are missing, broken or mismatched
     │   └── MissingDependencyError (ImportError)
     ├── BackendError                  a component failed while working; ``retryable`` says whether to try again
+    │   └── EmptyAnswerError          a model ended its answer without saying anything or calling a tool
     └── ExportError                   a graph could not be exported
         └── ParityError               an exported graph disagrees with the original
 
@@ -24,6 +25,7 @@ __all__ = [
     "BackendError",
     "ConfigError",
     "EmovaError",
+    "EmptyAnswerError",
     "ExportError",
     "IncompatibleComponentsError",
     "InputError",
@@ -127,6 +129,18 @@ class BackendError(EmovaError):
     def __init__(self, message: str, hint: str = "", *, retryable: bool = False) -> None:
         super().__init__(message, hint)
         self.retryable = retryable
+
+
+class EmptyAnswerError(BackendError):
+    """A model ended its answer without saying anything or calling a tool.
+
+    Attributes:
+        finish_reason: Why it ended, in the endpoint's word; empty where it gives none.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, retryable: bool = True, finish_reason: str = "") -> None:
+        super().__init__(message, hint, retryable=retryable)
+        self.finish_reason = finish_reason
 
 
 class ExportError(EmovaError):

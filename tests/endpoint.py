@@ -192,3 +192,23 @@ def sends(*events: str, kind: str = "text/event-stream") -> Behaviour:
             to.event(event)
 
     return behave
+
+
+def chunk(finish: str | None = None, **delta: Any) -> dict[str, Any]:
+    """One event of a stream, as it should be."""
+    return {"id": "c", "model": "loopback-1", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+
+def sends_bytes(*pieces: bytes | dict[str, Any], kind: str = "text/event-stream", status: int = 200) -> Behaviour:
+    """Send bytes as they are, and chunks as events."""
+
+    def behave(to: Connection, _: dict[str, Any]) -> None:
+        to.send_response(status)
+        to.send_header("content-type", kind)
+        to.send_header("connection", "close")
+        to.end_headers()
+        for piece in pieces:
+            to.wfile.write(piece if isinstance(piece, bytes) else f"data: {json.dumps(piece)}\n\n".encode())
+            to.wfile.flush()
+
+    return behave

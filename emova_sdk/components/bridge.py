@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 from emova_sdk.components.base import GenerationOptions, LLMCore, Task
 from emova_sdk.components.bridge_reply import REPLY_SCHEMA, BrainReply
-from emova_sdk.errors import ConfigError, InputError
+from emova_sdk.errors import ConfigError, EmptyAnswerError, InputError
 from emova_sdk.sentences import SentenceCutter
 from emova_sdk.types import (
     LLMEvent,
@@ -64,12 +64,22 @@ class Bridge(LLMCore):
         brain: A core that answers in text.
         instructions: Replaces what the brain is told about its role and the form of its answer; empty for the default.
         structured: Whether the brain is asked for emotion and pitch; otherwise its answer is plain text.
+        form_with_tools: Whether it is asked for that form as a JSON Schema also where it may call tools. Many servers refuse
+            that, or never call a tool then; the instructions describe the form in any case.
 
     Raises:
         ConfigError: If ``voice`` reads and writes no units.
     """
 
-    def __init__(self, voice: LLMCore, brain: LLMCore, *, instructions: str = "", structured: bool = True) -> None:
+    def __init__(
+        self,
+        voice: LLMCore,
+        brain: LLMCore,
+        *,
+        instructions: str = "",
+        structured: bool = True,
+        form_with_tools: bool = False,
+    ) -> None:
         if voice.units is None:
             raise ConfigError(
                 f"`voice` is a `{type(voice).__name__}`, which reads and writes text alone", "use an EMOVA core as the voice"
@@ -84,6 +94,9 @@ class Bridge(LLMCore):
         self._descriptions: WeakKeyDictionary[VisionFeatures, str] = WeakKeyDictionary()
         self._instructions = instructions or (INSTRUCTIONS if structured else "")
         self._schema: Mapping[str, object] | None = REPLY_SCHEMA if structured else None
+        self._form_with_tools = form_with_tools
+        # until an answer has shown how the brain writes, it may think or make a remark first
+        self._may_think = self._may_remark = structured
 
     def load(self) -> None:
         """Load both cores."""
@@ -126,8 +139,9 @@ class Bridge(LLMCore):
         if options.json_schema is not None:  # the caller wants that form, which is not for the ear
             yield from self.brain.generate(told, tools=tools, options=options)
             return
-        writing = self.brain.generate(self._instructed(told), tools=tools, options=replace(options, json_schema=self._schema))
-        yield from self._spoken(writing, style, options)
+        asked = replace(options, json_schema=self._schema if self._form_with_tools or not tools else None)
+        writing = self.brain.generate(self._instructed(told), tools=tools, options=asked)
+        yield from self._spoken(self._parsed(writing, tools), style, options)
 
     # --- what the brain reads ---
 
@@ -176,12 +190,37 @@ class Bridge(LLMCore):
 
     # --- what it answers ---
 
+    def _parsed(self, writing: Generator[LLMEvent, None, None], tools: Sequence[ToolSpec]) -> Generator[LLMEvent, None, None]:
+        """Read the brain's text as a reply; its facts and own choice of style pass through, its tool calls come last."""
+        reply = BrainReply([tool.name for tool in tools], may_think=self._may_think, may_remark=self._may_remark)
+        calls: list[ToolCall] = []
+        thought, written = False, ""
+        with closing(writing):
+            for event in writing:
+                if isinstance(event, TextDelta):
+                    written += event.text
+                    yield from reply.push(event.text)
+                elif isinstance(event, ToolCall):
+                    calls.append(event)
+                elif isinstance(event, Metadata | StyleChosen):
+                    yield event
+                if isinstance(event, Metadata) and "thoughts" in event.values:
+                    thought = True
+                    reply.drop()
+        yield from reply.finish()
+        yield from calls
+        if reply.empty and not calls:
+            raise EmptyAnswerError(f"the brain wrote nothing that can be said: `{written.strip()[:80]}`", "try again")
+        if not calls:
+            self._may_think = thought or reply.unopened_thoughts or (self._may_think and not written)
+            self._may_remark = not reply.plain
+
     def _spoken(
-        self, writing: Generator[LLMEvent, None, None], style: Style | None, options: GenerationOptions
+        self, parsed: Generator[LLMEvent, None, None], style: Style | None, options: GenerationOptions
     ) -> Generator[LLMEvent, None, None]:
         """Tell and speak the answer, sentence by sentence."""
         cutter, chosen = SentenceCutter(), style
-        with closing(_parsed(writing)) as events:
+        with closing(parsed) as events:
             for event in events:
                 yield event
                 if isinstance(event, StyleChosen) and style is None:
@@ -196,18 +235,6 @@ class Bridge(LLMCore):
             own = GenerationOptions(temperature=options.temperature, top_p=options.top_p, seed=options.seed)
             with closing(self.voice.generate([said], task="speak", style=style, options=own)) as events:
                 yield from (event for event in events if isinstance(event, UnitsDelta))
-
-
-def _parsed(writing: Generator[LLMEvent, None, None]) -> Generator[LLMEvent, None, None]:
-    """Read the brain's text as a reply; its tool calls, facts and own choice of style pass through."""
-    reply = BrainReply()
-    with closing(writing):
-        for event in writing:
-            if isinstance(event, TextDelta):
-                yield from reply.push(event.text)
-            elif isinstance(event, ToolCall | Metadata | StyleChosen):
-                yield event
-    yield from reply.finish()
 
 
 def _note(style: Style | PerceivedStyle | None) -> str:

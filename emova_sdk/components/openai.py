@@ -9,43 +9,28 @@ been passed on. What is refused for good (401, 403, 404) is a `ConfigError`, eve
 
 from __future__ import annotations
 
-import base64
-import io
-import os
 import re
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from emova_sdk.components.base import GenerationOptions, LLMCore, Space, Task
-from emova_sdk.components.openai_stream import OpenAIStream, Piece, typed
+from emova_sdk.components.openai_endpoint import OpenAIEndpoint
+from emova_sdk.components.openai_messages import emova_entries, entries
+from emova_sdk.components.openai_stream import OpenAIStream, Piece
 from emova_sdk.errors import BackendError, ConfigError, InputError
 from emova_sdk.types import (
-    Audio,
-    Image,
     LLMEvent,
     Message,
     SpeechUnits,
     Style,
     TextDelta,
-    ToolCall,
-    ToolResult,
     ToolSpec,
     Transcript,
-    VisionFeatures,
 )
 
-if TYPE_CHECKING:
-    from openai import OpenAI
-
 __all__ = ["OpenAICore"]
-
-CUT_OFF = " [the user interrupted here]"
-"""Follows an earlier answer in what the model reads, where the user cut it off."""
-
-_OPTIONAL = ("stream_options", "response_format", "tool_choice", "seed", "temperature", "top_p")
-"""Fields that some endpoints refuse; one that is named in a refusal is left out from then on."""
 
 
 class OpenAICore(LLMCore):
@@ -61,6 +46,9 @@ class OpenAICore(LLMCore):
         timeout_s: Longest silence of the endpoint, in seconds.
         answer_s: Longest answer, in seconds from the request to its end.
         retries: How often a request is repeated that failed before anything was answered.
+        unopened_thoughts: Whether answers begin with thoughts that no tag opens, because the server's template has opened
+            it: each answer is then held back until the closing tag. It is noticed by itself, but only once an answer was
+            streamed.
         extra_body: Further fields of each request, for what only some servers know.
 
     Raises:
@@ -79,6 +67,7 @@ class OpenAICore(LLMCore):
         timeout_s: float = 30.0,
         answer_s: float = 300.0,
         retries: int = 2,
+        unopened_thoughts: bool = False,
         extra_body: dict[str, Any] | None = None,
     ) -> None:
         if not model:
@@ -90,25 +79,22 @@ class OpenAICore(LLMCore):
         self.vision = None
         self.tools = tools and self.units is None
         self.sees_images = sees_images
-        self._base_url, self._api_key = base_url, api_key
         self._timeout_s, self._answer_s, self._retries = timeout_s, answer_s, retries
         self._extra_body = dict(extra_body or {})
-        self._refused: set[str] = set()
-        self._client: OpenAI | None = None
+        self._endpoint = OpenAIEndpoint(base_url, api_key, timeout_s=timeout_s, retries=retries)
+        self._unopened_thoughts = unopened_thoughts
 
     def load(self) -> None:
         """Make the client; no request is sent.
 
         Raises:
-            ConfigError: If OpenAI's own endpoint is wanted and there is no key.
+            ConfigError: If OpenAI's own endpoint is wanted and there is no key, or a proxy cannot be used.
         """
-        self._opened()
+        self._endpoint.open()
 
     def close(self) -> None:
         """Close the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._endpoint.close()
 
     def generate(
         self,
@@ -137,8 +123,8 @@ class OpenAICore(LLMCore):
     def _text(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec], options: GenerationOptions
     ) -> Generator[LLMEvent, None, None]:
-        wire = [entry for message in messages for entry in _entries(message, sees_images=self.sees_images)]
-        with closing(self._pieces(self._request(wire, options, tools))) as pieces:
+        wire = [entry for message in messages for entry in entries(message, sees_images=self.sees_images)]
+        with closing(self._pieces(self._request(wire, options, tools), tools)) as pieces:
             for piece in pieces:
                 yield TextDelta(piece) if isinstance(piece, str) else piece
 
@@ -150,13 +136,13 @@ class OpenAICore(LLMCore):
         from emova_sdk.components.emova.reply import ReplyParser
 
         asked = conversation(messages, task=task)
-        wire = _emova_entries(asked.turns, asked.images, asked.system, sees_images=self.sees_images)
+        wire = emova_entries(asked.turns, asked.images, asked.system, sees_images=self.sees_images)
         spoken = any(isinstance(part, SpeechUnits) for part in messages[-1].parts)
         expect = "units" if task == "speak" else "dialogue" if task == "chat" and spoken else "text"
         size = cast("Space", self.units).size
         parser = ReplyParser(expect=expect, speaker=style.speaker if style else "female", units=size)
         written = ""
-        with closing(self._pieces(self._request(wire, options))) as pieces:
+        with closing(self._pieces(self._request(wire, options), may_be_empty=task == "transcribe")) as pieces:
             for piece in pieces:
                 for event in parser.push(piece) if isinstance(piece, str) else [piece]:
                     if task == "transcribe" and isinstance(event, TextDelta):
@@ -199,64 +185,32 @@ class OpenAICore(LLMCore):
             request["extra_body"] = self._extra_body
         return request
 
-    def _pieces(self, request: dict[str, Any]) -> Generator[Piece, None, None]:
+    def _pieces(
+        self, request: dict[str, Any], tools: Sequence[ToolSpec] = (), *, may_be_empty: bool = False
+    ) -> Generator[Piece, None, None]:
         """Send the request and read its answer; again, as long as nothing was answered."""
         for attempt in range(self._retries + 1):
             answered = False
+            response = self._endpoint.send(request)
             try:
-                with OpenAIStream(self._send(request), silence_s=self._timeout_s, answer_s=self._answer_s) as pieces:
+                with OpenAIStream(
+                    response,
+                    silence_s=self._timeout_s,
+                    answer_s=self._answer_s,
+                    tools=[tool.name for tool in tools],
+                    holds=self._unopened_thoughts,
+                    may_be_empty=may_be_empty,
+                ) as pieces:
                     for piece in pieces:
                         answered = True
                         yield piece
+                    self._unopened_thoughts = self._unopened_thoughts or pieces.unopened_thoughts
             except BackendError as error:
                 if answered or not error.retryable or attempt == self._retries:
                     raise
                 time.sleep(0.2 * 2**attempt)
             else:
                 return
-
-    def _send(self, request: dict[str, Any]) -> Any:
-        """Open the stream. The client itself retries what may pass (429 with its Retry-After, 5xx, lost connections)."""
-        import openai
-
-        while True:
-            fields = self._adapted(request)
-            try:
-                return self._opened().chat.completions.create(**fields)
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if not self._learn(str(error), fields):
-                    raise typed(error, self._timeout_s) from error
-            except openai.OpenAIError as error:
-                raise typed(error, self._timeout_s) from error
-
-    def _adapted(self, request: dict[str, Any]) -> dict[str, Any]:
-        fields = {key: value for key, value in request.items() if key not in self._refused}
-        if "max_tokens" in self._refused:
-            fields["max_completion_tokens"] = request["max_tokens"]
-        return fields
-
-    def _learn(self, refusal: str, fields: Mapping[str, Any]) -> bool:
-        """Take note of an optional field that the endpoint does not accept; return whether there was one."""
-        named = {field for field in _OPTIONAL if field in fields and field in refusal}
-        if "max_tokens" in fields and "max_completion_tokens" in refusal:
-            named.add("max_tokens")
-        self._refused |= named
-        return bool(named)
-
-    def _opened(self) -> OpenAI:
-        if self._client is None:
-            import openai
-
-            key = self._api_key or os.environ.get("OPENAI_API_KEY", "")
-            if not key and not self._base_url:
-                raise ConfigError(
-                    "there is no key for OpenAI's endpoint", "set OPENAI_API_KEY, or `base_url` for another endpoint"
-                )
-            timeout = openai.Timeout(self._timeout_s, connect=min(10.0, self._timeout_s))
-            self._client = openai.OpenAI(
-                api_key=key or "none", base_url=self._base_url or None, timeout=timeout, max_retries=self._retries
-            )
-        return self._client
 
 
 def _space(text: str) -> Space:
@@ -276,81 +230,3 @@ def _named_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     strict = complete and schema.get("additionalProperties") is False
     name = re.sub(r"[^\w-]", "_", str(schema.get("title", "answer")))[:64] or "answer"
     return {"name": name, "schema": dict(schema), "strict": strict}
-
-
-# --- messages as the endpoint reads them ---
-
-
-def _entries(message: Message, *, sees_images: bool) -> list[dict[str, Any]]:
-    """Write a message for a text model; the results of tools become one entry each."""
-    results = [part for part in message.parts if isinstance(part, ToolResult)]
-    if message.role == "tool":
-        return [{"role": "tool", "tool_call_id": one.id, "content": _result(one)} for one in results]
-    if message.role == "assistant":
-        return [_assistant(message)]
-    content = [_content(part, sees_images=sees_images) for part in message.parts]
-    only_text = all(part["type"] == "text" for part in content)
-    return [{"role": message.role, "content": "\n".join(part["text"] for part in content) if only_text else content}]
-
-
-def _result(result: ToolResult) -> str:
-    return f"error: {result.content}" if result.failed else result.content
-
-
-def _assistant(message: Message) -> dict[str, Any]:
-    calls = [part for part in message.parts if isinstance(part, ToolCall)]
-    entry: dict[str, Any] = {"role": "assistant", "content": message.text + (CUT_OFF if message.interrupted else "")}
-    if calls:
-        import json
-
-        entry["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": json.dumps(dict(call.arguments))}}
-            for call in calls
-        ]
-    return entry
-
-
-def _content(part: object, *, sees_images: bool) -> dict[str, Any]:
-    if isinstance(part, str):
-        return {"type": "text", "text": part}
-    if isinstance(part, Image):
-        if not sees_images:
-            raise InputError("the model behind the endpoint is not known to see", "set `sees_images = true` if it does")
-        return {"type": "image_url", "image_url": {"url": _data_url(part)}}
-    if isinstance(part, SpeechUnits | Audio):
-        raise InputError("the model behind the endpoint reads text alone", "put it behind the `bridge` llm_core")
-    if isinstance(part, VisionFeatures):
-        raise InputError(
-            "vision features cannot travel to an endpoint", "leave the vision encoder out and set `sees_images = true`"
-        )
-    raise InputError(f"a user's message cannot hold a {type(part).__name__}", "use text and pictures")
-
-
-def _emova_entries(
-    turns: Sequence[tuple[str, str | None]], images: Sequence[object], system: str | None, *, sees_images: bool
-) -> list[dict[str, Any]]:
-    """Write EMOVA's turns, each picture in the place of its mark; the server adds the template."""
-    from emova_sdk.components.emova.prompts import IMAGE_MARK
-
-    pictures = iter(images)
-    wire: list[dict[str, Any]] = [{"role": "system", "content": system}] if system is not None else []
-    for role, text in turns:
-        if text is None:  # what is to be written
-            continue
-        content: list[dict[str, Any]] = []
-        for index, piece in enumerate(text.split(IMAGE_MARK)):
-            if index:
-                content.append(_content(next(pictures), sees_images=sees_images))
-            if piece.strip():
-                content.append({"type": "text", "text": piece.lstrip("\n") if index else piece})
-        only_text = all(part["type"] == "text" for part in content)
-        wire.append({"role": role, "content": "".join(part["text"] for part in content) if only_text else content})
-    return wire
-
-
-def _data_url(image: Image) -> str:
-    from PIL import Image as Pillow
-
-    file = io.BytesIO()
-    Pillow.fromarray(image.pixels).save(file, format="PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

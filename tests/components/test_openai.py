@@ -20,7 +20,7 @@ from endpoint import (
 
 from emova_sdk.components.base import GenerationOptions, Space
 from emova_sdk.components.openai import OpenAICore
-from emova_sdk.errors import BackendError, ConfigError, EmovaError, InputError
+from emova_sdk.errors import BackendError, ConfigError, EmovaError, EmptyAnswerError, InputError
 from emova_sdk.pipeline import Pipeline
 from emova_sdk.types import (
     Audio,
@@ -129,14 +129,65 @@ def test_calls_without_numbers_and_ids_are_understood(endpoint: Endpoint) -> Non
         ("  <think>a</think>b", "b"),
         ("<thin air>", "<thin air>"),
         ("no <think>tags</think> inside", "no <think>tags</think> inside"),
-        ("<think>never done", ""),
-        ("", ""),
+        ("Hello. <think>hm</think> How are you?", "Hello. How are you?"),
     ],
 )
 @pytest.mark.parametrize("size", [1, 4, 100])
 def test_thinking_is_not_said(endpoint: Endpoint, written: str, said: str, size: int) -> None:
     endpoint.script = [says(written, size=size)]
     assert text(ask(core(endpoint))) == said
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "message", "retryable"),
+    [
+        (says(""), "empty", True),
+        (says("  \n"), "empty", True),
+        (says("<think>never done"), "thought, and said nothing", True),
+        (sends('{"choices": [{"delta": {"content": ""}, "finish_reason": "length"}]}', "[DONE]"), "used up", False),
+        (sends('{"choices": [{"delta": {}, "finish_reason": "content_filter"}]}', "[DONE]"), "withheld", False),
+        (sends('{"choices": [{"delta": {"reasoning_content": "Hm."}}]}', "[DONE]"), "thought, and said nothing", True),
+        (sends('{"choices": [{"message": {"content": null}, "finish_reason": "stop"}]}'), "empty", True),
+        (sends('{"choices": null}', "[DONE]"), "empty", True),
+    ],
+)
+def test_an_empty_answer_is_an_error_of_its_own(endpoint: Endpoint, behaviour: Any, message: str, retryable: bool) -> None:
+    endpoint.otherwise = behaviour
+    with pytest.raises(EmptyAnswerError, match=message) as caught:
+        ask(core(endpoint))
+    assert caught.value.retryable is retryable
+
+
+def test_an_empty_answer_is_asked_for_again(endpoint: Endpoint) -> None:
+    endpoint.script = [says(""), says("Hello.")]
+    assert text(ask(core(endpoint, retries=1))) == "Hello."
+
+
+def test_thoughts_that_no_tag_opens_are_held_back_once_they_are_known(endpoint: Endpoint) -> None:
+    endpoint.otherwise = says("The user greets me.\n</think>\n\nHello.", size=4)
+    with core(endpoint) as model:
+        first = list(model.generate([Message("user", ("Hi.",))]))
+        again = list(model.generate([Message("user", ("Hi.",))]))
+    assert any(isinstance(event, Metadata) and event.values.get("thoughts") == "unopened" for event in first)
+    assert text(again) == "Hello."
+    assert text(ask(core(endpoint, unopened_thoughts=True))) == "Hello."
+
+
+def test_no_message_of_the_assistant_is_empty(endpoint: Endpoint) -> None:
+    messages = [
+        Message("user", ("Hi.",)),
+        Message("assistant", ("",)),
+        Message("user", ("Hello?",)),
+        Message("assistant", ("One moment.", ToolCall("a", "look", {}))),
+        Message("tool", (ToolResult("a", "look", "grey"),)),
+        Message("assistant", ("",), interrupted=True),
+        Message("user", ("Go on.",)),
+    ]
+    with core(endpoint) as model:
+        list(model.generate(messages))
+    told = [entry for entry in endpoint.requests[0]["messages"] if entry["role"] == "assistant"]
+    assert [entry["content"] for entry in told] == ["One moment.", "[the user interrupted here]"]
+    assert told[0]["tool_calls"][0]["id"] == "a"
 
 
 # --- failures ---

@@ -7,10 +7,12 @@ beyond that, single and curly quotes, full-width punctuation, raw line ends and 
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Generator
-from typing import TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["Reader", "Wait"]
+__all__ = ["Reader", "Wait", "read_json"]
 
 T = TypeVar("T")
 Wait = Generator[None, None, T]
@@ -30,6 +32,10 @@ class Reader:
 
     Args:
         report: Called with what had to be repaired, in a few words, and the text concerned.
+
+    Attributes:
+        bare_keys: Whether a word before a colon is a key, too.
+        nesting: How many objects and lists stand around the one being read: inside any, a value ends before their brackets.
     """
 
     def __init__(self, report: Callable[[str, str], None]) -> None:
@@ -37,6 +43,8 @@ class Reader:
         self._text = ""
         self._position = 0
         self._ended = False
+        self.bare_keys = False
+        self.nesting = 0
 
     def feed(self, text: str) -> None:
         """Append characters."""
@@ -79,7 +87,7 @@ class Reader:
         """
         opening = yield from self.peek(ahead)
         if opening not in QUOTES:
-            return None
+            return (yield from self.bare_key(ahead)) if self.bare_keys else None
         name = ""
         while len(name) <= LONGEST_KEY:
             ahead += 1
@@ -96,12 +104,25 @@ class Reader:
             name += char
         return None
 
+    def bare_key(self, ahead: int = 0) -> Wait[str | None]:
+        """Return the word that stands ``ahead``, followed by a colon, without consuming it."""
+        name = ""
+        while len(name) <= LONGEST_KEY and ((char := (yield from self.peek(ahead))).isalnum() or char == "_"):
+            name += char
+            ahead += 1
+        at = yield from self.blank(ahead)
+        return name if name and (yield from self.peek(at)) in COLONS else None
+
     def take_key(self) -> Wait[None]:
         """Consume the key that `key` found, its colon and the white space behind it."""
         opening = yield from self.take()
-        while (char := (yield from self.take())) and char != QUOTES[opening]:
-            if char == "\\":
-                yield from self.take()
+        if opening in QUOTES:
+            while (char := (yield from self.take())) and char != QUOTES[opening]:
+                if char == "\\":
+                    yield from self.take()
+        else:
+            while (char := (yield from self.peek())) and (char.isalnum() or char == "_"):
+                self.skip(1)
         self.skip((yield from self.blank()) + 1)
         self.skip((yield from self.blank()))
 
@@ -111,13 +132,21 @@ class Reader:
         char = yield from self.peek(at)
         if not char:
             return True
-        if char == "}":
-            return not (yield from self._goes_on(at + 1))
+        if char in "]}" and (self.nesting or char == "}"):
+            return bool(self.nesting) or not (yield from self._goes_on(at + 1))
         if char in COMMAS:
-            at = yield from self.blank(at + 1)
-            char = yield from self.peek(at)
-            return char in {"", "}"} or (yield from self.key(at)) is not None
+            return (yield from self._ends_before(at + 1))
         return (yield from self.key(at)) is not None  # the comma was forgotten
+
+    def _ends_before(self, ahead: int) -> Wait[bool]:
+        """Whether a comma before what stands ``ahead`` ends a value."""
+        at = yield from self.blank(ahead)
+        char = yield from self.peek(at)
+        if char in {"", "}"} or (self.nesting and (char in QUOTES or char in "[{]")):
+            return True
+        if char == "/" and (yield from self.peek(at + 1)) in {"/", "*"}:  # a comment
+            return True
+        return (yield from self.key(at)) is not None
 
     def _goes_on(self, ahead: int) -> Wait[bool]:
         """Whether the object goes on soon behind a brace, which says that the brace belongs to a text."""
@@ -229,3 +258,108 @@ class Reader:
             if char == "\\":
                 written += yield from self.take()
         return written
+
+
+# --- whole texts ---
+
+_TOKEN = re.compile(
+    r"""\s+ | //[^\n]* | /\*.*?\*/ | \#[^\n]*                                                 # what says nothing
+    | (?P<string> "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | “[^”]*” | `[^`]*` )
+    | (?P<mark> [{}\[\],:，：] )
+    | (?P<word> [^\s{}\[\],:，："'“]+ )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_WORDS = {"null": None, "None": None, "undefined": None, "true": True, "True": True, "false": False, "False": False}
+_STRING_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+
+
+def read_json(text: str) -> Any:
+    """Read a whole text that holds one JSON value, however it is written.
+
+    Other quotes, keys and words without quotes, commas too many, comments and Python's literals are understood.
+
+    Raises:
+        ValueError: If it holds no value, is cut off, or goes on behind the value.
+    """
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        tokens = _Tokens(text)
+    try:
+        value = tokens.value()
+    except RecursionError as error:
+        raise ValueError("the JSON is nested too deeply") from error
+    if tokens.next is not None:
+        raise ValueError("something follows the JSON")
+    return value
+
+
+class _Tokens:
+    """The tokens of a text, ``next`` being the one to be read."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._at = text, 0
+        self.next: re.Match[str] | None = None
+        self._advance()
+
+    def _advance(self) -> re.Match[str] | None:
+        taken = self.next
+        self.next = None
+        while self._at < len(self._text) and self.next is None:
+            match = _TOKEN.match(self._text, self._at)
+            if match is None:
+                raise ValueError("a string is not closed")
+            self._at = match.end()
+            self.next = match if match.lastgroup else None
+        return taken
+
+    def _takes(self, marks: str) -> bool:
+        if self.next is not None and self.next["mark"] and self.next["mark"] in marks:
+            self._advance()
+            return True
+        return False
+
+    def value(self) -> Any:
+        if self._takes("{"):
+            return self._members()
+        if self._takes("["):
+            return self._items()
+        token = self._advance()
+        if token is None or token["mark"]:
+            raise ValueError("a value is missing")
+        return _unquoted(token["string"]) if token["string"] else _word(token["word"])
+
+    def _members(self) -> dict[str, Any]:
+        members: dict[str, Any] = {}
+        while not self._takes("}"):
+            key = self._advance()
+            if key is None or key["mark"] or not self._takes(":："):
+                raise ValueError("an object has no key, or is cut off")
+            members[_unquoted(key["string"]) if key["string"] else key["word"]] = self.value()
+            self._takes(",，")
+        return members
+
+    def _items(self) -> list[Any]:
+        items: list[Any] = []
+        while not self._takes("]"):
+            items.append(self.value())
+            self._takes(",，")
+        return items
+
+
+def _unquoted(string: str) -> str:
+    def character(match: re.Match[str]) -> str:
+        escape = match[1]
+        return chr(int(escape[1:], 16)) if len(escape) == 5 else _ESCAPES.get(escape, escape)
+
+    return _STRING_ESCAPE.sub(character, string[1:-1])
+
+
+def _word(word: str) -> Any:
+    if word in _WORDS:
+        return _WORDS[word]
+    try:
+        return json.loads(word)
+    except ValueError:
+        return word
