@@ -7,16 +7,16 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
+from uuid import uuid4
 
 from emova_sdk.types import (
     Audio,
     AudioDelta,
     Image,
     LLMEvent,
-    Message,
     Metadata,
-    Part,
     PerceivedStyle,
+    Segment,
     SpeechUnits,
     Stage,
     Style,
@@ -32,6 +32,10 @@ from emova_sdk.types import (
 )
 
 Input = str | Audio | Image
+
+NOT_RUN = "not run: the answer was interrupted before"
+CUT_SHORT = "stopped while it ran: whether it took effect is not known"
+"""What stands in the place of a result, for each call has exactly one."""
 
 UNITS_PER_CHARACTER = 1.0
 """Rough length of speech, used to place a cut in a text whose units were not all written (measured ones replace it)."""
@@ -82,17 +86,18 @@ class Answer:
     style: Style | None
     began: float
     waited_s: float | None = None
-    question: Message | None = None
+    heard: list[SpeechUnits] = field(default_factory=list[SpeechUnits])
     transcript: Transcript | None = None
     perceived: PerceivedStyle | None = None
     text: str = ""
     chosen: Style | None = None
     requested: Style | None = None
     units: list[SpeechUnits] = field(default_factory=list[SpeechUnits])
+    unit_space: str = ""
     audio: list[AudioDelta] = field(default_factory=list[AudioDelta])
     tool_calls: list[ToolCall] = field(default_factory=list[ToolCall])
     tool_results: list[ToolResult] = field(default_factory=list[ToolResult])
-    tool_messages: list[Message] = field(default_factory=list[Message])
+    running: ToolCall | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     understood: float | None = None
     first_token: float | None = None
@@ -101,6 +106,9 @@ class Answer:
     error: Exception | None = None
     stages: list[Stage] = field(default_factory=list[Stage])
     watch: TurnWatch | None = None
+    user_id: str = field(default_factory=lambda: uuid4().hex)
+    turn_id: str = field(default_factory=lambda: uuid4().hex)
+    _rounds: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
 
     def __post_init__(self) -> None:
         if self.waited_s is not None:
@@ -115,6 +123,19 @@ class Answer:
                 yield
         finally:
             self.stages.append(Stage(name, began, time.perf_counter() - self.began, detail))
+
+    def spaced(self, event: LLMEvent | AudioDelta) -> LLMEvent | AudioDelta:
+        """Put a space before what is said first after a tool was called, where something was said before."""
+        if not isinstance(event, TextDelta) or not event.text or not self._rounds or not self.text:
+            return event
+        said_already = self._rounds[-1][0] != len(self.text)
+        if said_already or self.text[-1].isspace() or event.text[0].isspace():
+            return event
+        return TextDelta(f" {event.text}")
+
+    def end_round(self) -> None:
+        """Take note that the model stopped writing, for it wants the results of the tools it called."""
+        self._rounds.append((len(self.text), len(self.tool_calls)))
 
     def note(self, event: LLMEvent | AudioDelta) -> None:
         """Take an event into account."""
@@ -152,8 +173,8 @@ class Answer:
         timings = turn.timings or Timings()
         return Reply(self.transcript, self.perceived, self.text, turn.style, sound, timings, tuple(self.tool_calls), turn)
 
-    def finish(self, *, whole: bool) -> None:
-        """Make the assistant's turn."""
+    def finish(self, *, whole: bool) -> Turn:
+        """Make the assistant's turn of what there is."""
         sound = self._sound()
         self.turn = Turn(
             "assistant",
@@ -162,11 +183,30 @@ class Answer:
             requested_style=self.requested if sound is not None else None,
             audio=sound,
             tool_calls=tuple(self.tool_calls),
-            tool_results=tuple(self.tool_results),
+            tool_results=(*self.tool_results, *self._results_missing()),
             timings=self._timings(sound.duration_s if sound is not None else 0.0),
             metadata=self.metadata,
             interrupted=not whole,
+            units=self._written(),
+            unit_space=self.unit_space if self.units else "",
+            layout=self._layout(),
+            id=self.turn_id,
         )
+        return self.turn
+
+    def _layout(self) -> tuple[Segment, ...]:
+        said = called = 0
+        found: list[Segment] = []
+        for text_end, calls_end in (*self._rounds, (len(self.text), len(self.tool_calls))):
+            found += [Segment("text", said, text_end), Segment("call", called, calls_end)]
+            said, called = text_end, calls_end
+        found.append(Segment("units", 0, self.written_units))
+        return tuple(segment for segment in found if segment.end > segment.begin)
+
+    def _results_missing(self) -> list[ToolResult]:
+        """What the model is told of the calls that were not run, or not to their end."""
+        calls = self.tool_calls[len(self.tool_results) :]
+        return [ToolResult(call.id, call.name, CUT_SHORT if call is self.running else NOT_RUN, failed=True) for call in calls]
 
     def _timings(self, audio_s: float) -> Timings:
         marks = [self.understood, self.first_token, self.first_audio, time.perf_counter()]
@@ -198,26 +238,49 @@ class Answer:
             audio=Audio.concat(together) if together else None,
             images=tuple(part for part in self.parts if isinstance(part, Image)),
             metadata=metadata,
+            units=_joined(self.heard) if self.heard else None,
+            unit_space=self.unit_space if self.heard else "",
+            layout=tuple(self._user_layout()),
+            id=self.user_id,
         )
 
-    def message(self, turn: Turn, *, units: int | None = None) -> Message:
-        """Make the message by which the model remembers the turn."""
-        ids = [unit for piece in self.units for unit in piece.ids.tolist()][:units]
-        parts: tuple[Part, ...] = (turn.heard_text or "", *([SpeechUnits.of(ids)] if ids else []))
-        return Message("assistant", parts, style=turn.requested_style, interrupted=turn.interrupted)
+    def _user_layout(self) -> Generator[Segment, None, None]:
+        """What was said, shown and typed, in order; the transcript is no part of what the model reads."""
+        typed = 0 if self.transcript is None else len(self.transcript.text) + 1
+        shown = units = 0
+        heard = iter(self.heard)
+        for part in self.parts:
+            if isinstance(part, str):
+                yield Segment("text", typed, typed + len(part))
+                typed += len(part) + 1
+            elif isinstance(part, Image):
+                yield Segment("image", shown, shown + 1)
+                shown += 1
+            else:
+                length = len(next(heard, ()))
+                yield Segment("units", units, units + length)
+                units += length
 
-    def cut(self, heard_s: float, units_per_character: float) -> tuple[Turn, Message]:
+    def _written(self) -> SpeechUnits | None:
+        return _joined(self.units) if self.units else None
+
+    def cut(self, heard_s: float, units_per_character: float) -> Turn:
         """Cut text, sound and units where the listener stopped hearing."""
         turn = cast("Turn", self.turn)
         sound = self._sound()
         if sound is None or (heard_s >= sound.duration_s and not turn.interrupted):
-            return turn, self.message(turn)  # all of it was heard
+            return turn  # all of it was heard
         heard_units = self._units_within(heard_s)
         written = self.written_units
         total = max(written, round(len(self.text) * units_per_character) if turn.interrupted else written)
         heard_text = _words_within(self.text, heard_units / total if total else 0.0)
-        shorter = replace(turn, audio=sound.cut(0.0, heard_s), interrupted=True, heard_text=heard_text)
-        return shorter, self.message(shorter, units=heard_units)
+        units = None if turn.units is None else SpeechUnits(turn.units.ids[:heard_units])
+        return replace(turn, audio=sound.cut(0.0, heard_s), units=units, interrupted=True, heard_text=heard_text)
+
+    def unheard(self) -> Turn:
+        """The turn of an answer of which nothing was heard: what remains is the tools that were called."""
+        turn = cast("Turn", self.turn)
+        return replace(turn, audio=None, units=None, style=None, requested_style=None, interrupted=True, heard_text="")
 
     def _units_within(self, heard_s: float) -> int:
         """Units complete after ``heard_s`` seconds, by the vocoder's own chunks; a chunk's units are evenly spread in it."""
@@ -228,6 +291,10 @@ class Answer:
                 return units + int(delta.units * max(0.0, heard_s - at) / length) if length else units
             at, units = at + length, units + delta.units
         return units
+
+
+def _joined(units: list[SpeechUnits]) -> SpeechUnits:
+    return SpeechUnits.of([unit for piece in units for unit in piece.ids.tolist()])
 
 
 def _words_within(text: str, share: float) -> str:

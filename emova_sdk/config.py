@@ -22,7 +22,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -61,11 +61,18 @@ class ComponentConfig(BaseModel):
 
 
 class LimitsConfig(BaseModel):
-    """The ``[limits]`` table: what is accepted as input."""
+    """The ``[limits]`` table: what is accepted as input, and how much of a conversation the model is told."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     max_audio_s: Annotated[float, Field(gt=0, description="Longest sound, in seconds.")] = 600.0
     max_image_pixels: Annotated[int, Field(gt=0, description="Largest picture, width x height.")] = 64_000_000
+    history_turns: Annotated[
+        int | None, Field(ge=0, description="How many of the newest earlier turns the model is told; all by default.")
+    ] = None
+    truncation: Annotated[
+        Literal["drop_oldest", "drop_media", "error"],
+        Field(description="What is left out of a conversation that is longer than that, or than the model reads."),
+    ] = "drop_oldest"
 
 
 class StyleConfig(BaseModel):

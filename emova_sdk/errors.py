@@ -7,6 +7,7 @@
     │   ├── UnknownComponentError     no such component, preset or slot
     │   └── IncompatibleComponentsError   two components do not speak the same space
     ├── InputError (ValueError)       a value handed to the SDK cannot be used
+    │   └── ContextLengthError        a conversation is longer than the model reads
     ├── LoadError                     weights or files are missing, broken or mismatched
     │   └── MissingDependencyError (ImportError)
     ├── BackendError                  a component failed while working; ``retryable`` says whether to try again
@@ -24,6 +25,7 @@ import copyreg
 __all__ = [
     "BackendError",
     "ConfigError",
+    "ContextLengthError",
     "EmovaError",
     "EmptyAnswerError",
     "ExportError",
@@ -91,6 +93,20 @@ class IncompatibleComponentsError(ConfigError):
 
 class InputError(EmovaError, ValueError):
     """A value handed to the SDK cannot be used."""
+
+
+class ContextLengthError(InputError):
+    """A conversation is longer than the model reads. A session leaves the oldest of it out and asks again.
+
+    Attributes:
+        tokens: Length of the conversation, 0 where it is not known.
+        limit: What the model reads, 0 where it is not known.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, tokens: int = 0, limit: int = 0) -> None:
+        super().__init__(message, hint)
+        self.tokens = tokens
+        self.limit = limit
 
 
 class LoadError(EmovaError):

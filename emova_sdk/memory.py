@@ -23,10 +23,14 @@ from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from emova_sdk.audio import write_atomically
+from emova_sdk.components.base import GenerationOptions
+from emova_sdk.context import Truncation
 from emova_sdk.errors import BackendError, ConfigError, InputError
 from emova_sdk.pipeline import Pipeline
-from emova_sdk.session import Session
-from emova_sdk.types import Audio, Image, MediaRef, Turn
+from emova_sdk.policy import StylePolicy
+from emova_sdk.session import Session, TurnObserver
+from emova_sdk.tools import Tool
+from emova_sdk.types import Audio, Image, MediaRef, Style, Turn
 
 FORMAT = "emova-session/1"
 """First line of an exported session."""
@@ -105,17 +109,51 @@ class SessionStore:
 
     # --- sessions ---
 
-    def session(self, pipeline: Pipeline, session_id: str | None = None, **options: Any) -> Session:
-        """Begin a session that is kept, or go on with one.
+    def session(
+        self,
+        pipeline: Pipeline,
+        session_id: str | None = None,
+        *,
+        style: Style | None = None,
+        policy: StylePolicy | None = None,
+        tools: Sequence[Tool | Callable[..., Any]] = (),
+        system: str = "",
+        history_limit: int | None = None,
+        truncation: Truncation | None = None,
+        options: GenerationOptions = GenerationOptions(),
+        observer: TurnObserver | None = None,
+    ) -> Session:
+        """Begin a session that is kept, or go on with one, as if it had never been closed.
+
+        A session may be open several times, also in several processes: each takes up what the others have added before it
+        answers, and an exchange is kept whole or not at all.
 
         Args:
             pipeline: What it runs on.
             session_id: Name of a session; a new name begins a session, None makes one up.
-            options: Further arguments of `Session`.
+            style: See `Session`, as for all that follow.
+            policy: Rules on how answers are spoken.
+            tools: What the model may call.
+            system: Instructions to the model.
+            history_limit: How many of the newest earlier turns the model is told.
+            truncation: What is left out of a longer conversation.
+            options: How the model writes.
+            observer: Watches the answers.
         """
         name = _safe(session_id or uuid4().hex)
         self._sweep(name)
-        return Session(pipeline, id=name, memory=self, history=self.turns(name), **options)
+        return pipeline.session(
+            style=style,
+            policy=policy,
+            tools=tools,
+            system=system,
+            history_limit=history_limit,
+            truncation=truncation,
+            options=options,
+            memory=self,
+            observer=observer,
+            id=name,
+        )
 
     def sessions(self) -> list[StoredSession]:
         """List all sessions, the newest first."""
@@ -130,6 +168,21 @@ class SessionStore:
         return [Turn.from_dict(json.loads(row)) for row in rows]
 
     # --- what a session calls ---
+
+    def turn_ids(self, session_id: str) -> list[str]:
+        """Return the ids of a session's turns, oldest first; none for a new session."""
+        query = sql.select(_TURNS.c.turn_id).where(_TURNS.c.session_id == session_id).order_by(_TURNS.c.position)
+        return list(self._transact(lambda connection: connection.execute(query).scalars().all()))
+
+    def load_media(self, ref: MediaRef) -> Audio | Image:
+        """Return a sound or picture of a turn.
+
+        Raises:
+            InputError: If it was not kept, is gone, or is not what it was.
+        """
+        if self.media is None and not ref.inline:
+            raise InputError(f"media `{ref.sha256[:12]}` was not kept", "open the store with `keep_media=True`")
+        return ref.load(self.media or "")
 
     def append(self, session_id: str, turns: Sequence[Turn]) -> None:
         """Add turns to a session, all or none."""
@@ -234,6 +287,8 @@ class SessionStore:
 
     def _record(self, session_id: str, turn: Turn) -> str:
         kept = turn if self._keep_user_style else replace(turn, perceived=None)
+        if self.media is None and turn.role == "user":  # units can be made to speak again
+            kept = replace(kept, units=None, unit_space="")
         record = kept.to_dict(self.media / _safe(session_id) if self.media is not None else None)
         for ref in _refs(record):
             if ref["uri"] and "/" not in ref["uri"]:

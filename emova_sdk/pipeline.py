@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from emova_sdk.components.base import (
     SLOTS,
@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from emova_sdk.config import PipelineConfig
-    from emova_sdk.session import Session, TurnObserver
+    from emova_sdk.context import Truncation
+    from emova_sdk.session import Session, TurnMemory, TurnObserver
     from emova_sdk.tools import Tool
 
 Wanted = TypeVar("Wanted", bound=Component)
@@ -62,10 +63,15 @@ class Limits:
     Attributes:
         max_audio_s: Longest sound, in seconds.
         max_image_pixels: Largest picture, width x height.
+        history_turns: How many of the newest earlier turns of a session the model is told; None tells all that it reads.
+        truncation: What is left out of a longer conversation: ``drop_oldest``, ``drop_media`` (sounds and pictures first) or
+            ``error``.
     """
 
     max_audio_s: float = 600.0
     max_image_pixels: int = 64_000_000
+    history_turns: int | None = None
+    truncation: Literal["drop_oldest", "drop_media", "error"] = "drop_oldest"
 
 
 class Pipeline:
@@ -163,10 +169,17 @@ class Pipeline:
         tools: Sequence[Tool | Callable[..., Any]] = (),
         system: str = "",
         history: Iterable[Turn] = (),
+        history_limit: int | None = None,
+        truncation: Truncation | None = None,
         options: GenerationOptions = GenerationOptions(),
+        memory: TurnMemory | None = None,
         observer: TurnObserver | None = None,
+        id: str = "",  # noqa: A002 - what it is
     ) -> Session:
-        """Begin a conversation; see `Session`. Any number of them may share the pipeline, from any threads."""
+        """Begin a conversation; see `Session`. Any number of them may share the pipeline, from any threads.
+
+        ``history_limit`` and ``truncation`` are the pipeline's own where they are left out (the config's ``[limits]``).
+        """
         from emova_sdk.session import Session
 
         return Session(
@@ -176,8 +189,12 @@ class Pipeline:
             tools=tools,
             system=system,
             history=history,
+            history_limit=self.limits.history_turns if history_limit is None else history_limit,
+            truncation=truncation or self.limits.truncation,
             options=options,
+            memory=memory,
             observer=observer,
+            id=id,
         )
 
     def transcribe(self, audio: Audio) -> Transcript:

@@ -16,7 +16,8 @@ from uuid import uuid4
 
 from emova_sdk.answer import UNITS_PER_CHARACTER, Answer, Input, Reply, TurnWatch
 from emova_sdk.components.base import GenerationOptions
-from emova_sdk.errors import BackendError, InputError
+from emova_sdk.context import Context, Truncation
+from emova_sdk.errors import BackendError, ContextLengthError, InputError
 from emova_sdk.policy import StylePolicy
 from emova_sdk.tools import Tool, TurnContext, as_tools
 from emova_sdk.types import (
@@ -25,13 +26,14 @@ from emova_sdk.types import (
     Event,
     Image,
     LLMEvent,
-    Message,
-    Part,
+    MediaRef,
+    Metadata,
     Style,
-    ToolCall,
     ToolResult,
+    Transcript,
     Turn,
     UserStyle,
+    well_formed,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +47,18 @@ Item = TypeVar("Item")
 
 class TurnMemory(Protocol):
     """Keeps the turns of sessions, by the session's name."""
+
+    def turn_ids(self, session_id: str) -> list[str]:
+        """Return the ids of a session's turns, oldest first; none for a new session."""
+        ...
+
+    def turns(self, session_id: str) -> list[Turn]:
+        """Return the turns of a session, oldest first."""
+        ...
+
+    def load_media(self, ref: MediaRef) -> Audio | Image:
+        """Return a sound or picture of a turn; `InputError` if it was not kept or is gone."""
+        ...
 
     def append(self, session_id: str, turns: Sequence[Turn]) -> None:
         """Add turns, all or none."""
@@ -76,11 +90,17 @@ class Session:
         policy: Rules on how answers are spoken; the pipeline's by default.
         tools: Functions (or `Tool`s) the model may call.
         system: Instructions to the model.
-        history: Turns to go on from.
+        history: Turns to go on from; those that ``memory`` has of this session come by themselves.
+        history_limit: How many of the newest earlier turns the model is told; None tells all that it reads.
+        truncation: What is left out of a longer conversation, see `emova_sdk.context.Truncation`. The history keeps all of it.
         options: How the model writes.
-        memory: Keeps the turns beyond the process, e.g. `emova_sdk.memory.SessionStore`.
+        memory: Keeps the turns beyond the process, e.g. `emova_sdk.memory.SessionStore`. What other sessions of the same name
+            add to it is taken up before every answer.
         observer: Watches the answers, e.g. `emova_sdk.telemetry.Telemetry`.
         id: Name of the session; made up when left out.
+
+    Raises:
+        ConfigError: If something that is no tool is among the tools, or an option is out of range.
     """
 
     def __init__(
@@ -92,6 +112,8 @@ class Session:
         tools: Sequence[Tool | Callable[..., Any]] = (),
         system: str = "",
         history: Iterable[Turn] = (),
+        history_limit: int | None = None,
+        truncation: Truncation = "drop_oldest",
         options: GenerationOptions = GenerationOptions(),
         memory: TurnMemory | None = None,
         observer: TurnObserver | None = None,
@@ -105,9 +127,13 @@ class Session:
         self.policy = policy or pipeline.policy
         self.tools = as_tools(tools)
         self.options = options
+        load_media = memory.load_media if memory is not None else None
+        self._context = Context(pipeline, system=system, limit=history_limit, truncation=truncation, load_media=load_media)
         self._turns = list(history)
-        self._messages = [Message("system", (system,))] if system else []
-        self._messages += [_message_of(turn) for turn in self._turns]
+        self._stored: set[str] = set()  # ids of the turns that the memory has
+        self._unsaved: dict[str, Turn] = {}
+        self._reload()
+        self._context.resume(self._turns)
         self._busy = threading.Lock()
         self._answer: Answer | None = None
         self._units_per_character = UNITS_PER_CHARACTER
@@ -136,14 +162,19 @@ class Session:
     def respond(self, *parts: Input, style: Style | None = None, waited_s: float | None = None) -> Generator[Event, None, None]:
         """As `ask`, but yield the events of the answer while it is made; closing the generator interrupts it.
 
-        An interrupted answer stays in the history as far as its events were taken; `cut` says what was really heard.
+        An interrupted answer stays in the history as far as its events were taken; `cut` says what was really heard. A tool
+        that ran stays in it in any case.
 
         Args:
             parts: See `ask`.
             style: See `ask`.
             waited_s: Seconds since the user stopped speaking; the turn's timings count from there.
+
+        Raises:
+            InputError: At the call, if a part is of the wrong kind; when the first event is taken, if it cannot be used or
+                another answer is still being given.
         """
-        yield from self._run(self._begin(parts, style, waited_s))
+        return self._run(self._begin(parts, style, waited_s))
 
     def cut(self, heard_s: float) -> Turn:
         """Say that only ``heard_s`` seconds of the last answer were played: its text, sound and units are cut there.
@@ -151,47 +182,109 @@ class Session:
         Raises:
             InputError: If there is no answer to cut.
         """
-        if self._answer is None or not self._turns or self._turns[-1].role != "assistant":
+        if self._answer is None or self._place_of(self._answer.turn_id) is None:
             raise InputError("there is no answer to cut", "call `cut` after an answer was given or interrupted")
-        turn, message = self._answer.cut(heard_s, self._units_per_character)
-        if self._memory is not None:
-            self._memory.replace(self.id, turn)
-        self._turns[-1], self._messages[-1] = turn, message
+        turn = self._answer.cut(heard_s, self._units_per_character)
+        self._put([turn])
         return turn
 
-    def take_back(self) -> None:
+    def take_back(self) -> Turn | None:
         """Forget the last exchange, as if the user had said nothing yet (an answer nobody heard is no part of a conversation).
+
+        What a tool did cannot be taken back: if one was called, the exchange stays as far as that, and nothing of the answer
+        counts as heard.
+
+        Returns:
+            The assistant's turn that stays, or None.
 
         Raises:
             InputError: If there is nothing to take back, or an answer is being given.
         """
-        if self._answer is None:
+        answer = self._answer
+        if answer is None:
             raise InputError("there is no exchange to take back", "only the newest one can be, and only once")
         if self._busy.locked():
             raise InputError("this session is still answering", "close the answer first")
-        if self._memory is not None:
-            self._memory.remove(self.id, [turn.id for turn in self._turns[-2:]])
-        self._turns = self._turns[:-2]
-        self._messages = self._messages[: -2 - len(self._answer.tool_messages)]
         self._answer = None
+        if answer.tool_results or answer.running:
+            turn = answer.unheard()
+            self._put([turn])
+            return turn
+        gone = {answer.user_id, answer.turn_id}
+        self._turns = [turn for turn in self._turns if turn.id not in gone]
+        if self._memory is not None and gone & self._stored:
+            self._memory.remove(self.id, gone)
+        self._stored -= gone
+        for turn_id in gone:
+            self._unsaved.pop(turn_id, None)
+        return None
+
+    # --- the history ---
+
+    def _place_of(self, turn_id: str) -> int | None:
+        return next((place for place, turn in enumerate(self._turns) if turn.id == turn_id), None)
+
+    def _put(self, turns: Sequence[Turn]) -> None:
+        """Add turns, or put them in the place of those with their ids, here and in the memory.
+
+        What the memory fails to keep stays in this history, and is kept with the next turns.
+        """
+        for turn in turns:
+            place = self._place_of(turn.id)
+            if place is None:
+                self._turns.append(turn)
+            else:
+                self._turns[place] = turn
+        if self._memory is not None:
+            self._unsaved |= {turn.id: turn for turn in turns}
+            self._save(self._memory)
+
+    def _save(self, memory: TurnMemory) -> None:
+        new = [turn for turn in self._unsaved.values() if turn.id not in self._stored]
+        changed = [turn for turn in self._unsaved.values() if turn.id in self._stored]
+        if new:
+            memory.append(self.id, new)
+        self._stored |= {turn.id for turn in new}
+        for turn in changed:
+            memory.replace(self.id, turn)
+        self._unsaved.clear()
+
+    def _reload(self) -> None:
+        """Take up what another session of this name has added to the memory, or removed from it."""
+        if self._memory is None:
+            return
+        ids = self._memory.turn_ids(self.id)
+        if ids == [turn.id for turn in self._turns if turn.id in self._stored]:
+            return
+        mine = {turn.id: turn for turn in self._turns}
+        before = [turn for turn in self._turns if turn.id not in self._stored and turn.id not in ids]
+        kept = [mine.get(turn.id, turn) for turn in self._memory.turns(self.id)]
+        self._stored = {turn.id for turn in kept}
+        self._turns = [*before, *kept]
 
     # --- one answer ---
 
     def _begin(self, parts: Sequence[Input], style: Style | None, waited_s: float | None = None) -> Answer:
-        if not any(part if isinstance(part, str) else True for part in parts):
-            raise InputError("there is nothing to answer", "pass text, an `Audio` or an `Image`")
         for part in parts:
             if not isinstance(part, get_args(Input)):
                 raise InputError(
                     f"a `{type(part).__name__}` cannot be said to a session", "pass text, an `Audio` or an `Image`"
                 )
-        return Answer(tuple(parts), style, time.perf_counter() - (waited_s or 0.0), waited_s)
+        if not any(part if isinstance(part, str) else True for part in parts):
+            raise InputError("there is nothing to answer", "pass text, an `Audio` or an `Image`")
+        given = tuple(well_formed(part) if isinstance(part, str) else part for part in parts)
+        return Answer(given, style, time.perf_counter() - (waited_s or 0.0), waited_s, unit_space=self._unit_space())
+
+    def _unit_space(self) -> str:
+        llm = self.pipeline.llm_core
+        return str(llm.units) if llm is not None and llm.units is not None else ""
 
     def _run(self, answer: Answer) -> Generator[Event, None, None]:
         if not self._busy.acquire(blocking=False):
             raise InputError("this session is still answering", "close the earlier answer first, or use another session")
         whole = False
         try:
+            self._reload()
             answer.watch = self._observer.begin(self, answer) if self._observer is not None else None
             yield from self._events_of(answer)
             whole = True
@@ -199,7 +292,7 @@ class Session:
             raise
         except Exception as error:
             answer.error = error
-            answer.metadata["error"] = str(getattr(error, "message", error))
+            answer.metadata["error"] = well_formed(str(getattr(error, "message", error)))
             raise
         finally:
             try:
@@ -212,33 +305,31 @@ class Session:
     def _events_of(self, answer: Answer) -> Generator[Event, None, None]:
         yield from self._understand(answer)
         for _ in range(MAX_TOOL_ROUNDS):
-            calls: list[ToolCall] = []
-            with answer.stage("write", _name_of(self.pipeline.llm_core)), closing(self._voiced(answer)) as events:
-                for event in events:
+            asked = len(answer.tool_calls)
+            with answer.stage("write", _name_of(self.pipeline.llm_core)), closing(self._written(answer)) as events:
+                for written in events:
+                    event = answer.spaced(written)
                     answer.note(event)
-                    if isinstance(event, ToolCall):
-                        calls.append(event)
                     if isinstance(event, get_args(Event)):
                         yield cast("Event", event)
-            if not calls:
+            if len(answer.tool_calls) == asked:
                 return
-            yield from self._call_tools(answer, calls)
+            answer.end_round()
+            yield from self._call_tools(answer)
         raise BackendError(f"the model asked for tools {MAX_TOOL_ROUNDS} times without answering", "give it fewer tools")
 
     def _understand(self, answer: Answer) -> Generator[Event, None, None]:
-        """Encode the input; the message for the model is ready after this."""
-        parts: list[Part] = []
+        """Encode the input; the model can be asked after this."""
+        shown = 0
         for part in answer.parts:
             if isinstance(part, Audio):
                 yield from self._perceive(answer, part)
                 with answer.stage("hear", _name_of(self.pipeline.speech_tokenizer)):
-                    parts.append(self.pipeline.hear(part))
+                    answer.heard.append(self.pipeline.hear(part))
             elif isinstance(part, Image):
                 with answer.stage("see", _name_of(self.pipeline.vision_encoder)):
-                    parts.append(self.pipeline.see(part))
-            else:
-                parts.append(part)
-        answer.question = Message("user", tuple(parts), style=answer.perceived)
+                    self._context.encode(answer.user_id, shown, part)
+                shown += 1
         answer.understood = time.perf_counter()
 
     def _perceive(self, answer: Answer, audio: Audio) -> Generator[UserStyle, None, None]:
@@ -248,10 +339,32 @@ class Session:
             answer.perceived = perceived
             yield UserStyle(perceived)
 
+    def _written(self, answer: Answer) -> Generator[LLMEvent | AudioDelta, None, None]:
+        """What the model writes, spoken; a conversation longer than it reads is shortened until it fits."""
+        told: list[LLMEvent | AudioDelta] = []  # before the answer: what was heard, which comes again
+        while True:
+            said = False
+            try:
+                with closing(self._voiced(answer)) as events:
+                    for event in events:
+                        before = isinstance(event, Transcript | UserStyle | Metadata)
+                        said = said or not before
+                        if not before or event not in told:
+                            told += [event] if before else []
+                            yield event
+            except ContextLengthError:
+                if said or not self._context.shorten(self._earlier(answer)):
+                    raise
+            else:
+                return
+
     def _voiced(self, answer: Answer) -> Generator[LLMEvent | AudioDelta, None, None]:
-        """What the model writes, spoken."""
+        earlier = self._earlier(answer)
+        now = [answer.user_turn(), *([answer.finish(whole=True)] if answer.tool_calls else [])]
+        messages = self._context.messages(earlier, now)
+        answer.metadata |= self._context.left_out(earlier)
         return self.pipeline.answer(
-            [*self._messages, cast("Message", answer.question), *answer.tool_messages],
+            messages,
             style=answer.style,
             default=self.style,
             policy=self.policy,
@@ -260,53 +373,46 @@ class Session:
             options=self.options,
         )
 
-    def _call_tools(self, answer: Answer, calls: list[ToolCall]) -> Generator[Event, None, None]:
+    def _earlier(self, answer: Answer) -> list[Turn]:
+        return [turn for turn in self._turns if turn.id not in (answer.user_id, answer.turn_id)]
+
+    def _call_tools(self, answer: Answer) -> Generator[Event, None, None]:
         context = TurnContext(
             session_id=self.id,
             user_text=answer.user_text,
             user_style=answer.perceived,
             style=answer.style or self.style,
-            history=tuple(self._turns),
+            history=tuple(self._earlier(answer)),
         )
-        answer.tool_messages.append(Message("assistant", tuple(calls)))
-        for call in calls:
+        for call in answer.tool_calls[len(answer.tool_results) :]:
             tool = self.tools.get(call.name)
             known = ", ".join(self.tools) or "none"
             unknown = ToolResult(call.id, call.name, f"there is no tool `{call.name}`; the tools are: {known}", failed=True)
             with answer.stage("tool", call.name):
+                answer.running = call
                 result = tool.call(call, context) if tool else unknown
                 answer.tool_results.append(result)
-            answer.tool_messages.append(Message("tool", (result,)))
+                answer.running = None
+            if self._memory is not None:  # what a tool did is kept now: the process may not live until the answer ends
+                self._put([answer.user_turn(), answer.finish(whole=False)])
             yield result
 
     def _record(self, answer: Answer, *, whole: bool) -> None:
         """Add the two turns; an answer that failed or was stopped before anything came of it leaves no trace."""
-        if answer.question is None or not (whole or answer.text or answer.audio):
+        came = answer.text or answer.audio or answer.tool_results or answer.running
+        if answer.understood is None or not (whole or came):
             return
-        answer.finish(whole=whole)
+        turn = answer.finish(whole=whole)
         self._answer = answer
         if whole and answer.text and answer.units:
             self._units_per_character = answer.written_units / len(answer.text)
-        turn = cast("Turn", answer.turn)
-        message = answer.message(turn)
         if not whole and answer.audio:
-            turn, message = answer.cut(answer.audio_s, self._units_per_character)
-        turns = [answer.user_turn(), turn]
-        if self._memory is not None:
-            self._memory.append(self.id, turns)
-        self._turns += turns
-        self._messages += [answer.question, *answer.tool_messages, message]
+            turn = answer.cut(answer.audio_s, self._units_per_character)
+        self._put([answer.user_turn(), turn])
 
 
 def _name_of(component: object) -> str:
     return "" if component is None else type(component).__name__
-
-
-def _message_of(turn: Turn) -> Message:
-    """A turn of a saved history, as the model is told of it."""
-    return Message(
-        turn.role, (turn.heard_text or turn.text,), style=turn.perceived or turn.requested_style, interrupted=turn.interrupted
-    )
 
 
 async def astream(generator: Generator[Item, None, None]) -> AsyncGenerator[Item, None]:

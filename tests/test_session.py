@@ -13,6 +13,7 @@ from emova_sdk import (
     Audio,
     AudioDelta,
     Image,
+    Message,
     Pipeline,
     Session,
     Style,
@@ -32,6 +33,19 @@ from emova_sdk.types import Metadata
 
 QUESTION = Audio((0.3 * np.sin(2 * np.pi * 220 * np.arange(24_000) / 16_000)).astype(np.float32), 16_000)
 PICTURE = Image(np.full((8, 8, 3), (10, 10, 250), np.uint8))
+
+
+class Listening(FakeLLMCore):
+    """Remembers the messages of each request."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.told: list[list[Message]] = []
+
+    def generate(self, messages, **options):  # type: ignore[no-untyped-def]
+        if options.get("task", "chat") == "chat":
+            self.told.append(list(messages))
+        return super().generate(messages, **options)
 
 
 def make(llm: FakeLLMCore | None = None, **slots: Any) -> Pipeline:
@@ -97,19 +111,13 @@ def test_requested_and_applied_style_are_both_kept_when_the_voice_falls_back() -
 
 
 def test_a_session_goes_on_from_a_saved_history_and_a_system_message() -> None:
-    seen: list[Any] = []
-
-    class Listening(FakeLLMCore):
-        def generate(self, messages, **options):  # type: ignore[no-untyped-def]
-            seen[:] = messages
-            return super().generate(messages, **options)
-
+    llm = Listening()
     first = make().session()
     first.ask("hello")
-    later = make(Listening()).session(history=[Turn.from_dict(turn.to_dict()) for turn in first.history], system="be kind")
+    later = make(llm).session(history=[Turn.from_dict(turn.to_dict()) for turn in first.history], system="be kind")
     later.ask("again")
-    assert [message.role for message in seen] == ["system", "user", "assistant", "user"]
-    assert seen[1].text == "hello"
+    assert [message.role for message in llm.told[0]] == ["system", "user", "assistant", "user"]
+    assert llm.told[0][1].text == "hello"
 
 
 def test_without_voice_or_ears_a_session_still_writes() -> None:
@@ -157,7 +165,8 @@ def test_closing_the_answer_interrupts_it_and_history_keeps_what_was_taken() -> 
 
 
 def test_cut_keeps_text_sound_and_units_up_to_what_was_heard() -> None:
-    session = make(FakeLLMCore(replies={"count": "one two three four five six seven eight nine ten"})).session()
+    llm = Listening(replies={"count": "one two three four five six seven eight nine ten"})
+    session = make(llm).session()
     whole = session.ask("count")
     assert whole.audio is not None
     half = session.cut(whole.audio.duration_s / 2)
@@ -165,12 +174,16 @@ def test_cut_keeps_text_sound_and_units_up_to_what_was_heard() -> None:
     assert half.text == whole.text
     assert half.heard_text in {"one two three four", "one two three four five"}
     assert half.audio == whole.audio.cut(0, whole.audio.duration_s / 2)
-    remembered = session._messages[-1]
-    assert remembered.interrupted
-    assert len(remembered.parts[1]) == pytest.approx(len(whole.text) / 2, abs=2)  # type: ignore[arg-type]
     assert session.history[-1] == half
+    assert half.units is not None
+    assert len(half.units) == pytest.approx(len(whole.text) / 2, abs=2)
+    session.ask("and on")
+    remembered = llm.told[-1][1]
+    assert (remembered.interrupted, remembered.parts) == (True, (half.heard_text, half.units))
     nothing = session.cut(0.0)
     assert nothing.heard_text == ""
+    session.ask("hello?")
+    assert [message.text for message in llm.told[-1]] == ["count", half.heard_text, "and on", "hello?"]
 
 
 def test_cut_after_everything_was_heard_changes_nothing() -> None:

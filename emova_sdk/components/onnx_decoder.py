@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.onnx_session import run_session
-from emova_sdk.errors import BackendError, InputError, LoadError
+from emova_sdk.errors import BackendError, ContextLengthError, InputError, LoadError
 
 __all__ = ["DecoderCache", "OnnxDecoder", "PortableDecoder", "RowCache", "open_decoder"]
 
@@ -70,11 +70,12 @@ class DecoderCache:
         """Make room for `length` positions.
 
         Raises:
-            InputError: If the model does not read that many.
+            ContextLengthError: If the model does not read that many.
         """
         if length > self._layout.longest:
-            hint = "start a new session, or shorten what is asked"
-            raise InputError(f"the conversation has {length} tokens, and the model reads {self._layout.longest}", hint)
+            message = f"the conversation has {length} tokens, and the model reads {self._layout.longest}"
+            hint = "leave out the oldest messages, or shorten what is asked"
+            raise ContextLengthError(message, hint, tokens=length, limit=self._layout.longest)
         if length <= self.capacity:
             return
         self.capacity = min(max(length, 2 * self.capacity), self._layout.longest)
@@ -201,8 +202,9 @@ class RowCache:
             InputError: If the model does not read that many.
         """
         if length > longest:
-            hint = "start a new session, or shorten what is asked"
-            raise InputError(f"the conversation has {length} tokens, and the model reads {longest}", hint)
+            message = f"the conversation has {length} tokens, and the model reads {longest}"
+            hint = "leave out the oldest messages, or shorten what is asked"
+            raise ContextLengthError(message, hint, tokens=length, limit=longest)
         if length > self.capacity:
             capacity = min(max(length, 2 * self.capacity), longest)
             self.buffers = {name: self._grown(buffer, self.length, capacity) for name, buffer in self.buffers.items()}

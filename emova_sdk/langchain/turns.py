@@ -15,7 +15,19 @@ from langchain_core.messages import ToolCall as LangChainCall
 from langchain_core.messages.content import ContentBlock, create_audio_block, create_image_block
 
 from emova_sdk.langchain.messages import KEY, audio_block, block_media, image_block, media_blocks
-from emova_sdk.types import Audio, Image, MediaRef, PerceivedStyle, Style, Timings, ToolCall, ToolResult, Turn
+from emova_sdk.types import (
+    Audio,
+    Image,
+    MediaRef,
+    PerceivedStyle,
+    Segment,
+    SpeechUnits,
+    Style,
+    Timings,
+    ToolCall,
+    ToolResult,
+    Turn,
+)
 
 __all__ = ["messages_of", "turns_of"]
 
@@ -61,6 +73,7 @@ def _human(turn: Turn) -> HumanMessage:
         "transcript": turn.text if turn.audio is not None else None,
         "user_style": turn.perceived.to_dict() if turn.perceived else None,
         "metadata": dict(turn.metadata),
+        **_pieces(turn),
     }
     blocks = [*_media(turn.audio, None), *(block for image in turn.images for block in _media(image, None))]
     if turn.text and turn.audio is None:
@@ -83,10 +96,17 @@ def _assistant(turn: Turn) -> list[BaseMessage]:
         "heard_text": turn.heard_text,
         "timings": turn.timings.to_dict() if turn.timings else None,
         "metadata": dict(turn.metadata),
+        **_pieces(turn),
     }
     text: list[Any] = [{"type": "text", "text": turn.text}] if turn.text else []
     content: Any = [*text, *_media(turn.audio, turn.style)]
     return [*before, AIMessage(content=content, id=turn.id, response_metadata={KEY: facts})]
+
+
+def _pieces(turn: Turn) -> dict[str, Any]:
+    """What a session needs to tell a model of the turn again exactly."""
+    record = turn.to_dict()
+    return {key: record[key] for key in ("units", "unit_space", "layout") if record[key]}
 
 
 def tool_call(call: ToolCall) -> LangChainCall:
@@ -127,6 +147,7 @@ def _user_turn(message: HumanMessage, folder: str | Path | None) -> Turn:
         audio=sounds,
         images=images,
         metadata=facts.get("metadata", {}),
+        **_pieces_of(facts),
         **_id_of(message),
     )
 
@@ -149,8 +170,18 @@ def _assistant_turn(
         heard_text=facts.get("heard_text"),
         timings=Timings.from_dict(timings) if timings else None,
         metadata=facts.get("metadata", {}),
+        **_pieces_of(facts),
         **_id_of(message),
     )
+
+
+def _pieces_of(facts: dict[str, Any]) -> dict[str, Any]:
+    units = facts.get("units")
+    return {
+        "units": SpeechUnits.of(units) if units else None,
+        "unit_space": facts.get("unit_space", ""),
+        "layout": tuple(Segment(*segment) for segment in facts.get("layout", ())),
+    }
 
 
 def _hear(turns: list[Turn], answer: AIMessage) -> None:

@@ -20,7 +20,8 @@ from emova_sdk.types.events import (
 )
 from emova_sdk.types.signals import Audio, Image, SpeechChunk, SpeechUnits, VisionFeatures
 from emova_sdk.types.style import EMOTIONS, PITCHES, SPEEDS, Emotion, PerceivedStyle, Pitch, Speed, Style
-from emova_sdk.types.turns import MediaRef, Message, Part, Role, Stage, Timings, Turn
+from emova_sdk.types.text import well_formed
+from emova_sdk.types.turns import MediaRef, Message, Part, Role, Segment, Stage, Timings, Turn
 
 __all__ = [
     "EMOTIONS",
@@ -39,6 +40,7 @@ __all__ = [
     "PerceivedStyle",
     "Pitch",
     "Role",
+    "Segment",
     "SpeechChunk",
     "SpeechUnits",
     "Speed",
@@ -55,4 +57,5 @@ __all__ = [
     "UnitsDelta",
     "UserStyle",
     "VisionFeatures",
+    "well_formed",
 ]

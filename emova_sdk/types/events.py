@@ -11,12 +11,13 @@ from typing import Any, ClassVar, cast
 from emova_sdk.errors import InputError
 from emova_sdk.types.signals import Audio, SpeechUnits
 from emova_sdk.types.style import PerceivedStyle, Style
+from emova_sdk.types.text import well_formed
 
 
 def json_object(value: Mapping[str, Any]) -> dict[str, Any]:
     """Keep only what JSON can hold, now rather than when the history is saved."""
     try:
-        return cast("dict[str, Any]", json.loads(json.dumps(dict(value), allow_nan=False)))
+        return cast("dict[str, Any]", json.loads(well_formed(json.dumps(dict(value), allow_nan=False, ensure_ascii=False))))
     except (TypeError, ValueError) as error:
         raise InputError(f"a value cannot be kept as JSON: {error}", "use strings, finite numbers, lists and dicts") from error
 
@@ -28,6 +29,9 @@ class Transcript:
     kind: ClassVar[str] = "transcript"
     text: str
     confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", well_formed(self.text))
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,9 @@ class TextDelta:
 
     kind: ClassVar[str] = "text_delta"
     text: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", well_formed(self.text))
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,8 @@ class ToolCall:
     arguments: Mapping[str, Any]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "id", well_formed(self.id))
+        object.__setattr__(self, "name", well_formed(self.name))
         object.__setattr__(self, "arguments", json_object(self.arguments))
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,6 +107,11 @@ class ToolResult:
     name: str
     content: str
     failed: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", well_formed(self.id))
+        object.__setattr__(self, "name", well_formed(self.name))
+        object.__setattr__(self, "content", well_formed(self.content))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON object."""

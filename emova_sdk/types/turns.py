@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 from uuid import uuid4
 
 from emova_sdk import audio as sound
@@ -15,6 +15,7 @@ from emova_sdk.errors import InputError
 from emova_sdk.types.events import ToolCall, ToolResult, json_object
 from emova_sdk.types.signals import Audio, Image, SpeechUnits, VisionFeatures
 from emova_sdk.types.style import PerceivedStyle, Style, require_one_of
+from emova_sdk.types.text import well_formed
 
 Role = Literal["system", "user", "assistant", "tool"]
 Part = str | Image | Audio | SpeechUnits | VisionFeatures | ToolCall | ToolResult
@@ -44,6 +45,8 @@ class Message:
                     f"a message cannot hold a {type(part).__name__}",
                     "use text, Audio, Image, SpeechUnits or VisionFeatures",
                 )
+        parts = tuple(well_formed(part) if isinstance(part, str) else part for part in self.parts)
+        object.__setattr__(self, "parts", parts)
 
     @property
     def text(self) -> str:
@@ -220,6 +223,21 @@ class Timings:
         return cls(**times, waited_s=data.get("waited_s"), stages=stages)
 
 
+class Segment(NamedTuple):
+    """A piece of a turn as a language model reads it: a slice of one of the turn's fields.
+
+    Attributes:
+        kind: ``text`` (characters of `Turn.text`), ``units`` (of `Turn.units`), ``image`` (of `Turn.images`) or ``call`` (of
+            `Turn.tool_calls`, asked for together).
+        begin: Where it begins.
+        end: Where it ends, exclusive.
+    """
+
+    kind: Literal["text", "units", "image", "call"]
+    begin: int
+    end: int
+
+
 @dataclass(frozen=True)
 class Turn:
     """What one side said, once: an entry of a session's history.
@@ -238,6 +256,10 @@ class Turn:
         heard_text: What of ``text`` had been heard when it was cut off; equal to ``text`` otherwise.
         timings: How long it took (an assistant's turn).
         metadata: Facts a component wished to record; a JSON object.
+        units: The units of the sound: as they were heard (a user's turn), or written (an assistant's).
+        unit_space: The `Space` of ``units``, e.g. ``emova-fsq-8888[4096]``: to another model they mean nothing.
+        layout: In which order the pieces of the turn were said, so that a model can be told of it again exactly; empty where it
+            is not known.
         id: Unique name of the turn.
     """
 
@@ -254,13 +276,16 @@ class Turn:
     heard_text: str | None = None
     timings: Timings | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    units: SpeechUnits | None = None
+    unit_space: str = ""
+    layout: tuple[Segment, ...] = ()
     id: str = field(default_factory=lambda: uuid4().hex)
 
     def __post_init__(self) -> None:
         require_one_of("role", self.role, ("user", "assistant"))
         object.__setattr__(self, "metadata", json_object(self.metadata))
-        if self.heard_text is None:
-            object.__setattr__(self, "heard_text", self.text)
+        object.__setattr__(self, "text", well_formed(self.text))
+        object.__setattr__(self, "heard_text", self.text if self.heard_text is None else well_formed(self.heard_text))
 
     def to_dict(self, media_folder: str | Path | None = None) -> dict[str, Any]:
         """Return a JSON object; sounds and pictures become references, never data.
@@ -289,11 +314,14 @@ class Turn:
             "heard_text": self.heard_text,
             "timings": self.timings.to_dict() if self.timings else None,
             "metadata": dict(self.metadata),
+            "units": self.units.ids.tolist() if self.units is not None else None,
+            "unit_space": self.unit_space,
+            "layout": [list(segment) for segment in self.layout],
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Turn:
-        """Read what `to_dict` wrote; sounds and pictures come back as `MediaRef`.
+        """Read what `to_dict` wrote; sounds and pictures come back as `MediaRef`. Older records have no units and no layout.
 
         Raises:
             InputError: If a key is missing or a value is not of its kind.
@@ -314,6 +342,16 @@ class Turn:
                 heard_text=data["heard_text"],
                 timings=Timings.from_dict(data["timings"]) if data["timings"] else None,
                 metadata=data["metadata"],
+                units=SpeechUnits.of(data["units"]) if data.get("units") is not None else None,
+                unit_space=str(data.get("unit_space", "")),
+                layout=tuple(_segment(*one) for one in data.get("layout", ())),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"a saved turn cannot be read: {error!r}", "it may be cut off or of another version") from error
+
+
+def _segment(kind: Any, begin: Any, end: Any) -> Segment:
+    require_one_of("kind", kind, ("text", "units", "image", "call"))
+    return Segment(kind, max(0, int(begin)), max(0, int(end)))

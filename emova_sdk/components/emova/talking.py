@@ -27,7 +27,7 @@ from emova_sdk.components.emova.prompts import (
 )
 from emova_sdk.components.emova.reply import Expected, ReplyParser
 from emova_sdk.components.emova.writing import Dictation, KeptCaches, TextOfTokens, as_transcript, speech_tokens
-from emova_sdk.errors import InputError
+from emova_sdk.errors import ContextLengthError, InputError
 from emova_sdk.types import Image, LLMEvent, Message, SpeechUnits, Style, ToolSpec, VisionFeatures
 
 __all__ = ["Choice", "Engine", "Facts", "Talker"]
@@ -189,8 +189,9 @@ class Talker(LLMCore):
             else:
                 keys.append(token)
         if len(keys) >= self._facts.longest:
-            hint = "start a new session, or shorten what is asked"
-            raise InputError(f"the conversation has {len(keys)} tokens, and the model reads {self._facts.longest}", hint)
+            message = f"the conversation has {len(keys)} tokens, and the model reads {self._facts.longest}"
+            hint = "leave out the oldest messages, or shorten what is asked"
+            raise ContextLengthError(message, hint, tokens=len(keys), limit=self._facts.longest)
         return _Prompt(keys, features)
 
     def _prompt_ids(self, messages: Sequence[Message]) -> list[int]:
