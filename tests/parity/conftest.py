@@ -1,7 +1,7 @@
 """Finding recordings of the reference implementation, and the weights they were made with.
 
 A test marked `golden("s2u")` runs once for every recording of that kind, anywhere below `EMOVA_GOLDEN_DIR` (default:
-`shared/golden` beside the repository), and gets its folder as `golden`. The kind is told by what a folder holds, never by its
+`golden/` here and `shared/golden` beside the repository), and gets its folder as `golden`; networks at full size are slow. The kind is told by what a folder holds, never by its
 name; `test_recordings.py` fails for a folder of no known kind, so that none is passed over.
 """
 
@@ -9,26 +9,30 @@ import zlib
 
 import numpy as np
 import pytest
-from golden_recordings import KINDS, golden_root, recordings
+from golden_recordings import KINDS, golden_roots, is_large, meta_of, recordings
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "golden(kind): run for every recording of this kind")
+    config.addinivalue_line(
+        "markers", "golden(kind, having=()): run for every recording of this kind whose meta.json has these keys"
+    )
 
 
 def pytest_generate_tests(metafunc):
     marker = metafunc.definition.get_closest_marker("golden")
     if marker is None:
         return
-    (kind,), root = marker.args, golden_root()
+    (kind,) = marker.args
     assert kind in KINDS
-    folders = [folder for folder, found in recordings(root).items() if found == kind]
+    folders = [folder for folder, found in recordings(*golden_roots()).items() if found == kind]
+    folders = [folder for folder in folders if all(key in meta_of(folder) for key in marker.kwargs.get("having", ()))]
     if not folders:
-        skipped = pytest.mark.skip(reason=f"no recordings of the kind `{kind}` below {root}")
+        skipped = pytest.mark.skip(reason=f"`EMOVA_GOLDEN_DIR` holds no recordings of the kind `{kind}`")
         metafunc.parametrize("golden", [pytest.param(None, marks=skipped)], indirect=True, scope="module")
     else:
-        ids = [str(folder.relative_to(root)) for folder in folders]
-        metafunc.parametrize("golden", folders, ids=ids, indirect=True, scope="module")
+        marks = [[pytest.mark.slow] if is_large(folder) else [] for folder in folders]
+        cases = [pytest.param(folder, marks=mark, id=folder.name) for folder, mark in zip(folders, marks, strict=True)]
+        metafunc.parametrize("golden", cases, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
