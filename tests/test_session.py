@@ -340,7 +340,7 @@ def _own_threads() -> list[threading.Thread]:
 
 
 async def _settled() -> None:
-    for _ in range(100):
+    for _ in range(6000):  # as long as a busy machine may need
         if not _own_threads():
             return
         await asyncio.sleep(0.01)

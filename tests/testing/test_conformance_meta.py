@@ -97,9 +97,8 @@ class LoadsModuleInConstructor(FakeVisionEncoder):
 @breaks("construction_is_cheap")
 class WorksInConstructor(FakeVisionEncoder):
     def __init__(self):
-        until = time.process_time() + 0.15
-        while time.process_time() < until:
-            sum(range(1000))
+        for _ in range(100_000):
+            len("work")
 
 
 @breaks("load_can_be_repeated")
@@ -635,8 +634,7 @@ class PhaseInTheComponent(FakeVocoder):
 
 
 @pytest.fixture(autouse=True)
-def _release_threads(monkeypatch):
-    monkeypatch.setattr("emova_sdk.testing.rules.MAX_CONSTRUCTION_S", 0.1)
+def _release_threads():
     RELEASE.clear()
     yield
     RELEASE.set()
@@ -679,8 +677,7 @@ def test_every_slot_has_rules():
 
 
 @pytest.mark.parametrize("cls", FAKES.values())
-def test_the_fakes_pass(cls, monkeypatch):
-    monkeypatch.setattr("emova_sdk.testing.rules.MAX_CONSTRUCTION_S", 2.0)
+def test_the_fakes_pass(cls):
     for result in run_checks(cls):
         assert result.passed, result.message
 

@@ -158,16 +158,17 @@ def test_the_limit_of_tokens_holds():
     assert text_of(events) == "You said:"
 
 
-def test_a_delay_makes_streaming_observable():
-    started = time.perf_counter()
+def test_a_delay_makes_streaming_observable(monkeypatch):
+    waits = []
+    monkeypatch.setattr("emova_sdk.testing.fakes.time.sleep", waits.append)
     stream = FakeLLMCore(delay_s=0.03).generate(user("one two three four five"))
     next(event for event in stream if isinstance(event, TextDelta))
-    first = time.perf_counter() - started
+    assert waits == [0.03]
     list(stream)
-    assert time.perf_counter() - started > 3 * first
-    started = time.perf_counter()
+    assert len(waits) > 5 and set(waits) == {0.03}
+    waits.clear()
     FakeVocoder(delay_s=0.02).synthesize([SpeechUnits.of([1, 2, 0])], FakeStyleModule().embed([Style()]))
-    assert time.perf_counter() - started >= 0.06
+    assert waits == [0.02] * 3
 
 
 def test_a_model_of_text_alone_writes_no_units():
