@@ -5,6 +5,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
+# Compiled modules are kept whatever the machine says: without them each start of a program compiles torch and transformers anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all check lint types layers coverage docs train-deps clean
 
@@ -25,8 +28,8 @@ demo: $(READY)     ## hear, see and answer: prints the turns, writes the answers
 test: $(READY)     ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-test-all: $(READY) ## run the tests, the slow ones too
-	$(BIN)/python -m pytest -m "slow or not slow"
+test-all: $(READY) ## run the tests, the slow ones too (PART=--slow-part=1/3 for the first third of the slow ones)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "slow or not slow" $(PART)
 
 check: lint types layers test  ## everything a change must pass
 

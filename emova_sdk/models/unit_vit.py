@@ -177,7 +177,7 @@ class UnitVit(nn.Module):
     ) -> None:
         super().__init__()
         self.gradient_checkpointing = False
-        self.cls_tokens, self.skipped = cls_tokens, cls_tokens + registers
+        self.skipped = cls_tokens + registers
         generator = PatchGenerator(
             embed_dim,
             patch_size=patch_size,
@@ -203,11 +203,11 @@ class UnitVit(nn.Module):
             pixels: (pictures, channels, height, width), normalised by the image processor.
 
         Returns:
-            summary (pictures, cls_tokens * embed_dim) and patches (pictures, patches, embed_dim).
+            summary (pictures, embed_dim), the first class token, and patches (pictures, patches, embed_dim).
         """
         network = self.unit_model.model
         tokens = network.patch_generator(self.unit_model.input_conditioner(pixels))
         for block in network.blocks:
             tokens = run_block(block, tokens, checkpoint=self.gradient_checkpointing and self.training)
         tokens = network.norm(tokens)
-        return tokens[:, : self.cls_tokens].flatten(1), tokens[:, self.skipped :]
+        return tokens[:, 0], tokens[:, self.skipped :]

@@ -1,6 +1,8 @@
 """The comparison of alignments, on speech that nano itself said and a cost of nothing: that it is made, not what it comes to."""
 
 import json
+from functools import partial
+from itertools import count
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from rendered import write_work
 
 from emova_sdk.evaluation import nano_ablation
 from emova_sdk.training import nano_llm
+from emova_sdk.training.budget import Budget
 
 
 @pytest.fixture
@@ -22,11 +25,17 @@ def work(tmp_path):
 def test_arms_of_equal_cost_are_asked_the_same(emova, work, monkeypatch):
     monkeypatch.setattr(nano_llm, "SPLICED", 4)
     monkeypatch.setattr(nano_ablation, "ARMS", {"both": ("both",), "image then speech": ("image", "speech")})
+    # a clock that goes by looks, so that equal cost is an equal number of steps on every machine
+    monkeypatch.setattr(nano_llm, "Budget", partial(Budget, clock=count(step=0.05).__next__))
     with torch.random.fork_rng():
         told = emova("eval", "alignment", "--work", str(work), "--budget-s", "0.2", "--cases", "2", "--json").data("eval")
     groups = {row["group"] for row in told["figures"]}
     assert groups == {"aligned on both", "aligned on image then speech"}
     names = [row["name"] for row in told["figures"] if row["group"] == "aligned on both"]
     assert names[0] == "pictures" and "intent heard, unseen voices" in names
-    used = [torch.load(path, weights_only=True)["counters"]["used"] for path in (work / "ablation").rglob("llm_align.pt")]
-    assert len(used) == 3 and max(used) < 2
+    steps = {
+        path.parent.relative_to(work / "ablation").as_posix(): torch.load(path, weights_only=True)["counters"]["step"]
+        for path in (work / "ablation").rglob("llm_align.pt")
+    }
+    assert set(steps) == {"both/both", "image_then_speech/image", "image_then_speech/speech"}
+    assert steps["image_then_speech/image"] == steps["image_then_speech/speech"] <= steps["both/both"] <= 3

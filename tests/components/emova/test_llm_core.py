@@ -117,18 +117,24 @@ def test_typed_questions_are_answered_with_text(folder):
 
 
 def test_greedy_answers_are_those_of_transformers(llm, folder):
-    events = list(llm.generate([Message("user", ("hello",))], options=GenerationOptions(max_tokens=12)))
-    engine = llm._engine
-    prompt = llm._prompt_ids([Message("user", ("hello",))])
-    model = EmovaForConditionalGeneration.from_pretrained(_converted(folder))
-    options = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": list(llm._checkpoint.stop_tokens)}
+    assert _answer(llm) == _answer_of_transformers(llm, _converted(folder)) != ""
+    assert isinstance(llm._engine.decoder, SharedDecoder)
+
+
+def _answer(core):
+    events = core.generate([Message("user", ("hello",))], options=GenerationOptions(max_tokens=12))
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+def _answer_of_transformers(core, folder):
+    prompt = core._prompt_ids([Message("user", ("hello",))])
+    model = EmovaForConditionalGeneration.from_pretrained(folder)
+    options = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": list(core._checkpoint.stop_tokens)}
     new = model.generate(
         input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.int64), **options
     )
-    text = llm._checkpoint.tokenizer.decode(new[0, len(prompt) :], skip_special_tokens=True)
-    assert isinstance(engine.decoder, SharedDecoder)
-    expected = parse_reply(text, expect="text", units=UNITS)
-    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == expected.text
+    text = core._checkpoint.tokenizer.decode(new[0, len(prompt) :], skip_special_tokens=True)
+    return parse_reply(text, expect="text", units=UNITS).text
 
 
 def _converted(folder):
@@ -358,14 +364,17 @@ def test_loaded_again_after_closing(folder):
 )
 def test_other_families_see_and_answer(options, tmp_path):
     write_origin(tmp_path, **options)
+    picture = Image(np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8))
     with EmovaLLM(str(tmp_path), template="qwen2") as core, EmovaVision(str(tmp_path)) as eyes:
-        features = eyes.encode([Image(np.zeros((50, 90, 3), np.uint8))])[0]
-        assert list(core.generate([Message("user", (features, "what?"))], options=SHORT))
+        answer = list(core.generate([Message("user", (eyes.encode([picture])[0], "what?"))], options=SHORT))
+    with EmovaLLM(str(tmp_path), template="qwen2", sees_images=True) as core:
+        assert answer == list(core.generate([Message("user", (picture, "what?"))], options=SHORT)) != []
 
 
 def test_the_hf_layout_answers_too(tmp_path):
-    with EmovaLLM(str(write_hf(tmp_path))) as core:
-        assert list(core.generate([Message("user", ("hello",))], task="speak", options=SHORT))
+    folder = write_hf(tmp_path)
+    with EmovaLLM(str(folder)) as core:
+        assert _answer(core) == _answer_of_transformers(core, folder) != ""
 
 
 def test_models_the_fast_decoder_does_not_know():

@@ -252,7 +252,12 @@ def test_the_image_text_pipeline(converted):
     see = pipeline("image-text-to-text", model=str(converted), device="cpu")
     content = [{"type": "image", "image": picture()}, {"type": "text", "text": "what is it?"}]
     answer = see(text=[{"role": "user", "content": content}], max_new_tokens=3, return_full_text=False)
-    assert isinstance(answer[0]["generated_text"], str)
+    model, processor = AutoModelForImageTextToText.from_pretrained(converted), AutoProcessor.from_pretrained(converted)
+    asked = [{"role": "user", "content": [{"type": "image"}, content[1]]}]
+    prompt = processor.apply_chat_template(asked, add_generation_prompt=True)
+    inputs = processor(text=prompt, images=picture(), return_tensors="pt")
+    written = model.generate(**inputs, max_new_tokens=3)[0, inputs["input_ids"].shape[1] :]
+    assert answer[0]["generated_text"] == processor.decode(written, skip_special_tokens=True)
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's business
