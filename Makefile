@@ -9,7 +9,7 @@ READY  := $(VENV)/.installed
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check lint types layers coverage docs train-deps clean
+.PHONY: help install demo test test-slow test-all check lint types layers coverage docs train-deps clean
 
 help:          ## show this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## ?/  make \1\t/' | expand -t 22
@@ -26,10 +26,12 @@ demo: $(READY)     ## hear, see and answer: prints the turns, writes the answers
 	$(BIN)/emova demo
 
 test: $(READY)     ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(TESTS)
 
-test-all: $(READY) ## run the tests, the slow ones too (PART=--slow-part=1/3 for the first third of the slow ones)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "slow or not slow" $(PART)
+test-slow: $(READY) ## run the slow tests, all or TESTS=tests/exporters
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow $(TESTS)
+
+test-all: test test-slow  ## run all tests
 
 check: lint types layers test  ## everything a change must pass
 
