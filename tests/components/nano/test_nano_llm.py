@@ -178,7 +178,9 @@ def test_what_cannot_be_read_is_refused(llm, messages):
 def test_pictures_are_read(llm):
     picture = VisionFeatures(np.ones((16, 128), np.float32), (4, 4))
     other = VisionFeatures(-np.ones((16, 128), np.float32), (4, 4))
-    found = [list(llm.generate(ask(shown, "what is it"), options=GenerationOptions(max_tokens=16))) for shown in (picture, other)]
+    found = [
+        list(llm.generate(ask(shown, "what is it"), options=GenerationOptions(max_tokens=16))) for shown in (picture, other)
+    ]
     assert found[0] == list(llm.generate(ask(picture, "what is it"), options=GenerationOptions(max_tokens=16)))
     assert found[0] != found[1]
 
