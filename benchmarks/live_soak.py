@@ -100,10 +100,12 @@ class Caller:
         self.name = f"caller-{number}"
         self.random = random.Random(number)
 
-    def run(self, until: float) -> None:
-        """Call again and again."""
+    def run(self, until: float, calls: int | None = None) -> None:
+        """Call again and again, or so many times."""
         self.wait(self.random.random() * 6.0)  # callers do not speak in chorus
-        while time.monotonic() < until:
+        made = 0
+        while time.monotonic() < until if calls is None else made < calls:
+            made += 1
             try:
                 self.call()
             except Exception as error:  # noqa: BLE001 - counted, and the next call is made
@@ -232,13 +234,14 @@ def questions_for(pipeline: Pipeline, preset: str) -> list[Audio]:
     return [Audio.concat(chance.sample(tones, 12)) for _ in range(100)]
 
 
-def soak(preset: str, *, sessions: int, seconds: float, paced: bool = True) -> dict[str, Any]:
+def soak(preset: str, *, sessions: int, seconds: float = 0.0, calls: int | None = None, paced: bool = True) -> dict[str, Any]:
     """Let so many callers call for so long; return what happened.
 
     Args:
         preset: A preset's name or a config.
         sessions: Callers at the same time.
         seconds: For how long calls are begun.
+        calls: How many calls each caller makes, in place of ``seconds``.
         paced: Whether time is real; otherwise each caller is as fast as it can be, and answers are made in its own thread.
     """
     with tempfile.TemporaryDirectory() as folder, pipeline_of(preset) as pipeline:
@@ -253,7 +256,7 @@ def soak(preset: str, *, sessions: int, seconds: float, paced: bool = True) -> d
             crew(store, Tally(), 1)[0].call()  # what is made once is made before the first look
         tally, before, cpu, began = Tally(), Resources.now(), time.process_time(), time.monotonic()
         with SessionStore(database) as store:
-            threads = [threading.Thread(target=one.run, args=(began + seconds,)) for one in crew(store, tally, sessions)]
+            threads = [threading.Thread(target=one.run, args=(began + seconds, calls)) for one in crew(store, tally, sessions)]
             sizes = _run(threads)
             left = len(store.sessions()) + len(list(Path(folder).rglob("*.wav")))
         took_s, cpu_s = time.monotonic() - began, time.process_time() - cpu

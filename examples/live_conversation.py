@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from emova_sdk import Audio, Pipeline
-from emova_sdk.live import AnswerFinished, EnergyActivity, Interrupted, LiveSession, UserTurn
-from emova_sdk.live.conversation import converse, playback
+from emova_sdk.live import AnswerFinished, EnergyActivity, Interrupted, LiveSession, UserTurn, converse, played_audio
 
 
 def recording(rate: int = 16_000) -> Audio:
@@ -37,7 +36,7 @@ def main(out: Path) -> None:
             print(f"{event.at_s:5.1f} s  interrupted after {event.heard_s:.1f} s: {event.turn.heard_text!r}")
         elif isinstance(event, AnswerFinished):
             print(f"{event.at_s:5.1f} s  answered: {event.turn.text!r}")
-    played = playback(events, duration_s=sound.duration_s)
+    played = played_audio(events, duration_s=sound.duration_s)
     if played is not None:
         played.save(out)
 

@@ -2,6 +2,7 @@
 
 from emova_sdk.live.activity import Activity, EnergyActivity, SileroActivity
 from emova_sdk.live.conversation import LiveSession
+from emova_sdk.live.devices import Device, Recordings, SoundDevices, list_devices, talk
 from emova_sdk.live.events import (
     AnswerBegan,
     AnswerFailed,
@@ -15,6 +16,8 @@ from emova_sdk.live.events import (
     UserSpoke,
     UserTurn,
 )
+from emova_sdk.live.playback import PlaybackBuffer
+from emova_sdk.live.recorded import converse, played_audio
 from emova_sdk.live.settings import LiveSettings
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "AnswerBegan",
     "AnswerFailed",
     "AnswerFinished",
+    "Device",
     "EnergyActivity",
     "FalseInterruption",
     "Interrupted",
@@ -29,9 +33,16 @@ __all__ = [
     "LiveSession",
     "LiveSettings",
     "Playback",
+    "PlaybackBuffer",
+    "Recordings",
     "Said",
     "SileroActivity",
+    "SoundDevices",
     "UserPaused",
     "UserSpoke",
     "UserTurn",
+    "converse",
+    "list_devices",
+    "played_audio",
+    "talk",
 ]

