@@ -164,7 +164,7 @@ class Answer:
     @property
     def user_text(self) -> str:
         typed = [part for part in self.parts if isinstance(part, str)]
-        return "\n".join(([self.transcript.text] if self.transcript else []) + typed)
+        return "\n".join(([self.transcript.words] if self.transcript else []) + typed)
 
     def reply(self) -> Reply:
         """Return the whole answer, once it is finished."""
@@ -230,7 +230,10 @@ class Answer:
         """Make the user's turn."""
         sounds = [part for part in self.parts if isinstance(part, Audio)]
         together = [part.resample(sounds[0].sample_rate) for part in sounds]
-        metadata = {} if self.transcript is None else {"transcript_confidence": self.transcript.confidence}
+        metadata: dict[str, Any] = {}
+        if self.transcript is not None:
+            metadata["transcript_confidence"] = self.transcript.confidence
+            metadata |= {"transcript_guess": self.transcript.guess} if self.transcript.guess else {}
         return Turn(
             "user",
             self.user_text,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from emova_sdk.cli.options import open_audio, open_image, require_writable
-from emova_sdk.cli.output import describe_perceived, describe_style, describe_timings, print_json
+from emova_sdk.cli.output import describe_perceived, describe_style, describe_timings, describe_transcript, print_json
 from emova_sdk.cli.records import reply_record
 from emova_sdk.cli.trace import print_trace
 from emova_sdk.errors import EmovaError, InputError
@@ -156,7 +156,7 @@ def line_of(event: Event) -> str | None:
     """Say in one line what was heard, felt, asked of a tool or answered by it; None for anything else."""
     match event:
         case Transcript():
-            return f"you: {event.text}"
+            return f"you: {describe_transcript(event)}"
         case UserStyle():
             sound = "you sound " if event.perceived.emotion else ""
             return f"  ({sound}{describe_perceived(event.perceived)})"
@@ -172,8 +172,7 @@ def line_of(event: Event) -> str | None:
 def print_reply(reply: Reply, path: Path | None) -> None:
     """Print a whole answer."""
     if reply.transcript or reply.user_style:
-        heard = reply.transcript.text if reply.transcript else "(not written down)"
-        typer.echo(f"you: {heard}  ({describe_perceived(reply.user_style)})")
+        typer.echo(f"you: {describe_transcript(reply.transcript)}  ({describe_perceived(reply.user_style)})")
     for event in (*reply.tool_calls, *reply.turn.tool_results):
         typer.echo(line_of(event))
     typer.echo(f"emova: {reply.text}  ({describe_style(reply.style)})")

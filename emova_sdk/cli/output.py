@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from emova_sdk.types import PerceivedStyle, Style, Timings
+    from emova_sdk.types import PerceivedStyle, Style, Timings, Transcript
 
 
 def print_json(data: Mapping[str, Any] | Sequence[Any]) -> None:
@@ -58,6 +58,25 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title
 def describe_style(style: Style | None) -> str:
     """``happy, high, fast, male``: what is not normal, the emotion always first."""
     return "no voice" if style is None else ", ".join([style.emotion, *_beside_emotion(style)])
+
+
+def describe_words(text: str, confidence: float | None = None, guess: str = "") -> str:
+    """What was said; ``(a guess, 12% sure) hello`` where it was not understood surely, ``(unclear)`` where not at all."""
+    from emova_sdk.types.events import UNCLEAR
+
+    understood = "" if text == UNCLEAR else text
+    words = understood or guess
+    if not words:
+        return "(unclear)"
+    unsure = not understood or (confidence is not None and confidence < 0.5)
+    return f"(a guess, {confidence or 0.0:.0%} sure) {words}" if unsure else words
+
+
+def describe_transcript(transcript: Transcript | None) -> str:
+    """What was heard, see `describe_words`; ``(not written down)`` where the core writes none."""
+    if transcript is None:
+        return "(not written down)"
+    return describe_words(transcript.text, transcript.confidence, transcript.guess)
 
 
 def describe_perceived(perceived: PerceivedStyle | None) -> str:

@@ -34,6 +34,7 @@ def heard_record(transcript: Transcript | None, perceived: PerceivedStyle | None
     return {
         "transcript": transcript.text if transcript else None,
         "confidence": transcript.confidence if transcript else None,
+        "guess": (transcript.guess or None) if transcript else None,
         "user_style": perceived.to_dict() if perceived else None,
     }
 

@@ -41,7 +41,8 @@ __all__ = ["Bridge"]
 
 INSTRUCTIONS = (
     "You are talking with a user by voice. What the user says is written down for you; a note in square brackets before it "
-    "tells how it sounded. Answer as one speaks: short sentences, no lists, no markup.\n"
+    "tells how it sounded. Where it says [unclear speech], the words were not understood: ask the user to say it again. "
+    "Answer as one speaks: short sentences, no lists, no markup.\n"
     "Answer with one JSON object and nothing else, its keys in this order: "
     '{"emotion": ..., "pitch": ..., "text": ...}. '
     "`text` is what you say. `emotion` is how you say it, one of neutral, happy, sad, angry, surprised, disgusted, fearful. "
@@ -165,7 +166,7 @@ class Bridge(LLMCore):
         """Write a message down for the brain: what was said, how it sounded, what is seen."""
         if message.role != "user":
             return replace(message, parts=tuple(one for one in message.parts if not isinstance(one, SpeechUnits)), style=None)
-        transcripts = [event.text for event in heard if isinstance(event, Transcript)]
+        transcripts = [event.words for event in heard if isinstance(event, Transcript)]
         styles = [event.perceived for event in heard if isinstance(event, UserStyle)]
         note = _note(message.style or next(iter(styles), None))
         text = "\n".join(filter(None, (*transcripts, message.text)))

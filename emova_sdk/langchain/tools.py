@@ -47,14 +47,14 @@ def emova_tools(pipeline: Pipeline, *, folder: str | Path = ".") -> list[BaseToo
         """
         audio = Audio.open(stored_file(file, folder))
         heard, perceived = pipeline.transcribe(audio), pipeline.perceive(audio)
-        sounds = f" The speaker sounds {perceived.style.emotion}." if perceived else ""
+        sounds = f" The speaker sounds {perceived.emotion}." if perceived and perceived.emotion else ""
         artifact = {
-            "transcript": heard.text,
+            "transcript": heard.words,
             "confidence": heard.confidence,
             "user_style": perceived.to_dict() if perceived else None,
             "duration_s": audio.duration_s,
         }
-        return f"{heard.text}{sounds}", artifact
+        return f"{heard.words}{sounds}", artifact
 
     def look(file: str, question: str = "What is to be seen?") -> tuple[str, dict[str, Any]]:
         """Look at a picture and answer a question about it.

@@ -124,7 +124,7 @@ class TurnRecord:
         audio_s = sum(audio.duration_s for audio in self._audio)
         spoken = self.style if self._audio else None
         turn = {
-            "transcript": self._transcript.text if self._transcript else None,
+            "transcript": self._transcript.words if self._transcript else None,
             "transcript_confidence": self._transcript.confidence if self._transcript else None,
             "user_style": self.perceived.to_dict() if self.perceived else None,
             "style": spoken.to_dict() if spoken else None,

@@ -22,13 +22,29 @@ def json_object(value: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"a value cannot be kept as JSON: {error}", "use strings, finite numbers, lists and dicts") from error
 
 
+UNCLEAR = "[unclear speech]"
+"""What stands in a history, and is told to models, in the place of words that were not understood."""
+
+
 @dataclass(frozen=True)
 class Transcript:
-    """What the user said. ``confidence`` is in [0, 1], or None where the component gives none."""
+    """What the user said.
+
+    Attributes:
+        text: The words; empty where they were not understood surely enough, or nobody spoke.
+        confidence: How sure that is, in [0, 1]; None where the component gives none.
+        guess: The nearest words where they were not understood: to be shown as a guess, never to be answered.
+    """
 
     kind: ClassVar[str] = "transcript"
     text: str
     confidence: float | None = None
+    guess: str = ""
+
+    @property
+    def words(self) -> str:
+        """The words, or `UNCLEAR` in their place: what others are told."""
+        return self.text or UNCLEAR
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", well_formed(self.text))

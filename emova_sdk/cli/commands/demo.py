@@ -10,7 +10,7 @@ import typer
 
 from emova_sdk.cli.app import app
 from emova_sdk.cli.options import ConfigOption, JsonOption, SetOption, default_config, open_pipeline
-from emova_sdk.cli.output import describe_perceived, describe_style, describe_timings, print_json, working
+from emova_sdk.cli.output import describe_perceived, describe_style, describe_timings, describe_transcript, print_json, working
 from emova_sdk.cli.records import reply_record
 
 if TYPE_CHECKING:
@@ -75,10 +75,9 @@ def _turns(pipeline: Pipeline) -> Generator[tuple[dict[str, str], Audio, Reply],
 
 
 def _print_turn(number: int, turn: dict[str, str], reply: Reply) -> None:
-    heard = reply.transcript.text if reply.transcript else "(not written down)"
     shows = f", shows {turn['image']}" if "image" in turn else ""
     typer.echo(f'turn {number}: {turn["audio"]}{shows} (says "{turn["said"]}", {turn["emotion"]})')
-    typer.echo(f"  heard    {heard}  ({describe_perceived(reply.user_style)})")
+    typer.echo(f"  heard    {describe_transcript(reply.transcript)}  ({describe_perceived(reply.user_style)})")
     typer.echo(f"  answers  {reply.text}  ({describe_style(reply.style)})")
     typer.echo(f"           {describe_timings(reply.timings)}\n")
 
@@ -87,7 +86,7 @@ def _panels(turn: dict[str, str], audio: Audio, reply: Reply) -> list[Panel]:
     from emova_sdk.cli.picture import Panel
 
     perceived = (reply.user_style.emotion if reply.user_style else None) or ""
-    heard = reply.transcript.text if reply.transcript else turn["said"]
+    heard = describe_transcript(reply.transcript) if reply.transcript else turn["said"]
     return [
         Panel("you", heard, perceived, describe_perceived(reply.user_style), audio),
         Panel("emova", reply.text, reply.style.emotion if reply.style else "", describe_style(reply.style), reply.audio),

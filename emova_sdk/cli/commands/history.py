@@ -9,7 +9,7 @@ import typer
 
 from emova_sdk.cli.app import app
 from emova_sdk.cli.options import JsonOption, require_writable
-from emova_sdk.cli.output import describe_perceived, describe_style, print_json, print_table
+from emova_sdk.cli.output import describe_perceived, describe_style, describe_words, print_json, print_table
 
 if TYPE_CHECKING:
     from emova_sdk.memory import SessionStore
@@ -136,11 +136,14 @@ def _line(turn: Turn) -> str:
     """``you: i lost my dog  (sad (93%), low, female)``."""
     if turn.role == "user":
         who, how = "you", describe_perceived(turn.perceived)
+        facts = turn.metadata
+        text = describe_words(turn.text, facts.get("transcript_confidence"), str(facts.get("transcript_guess", "")))
     else:
         who, how = "emova", describe_style(turn.style) + (", interrupted" if turn.interrupted else "")
+        text = turn.text
     with_it = [f"{len(turn.images)} pictures"] if turn.images else []
     with_it += [f"asks {call.name}" for call in turn.tool_calls]
-    return f"{who}: {turn.text}  ({', '.join([how, *with_it])})"
+    return f"{who}: {text}  ({', '.join([how, *with_it])})"
 
 
 def _time(moment: Any) -> str:

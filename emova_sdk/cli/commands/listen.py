@@ -9,7 +9,7 @@ import typer
 
 from emova_sdk.cli.app import app
 from emova_sdk.cli.options import ConfigOption, JsonOption, SetOption, open_audio, open_pipeline
-from emova_sdk.cli.output import describe_perceived, print_json, working
+from emova_sdk.cli.output import describe_perceived, describe_transcript, print_json, working
 from emova_sdk.cli.records import heard_record
 
 
@@ -28,6 +28,5 @@ def listen(
     if as_json:
         print_json(heard_record(transcript, perceived))
     else:
-        sure = transcript.confidence
-        typer.echo(transcript.text if sure is None or sure >= 0.5 else f"(a guess, {sure:.0%} sure) {transcript.text}")
+        typer.echo(describe_transcript(transcript))
         typer.echo(f"({describe_perceived(perceived)})")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from emova_sdk.components.nano.network import NanoModel
 
 _MOST_FEATURES = 64
-Hearing = Literal["language_model", "grammar", "both"]
-"""Who writes questions down: the language model, the closed grammar of questions, or the model with the grammar's check."""
+Hearing = Literal["language_model", "grammar"]
+"""Who writes questions down: the language model, or the closed grammar of questions."""
 SpeechPath = Literal["language_model", "text_to_units"]
 """Who writes the units of an answer: the language model itself, or the small network that only reads text aloud."""
 
@@ -53,12 +53,13 @@ class NanoLLM(LLMCore):
 
     Args:
         path: Folder with ``config.json`` and ``model.safetensors``; the shipped one when not given.
-        min_confidence: Transcripts below this (0 to 1) are not answered but declined; 0 answers everything. When not given,
-            what was found best on held-out speech.
+        min_confidence: Words less sure than this (0 to 1) count as not understood: the transcript is empty, they are its
+            guess, and the answer is that they were not caught. 0 takes every guess for words. When not given, what was
+            found best on held-out speech.
         check_pictures: Whether answers about pictures are checked against the shapes read off the features; an answer that
             the rules corrected says so: ``{"answered_by": "scene_rules"}``. When not given, whether the files for it are there.
-        hearing: Who writes questions down; when not given, what was measured best. A transcript that is the grammar's and
-            not the model's own says so: ``{"heard_by": "grammar"}`` in the turn's metadata.
+        hearing: Who writes questions down; when not given, the grammar where its files are there, which was measured
+            best. A transcript that is the grammar's says so: ``{"heard_by": "grammar"}`` in the turn's metadata.
         speech_path: Who writes units; when not given, what was measured to be more intelligible. Answers whose units were
             not written by the model itself say so: ``{"speech_path": "text_to_units"}`` in the turn's metadata.
         text_to_units: Folder of the network for that path; the one beside ``path`` when not given.
@@ -87,10 +88,10 @@ class NanoLLM(LLMCore):
         if not 0 <= self._threshold <= 1:
             raise InputError(f"`min_confidence` is {min_confidence}", "use a number from 0 to 1")
         checked = (self._folder / "grammar.json").exists()
-        self.hearing: str = hearing or str(facts.get("hearing", "both" if checked else "language_model"))
+        self.hearing: str = hearing or str(facts.get("hearing", "grammar" if checked else "language_model"))
         self.check_pictures = (self._folder / "questions.json").exists() if check_pictures is None else check_pictures
-        if self.hearing not in ("language_model", "grammar", "both"):
-            raise InputError(f"`hearing` is `{self.hearing}`", "use language_model, grammar or both")
+        if self.hearing not in get_args(Hearing):
+            raise InputError(f"`hearing` is `{self.hearing}`", "use language_model or grammar")
         if self.speech_path not in ("language_model", "text_to_units"):
             raise InputError(f"`speech_path` is `{self.speech_path}`", "use language_model or text_to_units")
         self._reader = self._text_to_units(str(beside)) if self.speech_path == "text_to_units" else None
@@ -184,7 +185,7 @@ class NanoLLM(LLMCore):
         if loaded is None:
             raise LoadError("the language model was closed while it was used", "keep it open until the answer ends")
         request = _request(messages, tools, units=self._language.units)
-        turn = Turn(loaded, self._language, request, options, style, self.hearing)
+        turn = Turn(loaded, self._language, request, options, style, self._threshold)
         if task == "speak":
             if not request.text.strip():
                 raise InputError("there is no text to say", "pass a message with text")
@@ -194,7 +195,7 @@ class NanoLLM(LLMCore):
                 raise InputError("there is no speech to write down", "pass a message with `SpeechUnits`")
             yield from turn.hear(request.units)
         else:
-            yield from turn.chat(self._threshold)
+            yield from turn.chat()
 
 
 def _require_taught(tools: Sequence[ToolSpec], options: GenerationOptions) -> None:

@@ -14,6 +14,7 @@ from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.features import at_level, log_mel, perception_input, pitch_track
 from emova_sdk.components.nano.networks import Networks, Run, in_torch
 from emova_sdk.components.nano.prosody import EMOTIONS, PITCHES, SPEAKERS, SPEEDS, Prosody, prosody_for
+from emova_sdk.components.nano.voice_activity import speech_in
 from emova_sdk.components.nano.weights import PRESET, load_weights, read_config
 from emova_sdk.errors import InputError
 from emova_sdk.models.nano_shapes import SAMPLE_RATE, STYLE_AXES
@@ -86,14 +87,13 @@ class NanoStyleModule(StyleModule):
         return rows
 
     def perceive(self, clips: Sequence[Audio]) -> list[PerceivedStyle]:
-        """Tell how each clip, of any rate, is spoken; what is too short or silent is neutral with scores of chance."""
+        """Tell how each clip, of any rate, is spoken; where nobody speaks, or too shortly, nothing is known."""
         return [self._perceive(clip) for clip in clips]
 
     def _perceive(self, clip: Audio) -> PerceivedStyle:
-        samples = clip.resample(SAMPLE_RATE).samples
-        loudest = float(np.abs(samples).max(initial=0.0))
-        if clip.duration_s < _SHORTEST_S or loudest < 1e-4:
-            return PerceivedStyle(Style(), {axis: 1 / len(values) for axis, values in STYLE_AXES.items()})
+        samples = speech_in(clip.resample(SAMPLE_RATE).samples)
+        if len(samples) < _SHORTEST_S * SAMPLE_RATE:
+            return PerceivedStyle.nothing_known()
         sound = at_level(samples)
         logits = self._networks("style", *perception_input(log_mel(sound), *pitch_track(sound)))
         found: dict[str, str] = {}

@@ -159,13 +159,13 @@ class Turn:
     request: Request
     options: GenerationOptions
     style: Style | None
-    hearing: str = "language_model"
+    min_confidence: float = 0.0
     unknown: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
         self.pen = Pen(self.loaded, self.language, self.request.picture, self.options)
 
-    def chat(self, threshold: float) -> Iterator[LLMEvent]:
+    def chat(self) -> Iterator[LLMEvent]:
         """Hear or read, answer or call a tool, speak."""
         request, heard_style = self.request, self.request.style
         if request.units is None and not request.text.strip():
@@ -174,13 +174,9 @@ class Turn:
         if request.units is not None:
             if text.strip():
                 yield Metadata({"unread_text": text})
-            confidence = 0.0
-            for event in self.hear(request.units):
-                yield event
-                if isinstance(event, Transcript):
-                    text, confidence = event.text, event.confidence or 0.0
-            if confidence < threshold:
-                yield from self._decline({"declined": "unclear speech"})
+            text = (yield from self.hear(request.units)).text
+            if not text:
+                yield from self._decline({"declined": "unclear speech" if len(request.units) else "no speech"})
                 return
         self._put_away_picture(text)
         ids, self.unknown = self.language.of_words(text)
@@ -195,7 +191,8 @@ class Turn:
             self.pen.read([self.language.id(user_style(emotion, known.pitch))])
         else:
             user, sure = self._user_style()
-            yield UserStyle(PerceivedStyle(user, {"emotion": sure}, "llm_core"))
+            if request.units is not None:  # typed words sound like nothing
+                yield UserStyle(PerceivedStyle(user, {"emotion": sure}, "llm_core"))
         called = yield from self._maybe_call(text)
         if not called:
             yield from self._answer(text)
@@ -214,22 +211,23 @@ class Turn:
             return "unclear picture"
         return ""
 
-    def hear(self, units: SpeechUnits) -> Iterator[LLMEvent]:
-        """Write speech down, with the grammar's check where that is wanted; says when the words are not the model's own."""
-        own = None if self.hearing == "grammar" else self._transcribe(units)
+    def hear(self, units: SpeechUnits) -> Generator[LLMEvent, None, Transcript]:
+        """Write speech down, by the grammar where one is loaded, else by the model; unsure words are only a guess."""
         grammar = self.loaded.grammar
-        if grammar is None:
-            if own is not None:
-                yield own
-            return
-        found = grammar.hear(units.ids.tolist())
-        text, sure = (found.text, sureness(found.gap)) if found else ("", 0.0)
-        if own is None or own.text != text:
-            yield Metadata({"heard_by": "grammar"} | ({"model_heard": own.text} if own is not None else {}))
-        yield Transcript(text, sure)
+        text, sure = "", 0.0
+        if grammar is not None:
+            found = grammar.hear(units.ids.tolist())
+            if found is not None:
+                text, sure = found.text, sureness(found.gap)
+                yield Metadata({"heard_by": "grammar"})
+        elif len(units):  # else nobody spoke
+            text, sure = self._transcribe(units)
+        heard = Transcript(text, sure) if sure >= self.min_confidence else Transcript("", sure, guess=text)
+        yield heard
+        return heard
 
-    def _transcribe(self, units: SpeechUnits) -> Transcript:
-        """Let the model write speech down; confidence is made of the mean and the lowest probability of its words."""
+    def _transcribe(self, units: SpeechUnits) -> tuple[str, float]:
+        """Let the model write speech down; how sure that is, is made of the mean and the lowest probability of its words."""
         style = self.request.style
         style = style.style if isinstance(style, PerceivedStyle) else style or Style()
         pen = Pen(self.loaded, self.language, None, self.options)
@@ -245,7 +243,7 @@ class Turn:
             words.append(number)
         lost = not words or len(words) > _LONGEST_QUESTION or token("<unknown>") in words
         sure = math.sqrt(math.exp(sum(scores) / len(scores)) * math.exp(min(scores)))
-        return Transcript(self.language.decode(words), 0.0 if lost else min(1.0, sure))
+        return self.language.decode(words), 0.0 if lost else min(1.0, sure)
 
     def _put_away_picture(self, text: str) -> None:
         """A picture of an earlier turn is looked at again only for a question about it: it would disturb all other talk."""

@@ -9,7 +9,7 @@ from emova_sdk.components.nano.language import Language
 from emova_sdk.components.nano.llm import NanoLLM
 from emova_sdk.components.nano.network import NanoModel, save_model
 from emova_sdk.components.nano.tools import TOOLS, arguments_in
-from emova_sdk.components.nano.turn import phrases, written
+from emova_sdk.components.nano.turn import Turn, phrases, written
 from emova_sdk.errors import ConfigError, InputError, LoadError
 from emova_sdk.types import (
     Audio,
@@ -49,7 +49,7 @@ def llm(folder):
     return NanoLLM(path=folder, min_confidence=0.0, speech_path="language_model")
 
 
-def test_the_grammar_checks_what_the_model_heard(folder, tmp_path):
+def test_the_grammar_writes_down_and_the_model_only_where_it_is_asked_to(folder, tmp_path, monkeypatch):
     from emova_sdk.components.nano.grammar import save_grammar
 
     for name in ("config.json", "model.safetensors"):
@@ -58,13 +58,14 @@ def test_the_grammar_checks_what_the_model_heard(folder, tmp_path):
     for unit in range(16):
         emissions[unit + 1, unit] = 0.0  # unit 0 is /aa/, unit 1 /ae/, ...
     save_grammar(tmp_path, templates=["what is {thing}"], slots={"thing": ["it", "two"]}, emissions=emissions)
-    checked = NanoLLM(path=str(tmp_path), speech_path="language_model")
-    events = list(checked.generate(ask(UNITS), task="transcribe"))
-    assert isinstance(events[-1], Transcript)
-    assert events[-1].text in ("what is it", "what is two")
-    assert isinstance(events[0], Metadata) and events[0].values["heard_by"] == "grammar"
     own = NanoLLM(path=str(tmp_path), hearing="language_model", speech_path="language_model")
     assert [type(event) for event in own.generate(ask(UNITS), task="transcribe")] == [Transcript]
+    monkeypatch.delattr(Turn, "_transcribe")  # a transcript of the model's own that nobody uses would cost a quarter of a turn
+    found, heard = NanoLLM(path=str(tmp_path), speech_path="language_model").generate(ask(UNITS), task="transcribe")
+    assert found == Metadata({"heard_by": "grammar"})
+    assert heard.text == "" and heard.guess in ("what is it", "what is two") and heard.confidence < 0.01
+    certain = NanoLLM(path=str(tmp_path), min_confidence=0.0, speech_path="language_model")
+    assert list(certain.generate(ask(UNITS), task="transcribe"))[1] == Transcript(heard.guess, heard.confidence)
 
 
 def ask(*parts, style=None):
@@ -82,7 +83,8 @@ def test_the_constructor_knows_the_spaces_without_weights(tmp_path, folder):
 def test_a_typed_message_is_answered_with_text_style_and_units(llm):
     events = list(llm.generate(ask("what is it"), options=GenerationOptions(max_tokens=30)))
     kinds = [type(event) for event in events]
-    assert kinds[0] is UserStyle and kinds.count(StyleChosen) == 1
+    assert UserStyle not in kinds  # typed words sound like nothing
+    assert kinds.count(StyleChosen) == 1
     assert kinds.index(TextDelta) < kinds.index(StyleChosen)
     if UnitsDelta in kinds:
         assert kinds.index(StyleChosen) < kinds.index(UnitsDelta)
@@ -91,9 +93,17 @@ def test_a_typed_message_is_answered_with_text_style_and_units(llm):
 def test_speech_is_written_down_first_and_doubt_is_declined(folder):
     doubtful = NanoLLM(path=folder, min_confidence=1.0, speech_path="language_model")
     events = list(doubtful.generate(ask(UNITS, style=PerceivedStyle(Style(emotion="surprised")))))
-    assert isinstance(events[0], Transcript)
+    assert isinstance(events[0], Transcript) and isinstance(events[1], Metadata)
     assert 0 <= (events[0].confidence or 0) < 1
+    assert (events[0].text, events[0].words) == ("", "[unclear speech]") and events[0].guess
+    assert events[1].values["declined"] == "unclear speech"
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "I did not catch that."
+
+
+def test_what_nobody_said_is_not_answered(llm):
+    nothing = list(llm.generate(ask(SpeechUnits.of([]))))
+    assert nothing[:2] == [Transcript("", 0.0), Metadata({"declined": "no speech"})]
+    assert not any(isinstance(event, UserStyle | ToolCall) for event in nothing)
 
 
 def test_the_style_asked_for_is_the_style_spoken(llm):

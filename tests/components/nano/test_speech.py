@@ -10,7 +10,7 @@ from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.vocoder import NanoUnitVocoder, moved
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.testing.conformance import conformance
-from emova_sdk.types import Audio, SpeechUnits, Style
+from emova_sdk.types import Audio, PerceivedStyle, SpeechUnits, Style
 
 TEXT = "the red circle is left of the blue square"
 
@@ -80,10 +80,9 @@ def test_a_style_asked_for_is_perceived(parts):
     assert [f.style.emotion for f in found] == ["sad", "angry"]
 
 
-def test_silence_is_neutral_with_the_scores_of_chance(parts):
-    found = parts[1].perceive([Audio.silence(1.0, 8000)])[0]
-    assert found.style == Style()
-    assert found.scores["emotion"] == pytest.approx(0.25)
+def test_of_silence_and_noise_no_style_is_known(parts):
+    noise = Audio((0.3 * np.random.default_rng(1).standard_normal(16000)).astype(np.float32), 16000)
+    assert parts[1].perceive([Audio.silence(1.0, 8000), noise]) == [PerceivedStyle.nothing_known()] * 2
 
 
 def test_style_vectors_round_trip():
