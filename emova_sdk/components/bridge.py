@@ -195,7 +195,7 @@ class Bridge(LLMCore):
         """Read the brain's text as a reply; its facts and own choice of style pass through, its tool calls come last."""
         reply = BrainReply([tool.name for tool in tools], may_think=self._may_think, may_remark=self._may_remark)
         calls: list[ToolCall] = []
-        thought, written = False, ""
+        written = ""
         with closing(writing):
             for event in writing:
                 if isinstance(event, TextDelta):
@@ -206,14 +206,13 @@ class Bridge(LLMCore):
                 elif isinstance(event, Metadata | StyleChosen):
                     yield event
                 if isinstance(event, Metadata) and "thoughts" in event.values:
-                    thought = True
                     reply.drop()
         yield from reply.finish()
         yield from calls
         if reply.empty and not calls:
             raise EmptyAnswerError(f"the brain wrote nothing that can be said: `{written.strip()[:80]}`", "try again")
         if not calls:
-            self._may_think = thought or reply.unopened_thoughts or (self._may_think and not written)
+            self._may_think = reply.unopened_thoughts or (self._may_think and not written)
             self._may_remark = not reply.plain
 
     def _spoken(

@@ -90,12 +90,13 @@ class BrainReply:
         known = self._written.unopened
         self._reader.feed(self._written.push(text))
         if self._written.unopened and not known:
-            self.drop()
+            self._remark = ""
         return self._advance()
 
     def drop(self) -> None:
         """Forget what was held back: it was thought."""
         self._remark = ""
+        self._written.drop()
 
     def finish(self) -> list[LLMEvent]:
         """Declare the answer complete; return the rest, and as `Metadata` whether it was not as asked for.

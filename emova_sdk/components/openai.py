@@ -19,7 +19,7 @@ from emova_sdk.components.base import GenerationOptions, LLMCore, Space, Task
 from emova_sdk.components.openai_endpoint import OpenAIEndpoint
 from emova_sdk.components.openai_messages import emova_entries, entries
 from emova_sdk.components.openai_stream import OpenAIStream, Piece
-from emova_sdk.errors import BackendError, ConfigError, InputError
+from emova_sdk.errors import ConfigError, EmovaError, InputError
 from emova_sdk.types import (
     LLMEvent,
     Message,
@@ -205,8 +205,9 @@ class OpenAICore(LLMCore):
                         answered = True
                         yield piece
                     self._unopened_thoughts = self._unopened_thoughts or pieces.unopened_thoughts
-            except BackendError as error:
-                if answered or not error.retryable or attempt == self._retries:
+            except EmovaError as error:
+                self._endpoint.hide_key(error)
+                if answered or not getattr(error, "retryable", False) or attempt == self._retries:
                     raise
                 time.sleep(0.2 * 2**attempt)
             else:

@@ -19,6 +19,9 @@ __all__ = ["OpenAIEndpoint"]
 _OPTIONAL = frozenset({"stream_options", "response_format", "tool_choice", "seed", "temperature", "top_p", "max_tokens"})
 """Fields that some endpoints refuse, with what the caller adds; one that a refusal names is left out from then on."""
 
+_SHORTEST_KEY = 8
+"""Characters below which a key is a placeholder, such as ``none``, and no secret."""
+
 
 class OpenAIEndpoint:
     """Sends requests; what one refusal has taught holds for all that follow.
@@ -74,7 +77,8 @@ class OpenAIEndpoint:
             if error is None:
                 return answer
             if not self._learn(error, fields):
-                raise self._told(error) from (None if self._shows_key(str(error)) else error)
+                failure = typed(error, self._timeout_s)
+                raise failure from (None if self.hide_key(failure) or self.hide_key(error) else error)
 
     def _attempt(self, fields: dict[str, Any]) -> tuple[Any, Exception | None]:
         """Send once; an error is returned, so that what may repeat the key is no context of the one that is raised."""
@@ -86,18 +90,16 @@ class OpenAIEndpoint:
         except failures() as error:
             return None, error
 
-    def _told(self, error: Exception) -> EmovaError:
-        failure = typed(error, self._timeout_s)
-        for key in self._keys():
-            failure.message = failure.message.replace(key, "***")
-        failure.args = (failure.message, *failure.args[1:])
-        return failure
-
-    def _shows_key(self, text: str) -> bool:
-        return any(key in text for key in self._keys())
-
-    def _keys(self) -> list[str]:
-        return [key for key in (self._api_key, os.environ.get("OPENAI_API_KEY", "").strip()) if key]
+    def hide_key(self, error: Exception) -> bool:
+        """Blot out the key in an error's message, which endpoints repeat; return whether it was there."""
+        keys = [key for key in (self._api_key, os.environ.get("OPENAI_API_KEY", "").strip()) if len(key) >= _SHORTEST_KEY]
+        message = shown = str(error.message) if isinstance(error, EmovaError) else str(error)
+        for key in keys:
+            message = message.replace(key, "***")
+        if isinstance(error, EmovaError):
+            error.message = message
+            error.args = (message, *error.args[1:])
+        return message != shown
 
     # --- what it refuses ---
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,20 +49,21 @@ class EventDecoder:
         self.pending = ""
         self.stray = ""
 
-    def push(self, data: bytes, *, final: bool = False) -> list[JsonEvent]:
-        """Take the next bytes; return the events that are complete.
+    def push(self, data: bytes, *, final: bool = False) -> Iterator[JsonEvent]:
+        """Take the next bytes; yield the events that are complete.
 
         Raises:
             ValueError: If an event's data is no JSON.
         """
         *lines, self._line = (self._line + self._text.decode(data, final)).split("\n")
-        return [event for line in lines for event in self._read(line)]
+        for line in lines:
+            yield from self._read(line)
 
-    def finish(self) -> list[JsonEvent]:
+    def finish(self) -> Iterator[JsonEvent]:
         """Declare the stream ended; a last line without an end counts."""
-        events = self.push(b"", final=True)
+        yield from self.push(b"", final=True)
         line, self._line = self._line, ""
-        return events + self._read(line)
+        yield from self._read(line)
 
     def _read(self, line: str) -> list[JsonEvent]:
         bare = line.lstrip()[:1]

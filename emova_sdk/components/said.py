@@ -111,6 +111,11 @@ class SaidText:
             raise unreadable_call(self._call)
         return (said, calls) if calls else (said + self._call, [])
 
+    def drop(self) -> None:
+        """Forget what is held back: it is known to have been thought."""
+        self._text, self.unopened = "", True
+        self._close([], wholly=True)
+
     # --- one step ---
 
     def _advance(self, *, final: bool) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from emova_sdk.types import (
     StyleChosen,
     TextDelta,
     ToolCall,
+    ToolSpec,
     Transcript,
     UnitsDelta,
 )
@@ -98,13 +100,36 @@ def test_it_speaks_while_the_brain_still_writes(endpoint: Endpoint, question: Au
         ('{"emotion": null, "pitch": null, "text": "Null."}', "Null.", "neutral"),
         ('{"emotion": "sad"}', "", "sad"),
         ("{}", "", None),
+        ('Sure! Here is my answer:\n{"emotion": "sad", "pitch": "normal", "text": "Hello."}', "Hello.", "sad"),
+        ('{emotion: "sad", pitch: low, text: "Hello."}', "Hello.", "sad"),
+        ("{emotion: sad, pitch: low, text: Hello there}", "Hello there", "sad"),
+        ("{“emotion”: “sad”, “text”: “Hello.”}", "Hello.", "sad"),
+        ('[{"emotion": "sad", "pitch": "low", "text": "Hello."}]', "Hello.", "sad"),
+        ('[{"emotion": "sad", "text": "Hello."}, {"emotion": "sad", "text": "Bye."}]', "Hello.\nBye.", "sad"),
+        ('{"emotion": "sad", "text": "Hello."}{"emotion": "sad", "text": "Hello."}', "Hello.", "sad"),
+        ('~~~json5\n{"emotion": "sad", "text": "Hello.",}\n~~~', "Hello.", "sad"),
+        ("```\nHello there.\n```", "Hello there.\n", None),
+        ('{"response": {"text": "Hello."}, "emotion": "sad"}', "Hello.", "sad"),
+        ('{"emotion": "sad", "text": ["Hello.", "Bye."]}', "Hello. Bye.", "sad"),
+        ('{"emotion": ["Very Sad!"], "text": "Hello."}', "Hello.", "sad"),
+        ('{"emotion": "sad", // why\n "pitch": "low", /* so */ "text": "Hello."}', "Hello.", "sad"),
+        ('{"emotion": True, "text": "Hello."}', "Hello.", "neutral"),
+        ('{"emotion": "sad", "text": "<think>hm</think>Hello."}', "Hello.", "sad"),
+        ('{"emotion": "sad", "pitch": "low", "text": "{\\"text\\": \\"Hello.\\"}"}', "Hello.", "sad"),
+        ('{"Emotion": "sad", "Assistant_Response_Text": "Hello."}', "Hello.", "sad"),
+        ('{"thought": "the user is sad", "emotion": "sad", "dialogue": "Hello you."}', "Hello you.", "sad"),
+        ('{"user_text": "hi", "user_emotion": "happy", "emotion": "sad", "say": "Hello."}', "Hello.", "sad"),
+        ("**Emotion:** sad\n**Text:** Hello.\nBye.", "Hello.\nBye.", "sad"),
+        ('<think>{"emotion": "happy", "text": "no"}</think>\n{"emotion": "sad", "text": "Hello."}', "Hello.", "sad"),
+        ('I try {"emotion": "happy", "text": "no"}.</think>\n{"emotion": "sad", "text": "Hello."}', "Hello.", "sad"),
+        ('{"name": "dance", "arguments": {"how": "very well"}}', "", None),
         ("", "", None),
     ],
 )
 def test_brains_that_do_not_comply(answer: str, text: str, emotion: str | None) -> None:
     whole: list[LLMEvent] = []
     for size in (1, 3, 1000):
-        reply = BrainReply()
+        reply = BrainReply(may_think=True, may_remark=True)
         events = [event for at in range(0, len(answer), size) for event in reply.push(answer[at : at + size])] + reply.finish()
         assert "".join(event.text for event in events if isinstance(event, TextDelta)) == text
         chosen = [event.style.emotion for event in events if isinstance(event, StyleChosen)]
@@ -126,6 +151,89 @@ def test_the_callers_style_holds(endpoint: Endpoint, question: Audio) -> None:
     endpoint.script = [says(SAD)]
     reply = bridged(endpoint).session().ask(question, style=Style("male", "angry"))
     assert reply.style == Style("male", "angry")
+
+
+TABLE = '{"name": "book", "arguments": {"guests": 4}}'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        TABLE,
+        f"```json\n{TABLE}\n```",
+        f"<tool_call>{TABLE}</tool_call>",
+        f'{{"emotion": "happy", "pitch": "normal", "text": {json.dumps(TABLE)}}}',
+        f'{{"emotion": "happy", "pitch": "normal", "text": "One moment."}}\n{TABLE}',
+        f"I book it.</think>{TABLE}",
+    ],
+)
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_tool_call_written_as_text_is_made(endpoint: Endpoint, answer: str, size: int) -> None:
+    booked: list[int] = []
+
+    def book(guests: int) -> str:
+        """Book a table."""
+        booked.append(guests)
+        return "number 17"
+
+    endpoint.script = [says(answer, size=size), says(SAD)]
+    reply = bridged(endpoint).session(tools=[book]).ask("a table for four")
+    assert booked == [4]
+    assert reply.text.removeprefix("One moment.").strip() == "Oh no. I am so sorry to hear that. Come in."
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("", "empty"),
+        ('{"emotion": "sad"}', "nothing that can be said"),
+        ("{}", "nothing that can be said"),
+        ("```\n```", "nothing that can be said"),
+        ('{"name": "dance", "arguments": {}}', "nothing that can be said"),
+        ('<tool_call>{"name": "dance"}</tool_call>', "no tool answers to"),
+    ],
+)
+def test_nothing_to_say_is_an_error_and_no_empty_message_is_sent(endpoint: Endpoint, answer: str, message: str) -> None:
+    endpoint.script = [says(answer), says(SAD)]
+    session = bridged(endpoint).session()
+    with pytest.raises(BackendError, match=message):
+        session.ask("hi")
+    assert session.ask("are you there?").text.startswith("Oh no.")
+    assert all(one["content"] for one in endpoint.requests[-1]["messages"])
+
+
+def test_thoughts_that_no_tag_opens_are_not_spoken(endpoint: Endpoint, question: Audio) -> None:
+    endpoint.script = [says("The user is sad {so am I}.\n</think>\n\nPoor dog.", size=4), says(f"Hm.\n</think>{SAD}", size=4)]
+    session = bridged(endpoint).session()
+    assert session.ask(question).text == "Poor dog."
+    assert session.ask(question).style == Style(emotion="sad", pitch="low")
+
+
+def test_a_brain_that_answers_in_plain_text_is_spoken_while_it_writes_from_the_second_answer_on(endpoint: Endpoint) -> None:
+    endpoint.otherwise = says("One sentence. And another one. " * 3)
+    session = bridged(endpoint).session()
+    assert len([event for event in session.respond("hi") if isinstance(event, TextDelta)]) == 1
+    assert len([event for event in session.respond("hi") if isinstance(event, TextDelta)]) > 3
+
+
+def test_a_form_is_asked_for_beside_tools_only_where_it_is_wanted(endpoint: Endpoint) -> None:
+    endpoint.otherwise = says(SAD)
+    for wanted in (False, True):
+        brain = OpenAICore("m", base_url=endpoint.url, retries=0)
+        bridge = Bridge(FakeLLMCore(), brain, form_with_tools=wanted)
+        list(bridge.generate([Message("user", ("hi",))], tools=[ToolSpec("dice", "Throw.")]))
+        list(bridge.generate([Message("user", ("hi",))]))
+    assert ["response_format" in request for request in endpoint.requests] == [False, True, True, True]
+    assert all('"emotion"' in request["messages"][0]["content"] for request in endpoint.requests)
+
+
+def test_what_was_said_before_a_call_comes_before_it(endpoint: Endpoint) -> None:
+    endpoint.script = [calls(("dice", "{}"), text="One moment.")]
+    bridge = bridged(endpoint).llm_core
+    assert bridge is not None
+    events = list(bridge.generate([Message("user", ("hi",))], tools=[ToolSpec("dice", "Throw.")]))
+    kinds = [event.kind for event in events if isinstance(event, TextDelta | ToolCall)]
+    assert kinds == ["text_delta", "tool_call"]
 
 
 def test_an_endpoint_without_schemas_is_asked_without_one(endpoint: Endpoint, question: Audio) -> None:

@@ -12,7 +12,7 @@ from emova_sdk.components.openai_events import DONE, EventDecoder, json_values
 
 def read(*pieces: bytes) -> list[Any]:
     decoder = EventDecoder()
-    events = [event for piece in pieces for event in decoder.push(piece)] + decoder.finish()
+    events = [*(event for piece in pieces for event in decoder.push(piece)), *decoder.finish()]
     return [(event.name, event.value) if event.name else event.value for event in events]
 
 
@@ -59,10 +59,9 @@ def test_any_bytes_are_values_or_a_value_error(pieces: list[bytes]) -> None:
 
 def test_what_is_no_event_and_what_is_cut_off_is_remembered() -> None:
     decoder = EventDecoder()
-    assert decoder.push(b"upstream error\n\ndata: {") == []
-    assert decoder.finish() == []
+    assert [*decoder.push(b"upstream error\n\ndata: {"), *decoder.finish()] == []
     assert (decoder.stray, decoder.pending) == ("upstream error", "{")
     with pytest.raises(ValueError, match="no JSON"):
-        EventDecoder().push(b"data: {not json\n\n")
+        list(EventDecoder().push(b"data: {not json\n\n"))
     with pytest.raises(ValueError, match="nested"):
         json_values("[" * 200_000)
