@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from emova_sdk.components.base import SLOTS, Component
+from emova_sdk.docstrings import describe
 from emova_sdk.errors import ConfigError, EmovaError, LoadError, MissingDependencyError, UnknownComponentError
 from emova_sdk.offers import is_own, is_well_formed, offers, owner_of, summary_of
 
@@ -319,20 +320,7 @@ def _options(cls: type[Component], name: str) -> tuple[Option, ...]:
 
 
 def _argument_docs(cls: type[Component]) -> dict[str, str]:
-    """Read the ``Args`` section of a Google-style docstring."""
-    text = inspect.getdoc(cls.__init__ if cls.__doc__ is None else cls) or ""
-    found: dict[str, str] = {}
-    current, inside = "", False
-    for line in text.splitlines():
-        if not line.startswith(" "):
-            inside = line.strip() == "Args:" or (inside and not line)
-        elif inside and line[4:5].strip():
-            current, _, description = line.strip().partition(":")
-            current = current.partition(" ")[0]
-            found[current] = description.strip()
-        elif inside and current and line.strip():
-            found[current] += f" {line.strip()}"
-    return found
+    return describe(inspect.getdoc(cls.__init__ if cls.__doc__ is None else cls)).arguments
 
 
 # --- making ---

@@ -6,14 +6,14 @@ was said (with scores), and the history. That parameter is not part of the schem
 
 from __future__ import annotations
 
-import inspect
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast, get_type_hints
+from asyncio import CancelledError
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from emova_sdk.errors import ConfigError, InputError
-from emova_sdk.types import PerceivedStyle, Style, ToolCall, ToolResult, ToolSpec, Turn
+from emova_sdk.tool_functions import ToolFunction, answer_text
+from emova_sdk.types import PerceivedStyle, Style, ToolCall, ToolResult, ToolSpec, Turn, well_formed
 
 
 @dataclass(frozen=True)
@@ -41,91 +41,146 @@ class Tool:
 
     Attributes:
         spec: Name, description and JSON Schema, as the model sees them.
-        function: Takes keyword arguments; its answer becomes text (a string as it is, anything else as JSON).
-        context_parameter: Name of the parameter that takes the `TurnContext`, if there is one.
+        function: Takes keyword arguments; its answer becomes text (a string as it is, anything else as JSON). A coroutine is
+            awaited, what a generator gives is collected in a list.
+
+    Raises:
+        ConfigError: If the function cannot be called by a model.
     """
 
     spec: ToolSpec
     function: Callable[..., Any]
-    context_parameter: str | None = None
+    _read: ToolFunction = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _require_function(self.function)
+        read = ToolFunction.of(self.function, context_type=TurnContext, described=True)
+        object.__setattr__(self, "_read", read)
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> Tool:
         """Make a tool of a typed function: its name, docstring and annotations say it all.
 
+        Functions, coroutine functions, generators, methods, `functools.partial` and callable objects can be tools, and so can
+        the tools of LangChain. ``*args`` and ``**kwargs`` are left out.
+
         Raises:
-            ConfigError: If a parameter has no annotation or no JSON Schema.
+            ConfigError: If it is none of these, or a parameter has no annotation or no JSON Schema.
         """
-        context, model = _arguments_model(function)
-        schema: dict[str, Any] = model.model_json_schema()
-        schema.pop("title", None)
-        description = (inspect.getdoc(function) or "").strip()
-        return cls(ToolSpec(function.__name__, description, schema), function, context)
+        if _is_langchain(function):
+            return _of_langchain(function)
+        _require_function(function)
+        read = ToolFunction.of(function, context_type=TurnContext)
+        return cls(_spec(read.name, read.description, read.schema), function)
 
     def call(self, call: ToolCall, context: TurnContext) -> ToolResult:
-        """Run the tool; a failure of it, or wrong arguments, become a result with ``failed`` set, never an exception."""
+        """Run the tool; a failure of it, or wrong arguments, become a result with ``failed`` set, never an exception.
+
+        A KeyboardInterrupt is no failure of the tool, and passes.
+        """
         from pydantic import ValidationError
 
         try:
-            arguments = self._validated(call.arguments)
-            if self.context_parameter:
-                arguments[self.context_parameter] = context
-            return ToolResult(call.id, self.spec.name, _as_text(self.function(**arguments)))
+            arguments = self._read.check(call.arguments)
         except ValidationError as error:
             detail = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             return ToolResult(call.id, self.spec.name, f"wrong arguments: {detail}", failed=True)
-        except Exception as error:  # noqa: BLE001 - whatever a tool does, the conversation goes on
-            return ToolResult(call.id, self.spec.name, f"{type(error).__name__}: {error}", failed=True)
+        try:
+            return ToolResult(call.id, self.spec.name, answer_text(self._read.run(arguments, context)))
+        except _ToolFailed as error:
+            return ToolResult(call.id, self.spec.name, str(error), failed=True)
+        except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - whatever a tool does, the conversation goes on
+            return ToolResult(call.id, self.spec.name, _reason(error), failed=True)
 
-    def _validated(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        _, model = _arguments_model(self.function)
-        checked = model.model_validate(dict(arguments))
-        return {name: getattr(checked, name) for name in type(checked).model_fields}
+
+class _ToolFailed(Exception):  # noqa: N818 - never seen by a caller
+    """A tool of another library says that it failed."""
 
 
-def _arguments_model(function: Callable[..., Any]) -> tuple[str | None, Any]:
-    from pydantic import ConfigDict, create_model
-    from pydantic.errors import PydanticUserError
-
+def _reason(error: BaseException) -> str:
     try:
-        hints = get_type_hints(function, include_extras=True)
-        fields: dict[str, Any] = {}
-        context: str | None = None
-        for name, parameter in inspect.signature(function).parameters.items():
-            if name not in hints:
-                raise ConfigError(f"parameter `{name}` of tool `{function.__name__}` has no annotation", "annotate it")
-            if hints[name] is TurnContext:
-                context = name
-                continue
-            fields[name] = (hints[name], ... if parameter.default is parameter.empty else parameter.default)
-        model = cast("Any", create_model)(function.__name__, __config__=ConfigDict(extra="forbid"), **fields)
-    except (PydanticUserError, NameError) as error:
-        hint = "use types that JSON knows: str, int, float, bool, list, dict, Literal"
-        raise ConfigError(f"tool `{function.__name__}` has no usable signature: {error}", hint) from error
-    return context, model
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - an error that cannot even say what it is
+        return type(error).__name__
 
 
-def _as_text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+def _require_function(function: Any) -> None:
+    hint = "pass a typed function, a `Tool`, or `*builtin_tools()` for the tools of emova-nano"
+    if isinstance(function, ToolSpec):
+        raise ConfigError(f"the `ToolSpec` `{function.name}` says what a tool is called, and not what it does", hint)
+    if isinstance(function, type):
+        raise ConfigError(
+            f"the class `{function.__name__}` is no tool", "pass an object of it that can be called, or a function"
+        )
+    if not callable(function):
+        raise ConfigError(f"a `{type(function).__name__}` is no tool", hint)
+
+
+def _spec(name: str, description: str, schema: Mapping[str, Any]) -> ToolSpec:
+    try:
+        return ToolSpec(name, well_formed(description), schema)
+    except InputError as error:
+        raise ConfigError(error.message, "give the function another name, or pass a `Tool` with a `ToolSpec`") from error
+
+
+# --- LangChain's tools, whose package is not imported here ---
+
+
+def _is_langchain(tool: object) -> bool:
+    classes = type(tool).__mro__
+    return any(one.__name__ == "BaseTool" and one.__module__.startswith("langchain_core.tools") for one in classes)
+
+
+def _of_langchain(tool: Any) -> Tool:
+    schema = tool.tool_call_schema
+    parameters = dict(schema if isinstance(schema, dict) else schema.model_json_schema())
+    for key in ("title", "description"):
+        parameters.pop(key, None)
+    own_async = any(
+        "_arun" in vars(one) for one in type(tool).__mro__ if not one.__module__.startswith("langchain_core.tools.base")
+    )
+
+    async def later(call: Mapping[str, Any]) -> str:
+        return _langchain_answer(await tool.ainvoke(call))
+
+    def run(**arguments: Any) -> Any:
+        call = {"type": "tool_call", "id": tool.name, "name": tool.name, "args": arguments}
+        try:
+            return _langchain_answer(tool.invoke(call))
+        except NotImplementedError:
+            if not own_async or getattr(tool, "func", None) is not None:
+                raise
+            return later(call)  # it has only an asynchronous side
+
+    return Tool(_spec(tool.name, tool.description or "", parameters), run)
+
+
+def _langchain_answer(message: Any) -> str:
+    content = answer_text(message.content)
+    if message.status == "error":
+        raise _ToolFailed(content)
+    return content
 
 
 def as_tools(tools: Sequence[Tool | Callable[..., Any]]) -> dict[str, Tool]:
     """Take tools and plain functions; return tools by name.
 
     Raises:
-        InputError: If two have the same name.
+        ConfigError: If something is no tool, or two have the same name.
     """
+    if isinstance(tools, Tool | ToolSpec | str) or callable(tools) or not isinstance(tools, Iterable):
+        raise ConfigError(f"`tools` is a `{type(tools).__name__}`, not a list", "write tools=[...]")
     named: dict[str, Tool] = {}
     for item in tools:
         tool = item if isinstance(item, Tool) else Tool.of(item)
         if tool.spec.name in named:
-            raise InputError(f"two tools are named `{tool.spec.name}`", "rename one of the functions")
+            raise ConfigError(f"two tools are named `{tool.spec.name}`", "rename one of the functions")
         named[tool.spec.name] = tool
     return named
 
 
 def builtin_tools() -> tuple[Tool, ...]:
-    """A calculator, a clock and a timer: the tools `emova-nano` was taught to call, and any other model may be offered."""
+    """Return a calculator, a clock and a timer: what `emova-nano` was taught to call, and any other model may be offered."""
     from emova_sdk.components.nano import tools
 
     specs = {spec.name: spec for spec in tools.TOOLS}
