@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from emova_sdk.components.base import SLOTS
 from emova_sdk.components.graph import Axis
 from emova_sdk.errors import LoadError
+from emova_sdk.files import hint_for, reason_of
 
 __all__ = ["SCHEMA", "file_facts", "parse_manifest", "require_whole"]
 
@@ -174,7 +175,7 @@ def require_whole(folder: Path, files: Mapping[str, Any]) -> None:
         except FileNotFoundError as error:
             raise LoadError(f"`{name}` is missing from the export `{folder}`", "export again", path=str(file)) from error
         except OSError as error:
-            why = f"`{name}` of the export `{folder}` cannot be read: {error.strerror}"
-            raise LoadError(why, "check its permissions, or export again", path=str(file)) from error
+            why = f"`{name}` of the export `{folder}` cannot be read: {reason_of(error)}"
+            raise LoadError(why, hint_for(error, "export again"), path=str(file)) from error
         if {key: facts[key] for key in found} != found:
             raise LoadError(f"`{name}` is not what was exported: its size or digest differs", "export again", path=str(file))

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -26,7 +24,7 @@ from emova_sdk.components.graph import Axis, Graph
 from emova_sdk.components.manifest import SCHEMA, file_facts, parse_manifest, require_whole
 from emova_sdk.components.onnx_session import open_session
 from emova_sdk.components.tensorrt_session import open_engine
-from emova_sdk.errors import ExportError, InputError, LoadError, ParityError
+from emova_sdk.errors import ExportError, LoadError, ParityError
 from emova_sdk.exporters.expectations import load_cases, save_cases
 from emova_sdk.exporters.mixed import attempts, kept_at, reduce
 from emova_sdk.exporters.onnx import OPSET, export_onnx, files_of
@@ -34,8 +32,10 @@ from emova_sdk.exporters.parity import Case, Limits, cases_of, check_sizes, judg
 from emova_sdk.exporters.quantize import PRECISIONS, TOLERANCES, Method, Precision
 from emova_sdk.exporters.report import report
 from emova_sdk.exporters.tasks import TaskParity, task_error, work
+from emova_sdk.folders import Kind
 
 CONFIG_NAME = "assistant.toml"
+EXPORT = Kind("export", "manifest.json")
 Progress = Callable[[str], object]
 ConfigWriter = Callable[[Sequence[str]], str]
 """Writes the config of an export as TOML, given the slots that run from it."""
@@ -50,6 +50,7 @@ def export_bundle(
     components: Mapping[str, Component],
     out: str | Path,
     *,
+    force: bool = False,
     precision: Precision = "fp32",
     strict: bool = False,
     opset: int = OPSET,
@@ -63,7 +64,8 @@ def export_bundle(
 
     Args:
         components: Slot to component.
-        out: Folder to make; it must not exist, or be an earlier export.
+        out: Folder to make.
+        force: Replace an earlier export in that place.
         precision: What the graphs are stored and computed in, as far as they bear it.
         strict: Fail where a graph does not bear the precision; without it what is sensitive stays in float32, and the
             manifest says so.
@@ -82,9 +84,10 @@ def export_bundle(
         ParityError: If an exported graph disagrees with its original; nothing is left behind.
         ExportError: If a graph cannot be exported, or no component offers one.
         InputError: If ``out`` is in the way.
+        BackendError: If the disk fails or is full.
     """
     wish = _Wish(precision, strict, opset, Method(block_size, portable), progress)
-    with staged(out) as staging:
+    with EXPORT.staged(out, force=force) as staging:
         slots = {slot: _export_component(slot, component, staging, wish) for slot, component in components.items()}
         _require_some(slots)
         facts = {"precision": precision, "block_size": block_size, "opset": opset, "source": source}
@@ -177,37 +180,10 @@ def _lowest(records: Sequence[Mapping[str, Any]]) -> Precision:
     return max((record["precision"] for record in records), key=PRECISIONS.index)
 
 
-@contextmanager
-def staged(out: str | Path) -> Generator[Path, None, None]:
-    """A folder to write an export into, which takes the place of ``out`` if all goes well and vanishes otherwise.
-
-    Raises:
-        InputError: If ``out`` is in the way.
-    """
-    out = Path(out)
-    _require_free(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    try:
-        yield staging
-        staging.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        staging.replace(out)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-
-
 def write_manifest(manifest: Mapping[str, Any], folder: Path) -> None:
     """Write ``manifest.json`` and ``report.md``."""
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     (folder / "report.md").write_text(report(manifest))
-
-
-def _require_free(out: Path) -> None:
-    if out.exists() and not (out / "manifest.json").exists() and any(out.iterdir()):
-        raise InputError(f"`{out}` exists and is no export", "choose another folder")
 
 
 def _require_some(records: Mapping[str, list[dict[str, Any]]]) -> None:
@@ -385,4 +361,4 @@ def _opened(file: Path, record: Mapping[str, Any]) -> Any:
     return open_engine(file, record) if "engine" in record else open_session(file)
 
 
-__all__ = ["ParityError", "export_bundle", "file_facts", "read_manifest", "staged", "verify_bundle", "write_manifest"]
+__all__ = ["EXPORT", "ParityError", "export_bundle", "file_facts", "read_manifest", "verify_bundle", "write_manifest"]

@@ -26,7 +26,7 @@ from emova_sdk.components.exported import profile_of
 from emova_sdk.components.graph import Axis, Profile
 from emova_sdk.components.tensorrt_session import PACKAGES, Engine, Machine, Target, logger, machine, open_engine, tensorrt
 from emova_sdk.errors import ConfigError, ExportError, InputError, LoadError, MissingDependencyError
-from emova_sdk.exporters.bundle import Progress, file_facts, read_manifest, staged, write_manifest
+from emova_sdk.exporters.bundle import EXPORT, Progress, file_facts, read_manifest, write_manifest
 from emova_sdk.exporters.parity import compare, require, within
 from emova_sdk.exporters.quantize import TOLERANCES, Precision
 from emova_sdk.exporters.tensorrt_rules import check_onnx
@@ -44,6 +44,7 @@ def export_engines(
     bundle: str | Path,
     out: str | Path,
     *,
+    force: bool = False,
     target: Target = "trt",
     axes: Axes | None = None,
     timing_cache: str | Path | None = None,
@@ -56,7 +57,8 @@ def export_engines(
 
     Args:
         bundle: Folder of an ONNX export.
-        out: Folder to make; it must not exist, or be an earlier export.
+        out: Folder to make.
+        force: Replace an earlier export in that place.
         target: ``trt`` or ``rtx``.
         axes: Shortest, usual and longest size of axes that are to be narrower than the export's.
         timing_cache: File in which TensorRT keeps what it measured, for the next build; made where it is missing.
@@ -81,7 +83,7 @@ def export_engines(
     if manifest.get("format", "onnx") != "onnx":
         raise LoadError(f"`{source}` holds engines", "give the ONNX export they were built from", path=str(source))
     rebuild = build_command(named or [str(source)], out, target=target, axes=axes)
-    with staged(out) as staging:
+    with EXPORT.staged(out, force=force) as staging:
         made: dict[str, list[dict[str, Any]]] = {}
         for slot, records in manifest["components"].items():
             (staging / slot).mkdir()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,15 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from emova_sdk import Axis, Graph
 from emova_sdk.cli.app import run
+from emova_sdk.components.exported import Exported, family_of
 from emova_sdk.components.onnx_session import open_session, run_session
-from emova_sdk.errors import BackendError, ConfigError, ExportError, InputError, LoadError, ParityError
+from emova_sdk.errors import BackendError, ConfigError, EmovaError, ExportError, InputError, LoadError, ParityError
 from emova_sdk.exporters.bundle import export_bundle, read_manifest, verify_bundle
 from emova_sdk.exporters.onnx import export_onnx, files_of
 from emova_sdk.exporters.parity import check_sizes, compare, require
@@ -194,8 +199,10 @@ def test_a_failing_parity_leaves_nothing_behind_and_an_earlier_export_whole(tmp_
 
     out = tmp_path / "out"
     before = export_bundle({"vision_encoder": Exportable()}, out)
+    with pytest.raises(InputError, match="holds an earlier export"):
+        export_bundle({"vision_encoder": Exportable()}, out)
     with pytest.raises(ParityError):
-        export_bundle({"vision_encoder": Exportable(graph(Untrue()))}, out)
+        export_bundle({"vision_encoder": Exportable(graph(Untrue()))}, out, force=True)
     assert read_manifest(out) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -249,6 +256,94 @@ def test_a_broken_bundle_is_one_load_error(tmp_path: Path) -> None:
         open_session(out / "nothing.onnx")
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """An export, and its manifest, which tests write anew."""
+
+    class Worded(Exportable):
+        def assets(self) -> dict[str, bytes]:
+            return {"words.txt": b"a b c"}
+
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    return folder, export_bundle({"vision_encoder": Worded(graph(metadata={"family": "emova"}))}, folder, source="mine")
+
+
+def looked_at(folder: Path) -> None:
+    """What a user does with an export, without its original."""
+    report(read_manifest(folder))
+    verify_bundle(None, folder)
+    family_of(str(folder), "vision_encoder")
+    exported = Exported(str(folder), "vision_encoder", ["network"], open=lambda file, _: open_session(file, threads=1))
+    exported.open()
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "vision_encoder/../../x", "C:x", "..\\x", "", ".", "a\0b"])
+def test_no_manifest_names_a_file_outside_of_its_folder(whole: tuple[Path, dict[str, Any]], name: str) -> None:
+    folder, manifest = whole
+    for put in (
+        lambda made, record: record.update(file=name, files={name: {"bytes": 1, "sha256": ""}}),
+        lambda made, record: record.update(expectations=name),
+        lambda made, record: record["files"].update({name: {"bytes": 1, "sha256": ""}}),
+        lambda made, record: made["assets"].update(vision_encoder={name: {"bytes": 1, "sha256": ""}}),
+        lambda made, record: made["components"].update({name: [record]}),
+    ):
+        made = deepcopy(manifest)
+        put(made, made["components"]["vision_encoder"][0])
+        (folder / "manifest.json").write_text(json.dumps(made))
+        for look in (read_manifest, lambda place: family_of(str(place), "vision_encoder")):
+            with pytest.raises(LoadError, match=r"outside of it|is no slot"):
+                look(folder)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["network", "x", "fp32"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def changed(tree: Any, draw: Any) -> Any:
+    """A copy in which one place holds something else, or nothing."""
+    if not isinstance(tree, dict | list) or not tree or draw(st.integers(0, 9)) == 0:
+        return draw(ANYTHING)
+    keys = list(tree) if isinstance(tree, dict) else range(len(tree))
+    key = draw(st.sampled_from(keys))
+    copy = deepcopy(tree)
+    if draw(st.integers(0, 4)) == 0:
+        del copy[key]
+    else:
+        copy[key] = changed(tree[key], draw)
+    return copy
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_a_manifest_says_it_is_read_or_refused_in_words(whole: tuple[Path, dict[str, Any]], data: Any) -> None:
+    folder, manifest = whole
+    (folder / "manifest.json").write_text(json.dumps(changed(manifest, data.draw)))
+    with suppress(EmovaError):
+        looked_at(folder)
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "3", "{}", '{"schema": 1}', "[" * 100_000, '{"schema": NaN}', "\ufeff{}"])
+def test_a_manifest_of_another_shape_is_refused(whole: tuple[Path, dict[str, Any]], text: str) -> None:
+    (whole[0] / "manifest.json").write_text(text)
+    with pytest.raises(LoadError, match="manifest"):
+        looked_at(whole[0])
+    with pytest.raises(LoadError, match="manifest"):
+        Exported(str(whole[0]), "vision_encoder", ["network"], open=lambda file, _: open_session(file))
+
+
+def test_another_graph_than_the_manifest_says_is_refused(whole: tuple[Path, dict[str, Any]]) -> None:
+    folder, manifest = whole
+    made = deepcopy(manifest)
+    made["components"]["vision_encoder"][0]["outputs"] = ["y", "words"]
+    (folder / "manifest.json").write_text(json.dumps(made))
+    exported = Exported(str(folder), "vision_encoder", ["network"], open=lambda file, _: open_session(file, threads=1))
+    with pytest.raises(LoadError, match="outputs `ids, y` in place of `y, words`"):
+        exported.open()
+
+
 def test_verifying_with_another_config_says_so(tmp_path: Path) -> None:
     export_bundle({"vision_encoder": Exportable()}, tmp_path / "out")
     with pytest.raises(ExportError, match="the config does not"):
@@ -272,5 +367,9 @@ def test_the_command_lists_refuses_and_says_why(tmp_path: Path, capsys: pytest.C
     assert "error: none of these components offers a graph" in capsys.readouterr().err
     assert run(["export", "onnx", "-c", "fake", "--component", "eyes", "--out", str(tmp_path / "out")]) == 1
     assert "no slot `eyes`" in capsys.readouterr().err
+    (tmp_path / "manifest.json").touch()
+    for command in (["onnx", "-c", "no-such-config"], ["tensorrt", "no-such-export"]):  # said before anything is read
+        assert run(["export", *command, "--out", str(tmp_path)]) == 1
+        assert "hint: choose another folder, or replace it with `--force`" in capsys.readouterr().err
     assert run(["export", "verify", str(tmp_path)]) == 1
     assert "manifest" in capsys.readouterr().err

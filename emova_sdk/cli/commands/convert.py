@@ -15,14 +15,16 @@ from emova_sdk.cli.output import print_json, working
 @app.command()
 def convert(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A checkpoint of either layout: a folder or a hub id.")],
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder to write; it must not exist, or be empty.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier checkpoint in that place.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write an EMOVA checkpoint of the origin layout in the layout of transformers."""
-    from emova_sdk.components.emova.checkpoints import convert_origin_to_hf, find_checkpoint
+    from emova_sdk.components.emova.checkpoints import CHECKPOINT, convert_origin_to_hf, find_checkpoint
 
+    CHECKPOINT.require_free(target, force=force)  # before anything is fetched
     with working(f"converting {source}"):
-        written = convert_origin_to_hf(find_checkpoint(source), target)
+        written = convert_origin_to_hf(find_checkpoint(source), target, force=force)
     files = sorted(path.name for path in written.iterdir())
     size = sum(path.stat().st_size for path in written.iterdir())
     if as_json:

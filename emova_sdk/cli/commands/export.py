@@ -26,6 +26,7 @@ PrecisionName = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 ComponentOption = Annotated[
     list[str] | None, typer.Option("--component", metavar="SLOT", help="Export this slot alone; may be given again.")
 ]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace an earlier export in that place.")]
 
 
 @export.command("onnx")
@@ -44,15 +45,18 @@ def to_onnx(
     block_size: Annotated[
         int, typer.Option("--block-size", help="Weights that share a scale in int4, and in the int8 of language models.")
     ] = 32,
+    force: ForceOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the graphs and write nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Export to ONNX, compare with the originals at several sizes, and write a manifest and a config that runs the export."""
     from emova_sdk.config import exported_config, load_config
-    from emova_sdk.exporters.bundle import export_bundle
+    from emova_sdk.exporters.bundle import EXPORT, export_bundle
     from emova_sdk.exporters.quantize import checked_precision
 
     name = config or default_config()
+    if not dry_run:
+        EXPORT.require_free(out, force=force)  # before models are loaded
     with _components(name, overrides, component) as components:
         if dry_run:
             _list_graphs(components, as_json=as_json)
@@ -62,6 +66,7 @@ def to_onnx(
             manifest = export_bundle(
                 components,
                 out,
+                force=force,
                 precision=checked_precision(precision),
                 strict=strict,
                 portable=portable,
@@ -95,17 +100,20 @@ def to_tensorrt(
     timing_cache: Annotated[
         Path | None, typer.Option("--timing-cache", metavar="FILE", help="What TensorRT measured, kept for the next build.")
     ] = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build TensorRT engines from a checked ONNX export; on a GPU they are compared with the originals."""
+    from emova_sdk.exporters.bundle import EXPORT
     from emova_sdk.exporters.tensorrt import export_engines, parse_axes, require_builder
 
+    EXPORT.require_free(out, force=force)
     axes = parse_axes(axis or ())
     here = require_builder(target)
     exporting = _onnx_export(bundle, config or default_config(), overrides, component, precision, run=bool(here.gpu))
     with exporting as (source, named, originals), working("building engines"):
         manifest = export_engines(
-            source, out, target=target, axes=axes, timing_cache=timing_cache, named=named, originals=originals
+            source, out, force=force, target=target, axes=axes, timing_cache=timing_cache, named=named, originals=originals
         )
     print_json(manifest) if as_json else _show_engines(manifest)
 

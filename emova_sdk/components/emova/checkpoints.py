@@ -9,7 +9,6 @@ weight is read, so that a wrong checkpoint is one `LoadError` that names the ten
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -37,6 +36,9 @@ from emova_sdk.components.emova.weight_files import (
     read_json,
 )
 from emova_sdk.errors import ConfigError, LoadError, MissingDependencyError
+from emova_sdk.folders import Kind
+
+CHECKPOINT = Kind("checkpoint", "config.json")
 
 _TEMPLATES = {"qwen2": "qwen2", "llama": "llama3", "emova_deepseek_moe": "deepseek", "glm4": "glm4", "mpt": "mpt"}
 
@@ -276,7 +278,7 @@ def check_tensors(stored: list[StoredTensor], config: EmovaConfig) -> None:
         raise LoadError(f"tensor `{missing[0]}` is missing in `{where}`{more}", hint, path=str(where), tensor=missing[0])
 
 
-def convert_origin_to_hf(source: Path, target: Path) -> Path:
+def convert_origin_to_hf(source: Path, target: Path, *, force: bool = False) -> Path:
     """Write a checkpoint of the origin layout in the HF layout: weights, configuration, processor and tokenizer.
 
     The tokenizer gets `<image>` as its last token, as in the published HF checkpoints; its rows are new, so its id is
@@ -285,29 +287,24 @@ def convert_origin_to_hf(source: Path, target: Path) -> Path:
     Args:
         source: folder of the checkpoint; either layout is read.
         target: folder to write; it must not exist or be empty.
+        force: replace an earlier checkpoint in that place.
 
     Returns:
         The target.
 
     Raises:
-        ConfigError: the target has files in it.
+        InputError: the target has files in it.
         LoadError: see `load_model`.
     """
-    if target.exists() and any(target.iterdir()):
-        raise ConfigError(f"`{target}` is not empty", "name a new folder")
+    CHECKPOINT.require_free(target, force=force)
     checkpoint = Checkpoint.open(source)
     model = load_model(checkpoint)
     _add_rows(model, checkpoint.config.image_token_index + 1)
     model.generation_config = _generation_config(checkpoint)
     processor = checkpoint.processor()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
-        written = Path(scratch) / target.name
+    with CHECKPOINT.staged(target, force=force) as written:
         model.save_pretrained(written)
         processor.save_pretrained(written)
-        if target.exists():
-            target.rmdir()
-        written.rename(target)
     return target
 
 

@@ -20,7 +20,7 @@ from emova_sdk.components.emova.checkpoints import (
 from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
 from emova_sdk.components.emova.weight_files import canonical_name
 from emova_sdk.components.emova.writing import speech_tokens
-from emova_sdk.errors import ConfigError, LoadError, MissingDependencyError
+from emova_sdk.errors import InputError, LoadError, MissingDependencyError
 
 IDS = torch.arange(3, 30)[None]
 
@@ -102,8 +102,11 @@ def test_origin_converts_to_hf_and_answers_the_same(origin, tmp_path):
         "tokenizer.json",
         "processor_config.json",
     }
-    with pytest.raises(ConfigError, match="is not empty"):
+    with pytest.raises(InputError, match="holds an earlier checkpoint"):
         convert_origin_to_hf(origin, target)
+    (target / "notes.txt").write_text("of the earlier one")
+    assert convert_origin_to_hf(origin, target, force=True) == target
+    assert not (target / "notes.txt").exists()
 
 
 def test_only_what_is_asked_for_is_loaded(origin):
