@@ -389,6 +389,8 @@ class LiveSession:
             turn = leaving.answer.turn
         except Exception as error:  # noqa: BLE001 - e.g. a memory that cannot be written; the conversation goes on
             yield AnswerFailed(leaving.at_s, self.generation, error)
+        if turn is not None:
+            self._carried, self._shown = [], []  # history has the question: what is said now does not repeat it
         yield Interrupted(leaving.at_s, self.generation, leaving.heard_s, turn)
 
     def _end_answer(self) -> None:
