@@ -46,6 +46,37 @@ def audio_block(audio: Audio, style: Style | None = None, *, index: int | None =
     return create_audio_block(base64=base64.b64encode(wav(audio)).decode(), mime_type=_MIME_WAV, **extras)
 
 
+def transcript_block(text: str) -> dict[str, Any]:
+    """Make a text block of what is said in the audio block beside it, for whoever shows messages and plays none."""
+    return {"type": "text", "text": text, "extras": {"transcript": True}}
+
+
+def is_transcript(block: Mapping[str, Any]) -> bool:
+    """Whether a block is of `transcript_block`, and no text of its own."""
+    return block.get("type") == "text" and bool((block.get("extras") or {}).get("transcript"))
+
+
+def typed_text(message: BaseMessage) -> str:
+    """Return the text of a message, transcripts left out."""
+    blocks = [block for block in message.content_blocks if block["type"] == "text"]
+    return "".join(str(block.get("text", "")) for block in blocks if not is_transcript(block))
+
+
+def with_transcripts(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Put beside the sound of each question what was heard in it, where an answer or the question itself has recorded that."""
+    heard = Heard.of(messages)
+    return [_with_transcript(message, *heard[at][:1]) if at in heard else message for at, message in enumerate(messages)]
+
+
+def _with_transcript(message: BaseMessage, text: str) -> BaseMessage:
+    blocks = media_blocks(message)
+    if isinstance(message.content, str) or any(map(is_transcript, blocks)):
+        return message
+    if not any(block["type"] == "audio" for block in blocks):
+        return message
+    return message.model_copy(update={"content": [transcript_block(text), *message.content]})
+
+
 def image_block(image: Image) -> ContentBlock:
     """Make an image block: PNG in base64."""
     from PIL import Image as Pillow
@@ -232,6 +263,9 @@ class Heard(dict[int, tuple[str, PerceivedStyle | None]]):
             if question >= 0 and recorded.get("transcript"):
                 style = recorded.get("user_style")
                 heard[question] = (recorded["transcript"], PerceivedStyle.from_dict(style) if style else None)
+            elif position == question and not isinstance(message.content, str):
+                told = [str(block.get("text", "")) for block in message.content_blocks if is_transcript(block)]
+                heard |= {position: ("\n".join(told), None)} if told else {}
         return heard
 
 
@@ -272,7 +306,8 @@ def messages_for(
             parts = ((known[0],) if known else ()) + _parts_of(message, media_folder, spoken=not known)
             found.append(encoding(parts, known[1] if known else None, by_user=True))
         elif isinstance(message, AIMessage):
-            found.append(_assistant_message(message))
+            answer = _assistant_message(message)
+            found += [answer] if answer.parts or not answer.interrupted else []  # of one nobody heard, nothing is told
         elif isinstance(message, ToolMessage):
             brought = [part for part in _parts_of(message, media_folder) if not isinstance(part, str)]
             shown += [f"From the tool `{message.name or 'tool'}`:", *brought] if brought else []
@@ -288,6 +323,8 @@ def _parts_of(message: BaseMessage, media_folder: str | Path | None, *, spoken: 
     """Return what a message holds; its sound only if ``spoken``."""
     parts: list[str | Audio | Image] = []
     for block in media_blocks(message):
+        if is_transcript(block):
+            continue  # known from `Heard`
         if block["type"] in {"text", "text-plain"}:
             parts.append(str(block.get("text", "")))
         elif block["type"] not in {"audio", "image"}:
@@ -299,7 +336,8 @@ def _parts_of(message: BaseMessage, media_folder: str | Path | None, *, spoken: 
 
 def _assistant_message(message: AIMessage) -> Message:
     recorded = message.response_metadata.get(KEY, {})
-    text = recorded.get("heard_text") or message.text
+    heard = recorded.get("heard_text")
+    text = message.text if heard is None else heard
     calls = tuple(ToolCall(call["id"] or "", call["name"], call["args"]) for call in message.tool_calls)
     style = recorded.get("requested_style")
     parts = ((text,) if text else ()) + calls

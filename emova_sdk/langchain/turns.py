@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.messages import ToolCall as LangChainCall
 from langchain_core.messages.content import ContentBlock, create_audio_block, create_image_block
 
-from emova_sdk.langchain.messages import KEY, audio_block, block_media, image_block, media_blocks
+from emova_sdk.langchain.messages import KEY, audio_block, block_media, image_block, media_blocks, transcript_block, typed_text
 from emova_sdk.types import (
     Audio,
     Image,
@@ -76,9 +76,9 @@ def _human(turn: Turn) -> HumanMessage:
         **_pieces(turn),
     }
     blocks = [*_media(turn.audio, None), *(block for image in turn.images for block in _media(image, None))]
-    if turn.text and turn.audio is None:
-        blocks.insert(0, {"type": "text", "text": turn.text})
-    return HumanMessage(content=cast("Any", blocks), id=turn.id, response_metadata={KEY: facts})
+    typed: Any = {"type": "text", "text": turn.text} if turn.audio is None else transcript_block(turn.text)
+    content: Any = [typed, *blocks] if turn.text else blocks
+    return HumanMessage(content=content, id=turn.id, response_metadata={KEY: facts})
 
 
 def _assistant(turn: Turn) -> list[BaseMessage]:
@@ -142,7 +142,7 @@ def _user_turn(message: HumanMessage, folder: str | Path | None) -> Turn:
     perceived = facts.get("user_style")
     return Turn(
         "user",
-        "\n".join(filter(None, (facts.get("transcript"), message.text))),
+        "\n".join(filter(None, (facts.get("transcript"), typed_text(message)))),
         perceived=PerceivedStyle.from_dict(perceived) if perceived else None,
         audio=sounds,
         images=images,

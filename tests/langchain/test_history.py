@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables.history import RunnableWithMessageHistory
 
 from emova_sdk import Audio, Image, Pipeline, Style
-from emova_sdk.errors import ConfigError, InputError
+from emova_sdk.errors import BackendError, ConfigError, InputError
 from emova_sdk.langchain import (
     ChatEmova,
     EmovaChatHistory,
@@ -23,7 +23,9 @@ from emova_sdk.langchain import (
     turns_of,
     user_style_of,
 )
-from emova_sdk.types import MediaRef, PerceivedStyle, Timings, ToolCall, ToolResult, Turn
+from emova_sdk.langchain.messages import messages_for
+from emova_sdk.langchain.tokens import words_in
+from emova_sdk.types import MediaRef, Message, PerceivedStyle, Timings, ToolCall, ToolResult, Turn
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +141,111 @@ def test_forgetting_a_session_forgets_its_sound_and_no_others(url: str, tmp_path
     assert audio_of(two.messages[0], media_folder=two.media_folder) is not None
     assert len(list(tmp_path.glob("chats.media/*/*"))) == 1
     one.close()
+
+
+def test_histories_that_share_a_folder_and_a_name_share_no_file(tmp_path: Path) -> None:
+    message = HumanMessage(content_blocks=[audio_block(Audio.silence(0.1, 16_000))])
+    urls = [f"sqlite:///{tmp_path / name}" for name in ("one.db", "two.db")]
+    one, two = (EmovaChatHistory("anna", connection=url, media_folder=tmp_path / "media") for url in urls)
+    one.add_messages([message])
+    two.add_messages([message])
+    two.add_messages(one.messages)  # names a file of the other
+    one.clear()
+    assert one.messages == []
+    for kept in two.messages:
+        assert audio_of(kept, media_folder=two.media_folder) == audio_of(message)
+    two.clear()
+    assert not list((tmp_path / "media").rglob("*.*"))
+
+
+def test_a_database_that_was_moved_forgets_its_files_as_well(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    message = HumanMessage(content_blocks=[audio_block(Audio.silence(0.1, 16_000))])
+    history = EmovaChatHistory("anna", connection=f"sqlite:///{tmp_path / 'old/chats.db'}")
+    history.add_messages([message])
+    history.close()
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = EmovaChatHistory("anna", connection=f"sqlite:///{tmp_path / 'new/chats.db'}")
+    assert audio_of(moved.messages[0], media_folder=moved.media_folder) == audio_of(message)
+    moved.clear()
+    assert not list(tmp_path.rglob("*.wav"))
+
+
+def test_one_model_serves_histories_of_several_folders(pipeline: Pipeline, tmp_path: Path) -> None:
+    chat = ChatEmova(model="fake", pipeline=pipeline)
+    for colour, name in (((220, 20, 20), "red"), ((20, 20, 220), "blue")):
+        history = EmovaChatHistory("anna", connection=f"sqlite:///{tmp_path / name}.db")
+        picture = image_block(Image(np.full((8, 8, 3), colour, np.uint8)))
+        history.add_messages([HumanMessage(content_blocks=[picture])])
+        assert name in chat.invoke(history.messages, media_folder=history.media_folder).text
+        assert name in chat.bind(media_folder=history.media_folder).invoke(history.messages).text
+
+
+def test_a_chat_window_shows_what_was_heard(pipeline: Pipeline, url: str) -> None:
+    chat = ChatEmova(model="fake", pipeline=pipeline)
+    question = HumanMessage(content_blocks=[audio_block(pipeline.speak("how are you"))])
+    answer = chat.invoke([question])
+    words = answer.response_metadata["emova"]["transcript"]
+    history = EmovaChatHistory("one", connection=url)
+    history.add_messages([question, answer])
+    session = pipeline.session()
+    session.ask(pipeline.speak("the bird sings"), "and this")
+    history.add_turns(session.history)
+    shown = [message.text for message in history.messages if message.type == "human"]
+    assert shown == [words, session.history[0].text]
+    assert [turn.text for turn in history.turns if turn.role == "user"] == shown  # the same words, and not twice
+    folder = history.media_folder
+    again = [*history.messages, HumanMessage("And now?")]
+    assert chat.invoke(again, media_folder=folder).text == "You said: And now?."
+    assert chat.get_num_tokens_from_messages(history.messages[:1]) == 1 + words_in(words)
+    copied = EmovaChatHistory("two", connection=url)
+    copied.add_messages(history.messages)
+    assert [message.text for message in copied.messages] == [message.text for message in history.messages]
+
+
+def test_an_answer_nobody_heard_is_not_told(pipeline: Pipeline) -> None:
+    silent = Turn("assistant", "A secret.", interrupted=True, heard_text="")
+    told = messages_of([Turn("user", "hello"), silent])
+    assert [message.parts for message in messages_for(told, lambda parts, _, by_user: Message("user", tuple(parts)))] == [
+        ("hello",)
+    ]
+
+
+def test_without_a_folder_sound_is_kept_small() -> None:
+    history = EmovaChatHistory("one", connection="sqlite://")
+    noise = np.random.default_rng(0).normal(0, 0.1, 16_000)
+    whole = Audio((np.round(noise * 32768) / 32768).astype(np.float32), 16_000)
+    fine = Audio((noise * np.sin(np.arange(16_000) / 8_000)).astype(np.float32), 16_000)
+    loud = Audio((noise * 20).astype(np.float32), 16_000)
+    history.add_messages([HumanMessage(content_blocks=[audio_block(sound)]) for sound in (whole, fine, loud)])
+    kept = history.messages
+    assert audio_of(kept[0]) == whole
+    assert audio_of(kept[2]) == loud  # FLAC would clip it
+    back = audio_of(kept[1])
+    assert back is not None
+    assert np.abs(back.samples - fine.samples).max() < 2e-7
+    assert [block["mime_type"] for message in kept for block in message.content_blocks] == [  # type: ignore[typeddict-item]
+        "audio/flac",
+        "audio/flac",
+        "audio/wav",
+    ]
+    assert len(str(kept[1].content)) < 0.8 * len(str(audio_block(fine)))
+    history.close()
+
+
+def test_what_fails_later_is_said_as_well(url: str, tmp_path: Path) -> None:
+    history = EmovaChatHistory("one", connection=url)
+    with pytest.raises(InputError, match="base64"):
+        history.add_messages([HumanMessage(content=[{"type": "audio", "base64": "###", "mime_type": "audio/wav"}])])
+    (tmp_path / "taken").write_text("a file")
+    blocked = EmovaChatHistory("one", connection=url, media_folder=tmp_path / "taken")
+    with pytest.raises(BackendError, match="cannot be written"):
+        blocked.add_messages([HumanMessage(content_blocks=[audio_block(Audio.silence(0.1, 16_000))])])
+    assert history.messages == []
+    history.close()
+    (tmp_path / "chats.db").write_bytes(b"no database at all, and long enough to be read as one" * 40)
+    with pytest.raises(BackendError, match="database failed"):
+        _ = history.messages
 
 
 def test_without_a_folder_sound_stays_in_the_message() -> None:
