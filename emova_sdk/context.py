@@ -79,7 +79,7 @@ class Context:
         self._pipeline = pipeline
         self._system = [Message("system", (system,))] if system else []
         self._limit, self._truncation = limit, truncation
-        self._load_media = load_media or _load_inline
+        self.load_media = load_media or _load_inline
         self._encoded: dict[tuple[str, int], Part] = {}
         self._dropped: set[str] = set()  # turns that are left out
         self._in_words: set[str] = set()  # turns of which only the words are told
@@ -211,7 +211,7 @@ class Context:
         return self._encoded[key]
 
     def _media(self, media: Audio | Image | MediaRef | None) -> Audio | Image | None:
-        return self._load_media(media) if isinstance(media, MediaRef) else media
+        return self.load_media(media) if isinstance(media, MediaRef) else media
 
     # --- the assistant's turns ---
 

@@ -219,6 +219,16 @@ class Session:
             self._unsaved.pop(turn_id, None)
         return None
 
+    def picture(self, *, title: str = "") -> Image:
+        """Draw the conversation: words, style, waveform and pitch of each turn; `Image.save` writes it.
+
+        Args:
+            title: Headline.
+        """
+        from emova_sdk.picture import draw_turns, panels_of
+
+        return draw_turns(panels_of(self._turns, self._context.load_media), title=title)
+
     # --- the history ---
 
     def _place_of(self, turn_id: str) -> int | None:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emova_sdk import Audio, Image, Message, Pipeline, Session, Space, SpeechUnits, Style, TextDelta, ToolCall, ToolResult, Turn
+from emova_sdk.components.openai_errors import refusal
 from emova_sdk.errors import BackendError, ConfigError, ContextLengthError, InputError
 from emova_sdk.memory import SessionStore
 from emova_sdk.testing.fakes import FakeLLMCore, FakeSpeechTokenizer, FakeStyleModule, FakeVisionEncoder, FakeVocoder
@@ -516,6 +517,21 @@ def test_a_config_sets_the_limit() -> None:
     assert (pipeline.limits.history_turns, pipeline.limits.truncation) == (2, "drop_media")
     with pytest.raises(ConfigError):
         Pipeline.from_config("fake", overrides=['limits.truncation="middle"'])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"message": "too long", "code": "context_length_exceeded"},
+        {"message": "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens."},
+        {"error": {"type": "exceed_context_size_error", "message": "the request exceeds the available context size"}},
+        [{"error": {"message": "The input token count (9000) exceeds the maximum number of tokens allowed (8192)."}}],
+        {"message": "prompt is too long: 9000 tokens > 8192 maximum"},
+    ],
+)
+def test_endpoints_say_in_many_ways_that_a_conversation_is_too_long(body: Any) -> None:
+    assert isinstance(refusal(400, body), ContextLengthError)
+    assert not isinstance(refusal(500, body), ContextLengthError)
 
 
 # --- text that can be kept ---

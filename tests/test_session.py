@@ -290,8 +290,10 @@ def test_a_tool_that_raises_and_a_tool_that_does_not_exist_are_failed_results() 
         raise RuntimeError("no luck")
 
     class Inventive(FakeLLMCore):
-        def generate(self, messages, **options):  # type: ignore[no-untyped-def]
-            if messages[-1].role == "user":
+        def generate(self, messages, *, task="chat", **options):  # type: ignore[no-untyped-def]
+            if task != "chat":
+                yield from super().generate(messages, task=task, **options)
+            elif messages[-1].role == "user":
                 yield ToolCall("1", "broken", {})
                 yield ToolCall("2", "imagined", {})
             else:

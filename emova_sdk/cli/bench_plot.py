@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from emova_sdk.cli.picture import GREY, INK, MARGIN, PAPER, RULE, SCALE, WIDTH, Colour
+from emova_sdk.picture import GREY, INK, MARGIN, PAPER, RULE, SCALE, WIDTH, Colour
 from emova_sdk.types import Image
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from emova_sdk.cli.picture import EMOTION_COLOURS, GREY, INK, MARGIN, PAPER, RULE, SCALE, WIDTH, Colour
+from emova_sdk.picture import EMOTION_COLOURS, GREY, INK, MARGIN, PAPER, RULE, SCALE, WIDTH, Colour
 from emova_sdk.types import Image
 
 if TYPE_CHECKING:

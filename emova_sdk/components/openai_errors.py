@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import cast
 
-from emova_sdk.errors import BackendError, ConfigError, EmovaError
+from emova_sdk.errors import BackendError, ConfigError, ContextLengthError, EmovaError
 
 __all__ = ["failures", "named_fields", "refusal", "typed", "words"]
 
@@ -27,6 +27,12 @@ _ADDRESS = (
 )
 _CONFIG: Mapping[int | None, tuple[str, str]] = {401: _KEY, 403: _KEY, 404: _ADDRESS, 405: _ADDRESS}
 """What is refused for good, and what to do about it."""
+
+
+_TOO_LONG = re.compile(
+    r"context[_ ](length|size|window)|prompt is too long|too many (input |prompt )?tokens|input token count", re.IGNORECASE
+)
+"""How endpoints say that a conversation is longer than the model reads."""
 
 
 def failures() -> tuple[type[Exception], ...]:
@@ -68,6 +74,9 @@ def refusal(status: int | None, body: object, wait: str | None = None) -> EmovaE
     if status in _CONFIG:
         what, hint = _CONFIG[status]
         return ConfigError(f"the endpoint {what} ({status}): {detail}", hint)
+    if status in {400, 413, 422} and any(_TOO_LONG.search(text) for _, text in _texts(body)):
+        hint = "leave out the oldest messages, or shorten what is asked"
+        return ContextLengthError(f"the conversation is longer than the endpoint's model reads ({status}): {detail}", hint)
     what, hint, retryable = "does not accept the request", "change what is asked of it", False
     if status is None:
         return BackendError(f"the endpoint failed while it answered: {detail}", "try again", retryable=True)

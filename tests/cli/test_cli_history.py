@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from emova_sdk.cli.emotion_plot import Mood, draw_emotions, moods_of
-from emova_sdk.cli.picture import EMOTION_COLOURS
+from emova_sdk.picture import EMOTION_COLOURS
 from emova_sdk.types import EMOTIONS, Image, PerceivedStyle, Style, Turn
 
 

@@ -14,7 +14,7 @@ from emova_sdk.cli.output import describe_perceived, describe_style, describe_ti
 from emova_sdk.cli.records import reply_record
 
 if TYPE_CHECKING:
-    from emova_sdk.cli.picture import Panel
+    from emova_sdk.picture import Panel
     from emova_sdk.pipeline import Pipeline
     from emova_sdk.session import Reply
     from emova_sdk.types import Audio, Image
@@ -33,7 +33,7 @@ def demo(
 
     Prints each turn, and writes every answer, all of them as reply.wav, and conversation.png, a picture of the whole.
     """
-    from emova_sdk.cli.picture import draw_turns
+    from emova_sdk.picture import draw_turns
 
     out.mkdir(parents=True, exist_ok=True)
     name = config or default_config()
@@ -83,7 +83,7 @@ def _print_turn(number: int, turn: dict[str, str], reply: Reply) -> None:
 
 
 def _panels(turn: dict[str, str], audio: Audio, reply: Reply) -> list[Panel]:
-    from emova_sdk.cli.picture import Panel
+    from emova_sdk.picture import Panel
 
     perceived = (reply.user_style.emotion if reply.user_style else None) or ""
     heard = describe_transcript(reply.transcript) if reply.transcript else turn["said"]

@@ -114,6 +114,24 @@ def plot(
     typer.echo(f"{path}: {len(moods)} emotions in {len(turns)} turns")
 
 
+@group.command()
+def picture(
+    name: NameArgument,
+    db: DbOption,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="[default: SESSION.png]")] = None,
+) -> None:
+    """Draw a session: the words, style, waveform and pitch of each turn."""
+    from emova_sdk.picture import draw_turns, panels_of
+
+    path = out or Path(f"{name}.png")
+    require_writable(path, (".png",))
+    with _open(db) as store:
+        panels = panels_of(_turns(store, name), store.load_media)
+    draw_turns(panels, title=name).save(path)
+    heard = sum(panel.audio is not None for panel in panels)
+    typer.echo(f"{path}: {len(panels)} turns, {heard} with sound")
+
+
 def _open(db: str, *, must_exist: bool = True) -> SessionStore:
     from emova_sdk.errors import InputError
     from emova_sdk.memory import SessionStore

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from emova_sdk.cli.pitch import FRAME_S, pitch_track
-from emova_sdk.types import Image
-
-if TYPE_CHECKING:
-    from emova_sdk.types import Audio
+from emova_sdk.errors import InputError
+from emova_sdk.pitch import FRAME_S, pitch_track
+from emova_sdk.types import Audio, Image, MediaRef, Turn
 
 Colour = tuple[int, int, int]
 
@@ -57,6 +55,38 @@ class Panel:
     emotion: str
     label: str
     audio: Audio | None
+
+
+def panels_of(turns: Iterable[Turn], load_media: Callable[[MediaRef], Audio | Image]) -> list[Panel]:
+    """One panel for each turn; a sound that is gone is left out.
+
+    Args:
+        turns: Of a session's history.
+        load_media: Reads a sound that was kept, e.g. `SessionStore.load_media`.
+    """
+
+    def sound(turn: Turn) -> Audio | None:
+        try:
+            media = load_media(turn.audio) if isinstance(turn.audio, MediaRef) else turn.audio
+        except InputError:
+            return None
+        return media if isinstance(media, Audio) else None
+
+    return [_panel(turn, sound(turn)) for turn in turns]
+
+
+def _panel(turn: Turn, audio: Audio | None) -> Panel:
+    if turn.role == "user":
+        emotion = (turn.perceived.emotion or "") if turn.perceived else ""
+        style = turn.perceived.style if turn.perceived else None
+        missing = "emotion not clear" if style else "style not heard"
+    else:
+        style, missing = turn.style, "no voice"
+        emotion = style.emotion if style else ""
+    manner = [value for value in (style.pitch, style.speed) if value != "normal"] if style else []
+    label = ", ".join([emotion or missing, *manner, *(["interrupted"] if turn.interrupted else [])])
+    who = "you" if turn.role == "user" else "emova"
+    return Panel(who, turn.heard_text or "", emotion, label, audio)
 
 
 def draw_turns(panels: list[Panel], *, title: str = "") -> Image:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emova_sdk.cli.picture import EMOTION_COLOURS, Panel, draw_turns
-from emova_sdk.cli.pitch import pitch_track
+from emova_sdk import Image, Pipeline, Style
+from emova_sdk.memory import SessionStore
+from emova_sdk.picture import EMOTION_COLOURS, Panel, draw_turns
+from emova_sdk.pitch import pitch_track
 from emova_sdk.types import EMOTIONS, Audio
 
 
@@ -57,3 +59,18 @@ def test_the_picture_of_little():
         Panel("you", "silence", "neutral", "style not heard", Audio.silence(0.003, 16_000)),
     ]
     assert draw_turns(panels).size[0] == draw_turns([]).size[0]
+
+
+def test_a_session_draws_its_own_conversation(tmp_path):
+    with Pipeline.from_config("fake") as pipeline, SessionStore(tmp_path / "talk.db") as store:
+        session = store.session(pipeline, "anna")
+        session.ask(_buzz(150, 16_000), style=Style(emotion="sad"))
+        running = session.picture(title="anna")
+        assert running == store.session(pipeline, "anna").picture(title="anna")  # its sounds are read from the store
+        assert EMOTION_COLOURS["sad"] in {tuple(pixel) for pixel in running.pixels.reshape(-1, 3)[::7].tolist()}
+        for file in (store.media / "anna").iterdir():
+            file.unlink()
+        gone = store.session(pipeline, "anna").picture(title="anna")
+        assert gone.size == running.size
+        assert gone != running
+    assert Image.open(running.save(tmp_path / "anna.png")) == running
