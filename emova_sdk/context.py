@@ -6,6 +6,7 @@ store tells the model the same as one that was never closed. What is remembered 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -70,9 +71,9 @@ class Context:
         truncation: Truncation = "drop_oldest",
         load_media: LoadMedia | None = None,
     ) -> None:
-        if limit is not None and limit < 0:
-            raise ConfigError(f"`history_limit` is {limit}", "use the number of turns the model is to be told, or None")
-        if not callable(truncation) and truncation not in ("drop_oldest", "drop_media", "error"):
+        if limit is not None and (not isinstance(limit, int) or limit < 0):
+            raise ConfigError(f"`history_limit` is `{limit}`", "use the number of turns the model is to be told, or None")
+        if not callable(truncation) and str(truncation) not in ("drop_oldest", "drop_media", "error"):
             raise ConfigError(
                 f"there is no truncation `{truncation}`", "use `drop_oldest`, `drop_media`, `error` or a function"
             )
@@ -218,8 +219,11 @@ class Context:
     def _answer(self, turn: Turn) -> list[Message]:
         """One message for each time the model stopped to call tools, with the results, and one for what it said at last.
 
-        Of an answer that was cut off, what was heard is told. Nothing becomes an empty message.
+        Of an answer that was cut off, what was heard is told. Nothing becomes an empty message. A model that calls no tools is
+        told of earlier calls in words.
         """
+        llm = self._pipeline.llm_core
+        in_words = llm is not None and not llm.tools
         found: list[Message] = []
         parts: list[Part] = []
         for kind, begin, end in turn.layout or _usual_answer(turn):
@@ -230,6 +234,9 @@ class Context:
                 parts += self._written(turn, begin, end, bool(parts))
             elif kind == "call" and turn.tool_calls[begin:end]:
                 calls = turn.tool_calls[begin:end]
+                if in_words:
+                    parts += [_call_in_words(turn, begin + place) for place in range(len(calls))]
+                    continue
                 found.append(Message("assistant", (*parts, *calls), style=turn.requested_style))
                 found += [Message("tool", (_result_of(turn, place),)) for place in range(begin, begin + len(calls))]
                 parts = []
@@ -264,6 +271,12 @@ def _result_of(turn: Turn, place: int) -> ToolResult:
         return here[0]
     found = next((result for result in turn.tool_results if result.id == call.id), None)
     return found or ToolResult(call.id, call.name, NOT_RUN, failed=True)
+
+
+def _call_in_words(turn: Turn, place: int) -> str:
+    call, result = turn.tool_calls[place], _result_of(turn, place)
+    arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
+    return f"[{call.name} {arguments}: {'failed: ' if result.failed else ''}{result.content}]"
 
 
 def _usual_question(turn: Turn) -> Iterator[Segment]:

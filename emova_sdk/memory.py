@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -92,6 +93,7 @@ class SessionStore:
             media = Path(file).with_name(f"{Path(file).name}.media")
         self.media = Path(media) if media is not None and keep_media else None
         self._keep_user_style = keep_user_style
+        self._lock = threading.RLock()
         self._engine = sql.create_engine(url)
         if url.startswith("sqlite"):
             event.listen(self._engine, "connect", _prepare_sqlite)
@@ -187,27 +189,32 @@ class SessionStore:
     def append(self, session_id: str, turns: Sequence[Turn]) -> None:
         """Add turns to a session, all or none."""
         _safe(session_id)
-        rows = [{"session_id": session_id, "turn_id": turn.id, "data": self._record(session_id, turn)} for turn in turns]
+        with self._lock:  # no file is swept away between being written and being referred to
+            rows = [{"session_id": session_id, "turn_id": turn.id, "data": self._record(session_id, turn)} for turn in turns]
 
-        def work(connection: sql.Connection) -> None:
-            _touch(connection, session_id)
-            if rows:
-                connection.execute(sql.insert(_TURNS), rows)
+            def work(connection: sql.Connection) -> None:
+                _touch(connection, session_id)
+                if rows:
+                    connection.execute(sql.insert(_TURNS), rows)
 
-        self._transact(work)
+            self._transact(work)
 
     def replace(self, session_id: str, turn: Turn) -> None:
         """Put a turn in the place of the one with its id (an answer that was cut)."""
         mine = (_TURNS.c.session_id == session_id) & (_TURNS.c.turn_id == turn.id)
-        data = self._record(session_id, turn)
-        self._transact(lambda connection: connection.execute(sql.update(_TURNS).where(mine).values(data=data)))
-        self._sweep(session_id)
+        with self._lock:
+            before = self._media_of(mine)
+            data = self._record(session_id, turn)
+            self._transact(lambda connection: connection.execute(sql.update(_TURNS).where(mine).values(data=data)))
+            self._sweep(session_id, before)
 
     def remove(self, session_id: str, turn_ids: Iterable[str]) -> None:
         """Remove turns (an exchange that was taken back), their media included."""
         mine = (_TURNS.c.session_id == session_id) & _TURNS.c.turn_id.in_(list(turn_ids))
-        self._transact(lambda connection: connection.execute(sql.delete(_TURNS).where(mine)))
-        self._sweep(session_id)
+        with self._lock:
+            before = self._media_of(mine)
+            self._transact(lambda connection: connection.execute(sql.delete(_TURNS).where(mine)))
+            self._sweep(session_id, before)
 
     # --- forgetting ---
 
@@ -299,15 +306,22 @@ class SessionStore:
         folder = self.media
         return _with_media(turn, lambda ref: ref if folder is None else ref.inlined(folder))
 
-    def _sweep(self, session_id: str) -> None:
-        """Remove media of a session that none of its turns refers to (after a cut, or a crash)."""
+    def _media_of(self, rows: sql.ColumnElement[bool]) -> set[str]:
+        query = sql.select(_TURNS.c.data).where(rows)
+        found = self._transact(lambda connection: connection.execute(query).scalars().all())
+        return {ref["uri"] for row in found for ref in _refs(json.loads(row))}
+
+    def _sweep(self, session_id: str, among: set[str] | None = None) -> None:
+        """Remove media of a session that none of its turns refers to: those ``among`` given ones, or all (after a crash)."""
         folder = self.media / _safe(session_id) if self.media is not None else None
         if folder is None or not folder.is_dir():
             return
-        used = {ref["uri"] for turn in self.turns(session_id) for ref in _refs(turn.to_dict())}
-        for file in folder.iterdir():
-            if f"{session_id}/{file.name}" not in used:
-                file.unlink(missing_ok=True)
+        with self._lock:
+            used = self._media_of(_TURNS.c.session_id == session_id)
+            for file in folder.iterdir():
+                name = f"{session_id}/{file.name}"
+                if name not in used and (among is None or name in among):
+                    file.unlink(missing_ok=True)
 
     def _empty_log(self) -> None:
         """What was forgotten still stands in SQLite's log of writes, until that is emptied."""
@@ -362,6 +376,6 @@ def _refs(turn: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _safe(session_id: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", session_id):
+    if not isinstance(session_id, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", session_id):
         raise InputError(f"session name `{session_id}` is not usable as a folder", "use letters, digits, _, - and .")
     return session_id

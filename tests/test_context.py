@@ -329,6 +329,19 @@ class Listening(Scripted):
         self.vision = None
 
 
+def test_a_model_that_calls_no_tools_is_told_of_earlier_calls_in_words() -> None:
+    first = pipeline_of(Scripted(asks(4, say="One moment."), says("Booked."))).session(tools=[book])
+    first.ask("a table, please")
+    llm = Listening()
+    llm.tools = False
+    Pipeline(llm_core=llm).session(history=first.history).ask("and?")
+    assert [(one.role, one.parts) for one in llm.told[0]] == [
+        ("user", ("a table, please",)),
+        ("assistant", ("One moment.", '[book {"guests": 4}: booked for 4]', "Booked.")),
+        ("user", ("and?",)),
+    ]
+
+
 def test_a_turn_that_was_made_by_hand_is_told_as_it_is() -> None:
     llm = Scripted()
     history = [
@@ -506,7 +519,9 @@ def test_a_function_decides_what_is_told_and_error_ends_the_conversation() -> No
         pipeline_of(llm).session().ask("a question that is too long " * 20)
 
 
-@pytest.mark.parametrize("options", [{"truncation": "middle"}, {"history_limit": -1}])
+@pytest.mark.parametrize(
+    "options", [{"truncation": "middle"}, {"truncation": 3}, {"history_limit": -1}, {"history_limit": "2"}]
+)
 def test_a_limit_that_means_nothing_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         pipeline_of(Scripted()).session(**options)
