@@ -16,13 +16,13 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.function_calling import convert_to_json_schema
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.langchain.identity import identity_of
 from emova_sdk.langchain.messages import Encoding, audio_block, messages_for, with_digests
-from emova_sdk.langchain.options import CallOptions, refuse_strict, tool_specs
+from emova_sdk.langchain.options import CallOptions, openai_tools, refuse_strict, tool_specs
 from emova_sdk.langchain.options import tool_choice as choice_of
 from emova_sdk.langchain.tokens import TokenCounter, word_ids, words_in
 from emova_sdk.langchain.turn import TurnRecord
@@ -164,7 +164,7 @@ class ChatEmova(BaseChatModel):
             ConfigError: If ``strict`` is asked for.
         """
         refuse_strict(strict)
-        formatted, choice = [convert_to_openai_tool(tool) for tool in tools], choice_of(tool_choice)
+        formatted, choice = openai_tools(tools), choice_of(tool_choice)
         names = [tool["function"]["name"] for tool in formatted]
         if choice not in {None, "auto", "none", "any", *names}:
             raise InputError(f"`tool_choice` is `{choice}`, which is none of the tools", f"pass one of: {', '.join(names)}")
@@ -189,17 +189,19 @@ class ChatEmova(BaseChatModel):
             kwargs: ``strict`` is accepted; what an endpoint can enforce it does.
         """
         kwargs.pop("strict", None)
+        if kwargs:
+            raise InputError(f"`{next(iter(kwargs))}` is not an argument here", "pass `include_raw`, `method` or `strict`")
         if method is None:
             llm = self.wired.llm_core
             method = "function_calling" if llm is not None and llm.tools else "json_schema"
         if method == "function_calling":
             quiet = self.model_copy(update={"speak": False})
-            return super(ChatEmova, quiet).with_structured_output(schema, include_raw=include_raw, **kwargs)
+            return super(ChatEmova, quiet).with_structured_output(schema, include_raw=include_raw)
         from emova_sdk.langchain.structured import parsed
 
         form = convert_to_json_schema(schema) if method == "json_schema" else {"type": "object"}
         traced = {"kwargs": {"method": method}, "schema": schema}
-        asked = self.bind(json_schema=form, ls_structured_output_format=traced, **kwargs)
+        asked = self.bind(json_schema=form, ls_structured_output_format=traced)
         return parsed(asked, schema, include_raw=include_raw)
 
     # --- answering ---

@@ -43,6 +43,8 @@ class EmovaChatHistory(BaseChatMessageHistory):
     ) -> None:
         if not session_id:
             raise InputError("the session has no name", "pass a `session_id`")
+        if not _storable(session_id):
+            raise InputError("the session's name holds half a character", "pass another `session_id`")
         self.session_id = session_id
         self._database = MessageDatabase(connection)
         folder = Path(media_folder) if media_folder is not None else _beside(connection)
@@ -90,11 +92,17 @@ class EmovaChatHistory(BaseChatMessageHistory):
             kept = compact if self._media is None else self._media.keep
             data["data"]["content"] = [kept(block) for block in cast("list[Any]", content)]
         try:
-            return json.dumps(data, ensure_ascii=False, allow_nan=False)
+            text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+            # half a character cannot be stored as it is
+            return text if _storable(text) else json.dumps(data, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"a message cannot be kept as JSON: {error}", "keep artifacts small and of plain values"
             ) from error
+
+
+def _storable(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _beside(connection: str) -> Path | None:

@@ -107,16 +107,36 @@ def audio_of(message: BaseMessage, *, media_folder: str | Path | None = None) ->
     return Audio.concat(cast("list[Audio]", sounds)) if sounds else None
 
 
+def facts_of(message: BaseMessage) -> dict[str, Any]:
+    """Return what an answer, or a question of a history, has recorded of its turn."""
+    found = message.response_metadata.get(KEY)
+    return dict(cast("Mapping[str, Any]", found)) if isinstance(found, Mapping) else {}
+
+
+def perceived_in(facts: Mapping[str, Any]) -> PerceivedStyle | None:
+    """Return how the user spoke, if that was recorded.
+
+    Raises:
+        InputError: If the record is damaged.
+    """
+    found = facts.get("user_style")
+    try:
+        return PerceivedStyle.from_dict(found) if found else None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            "a message's record of how the user spoke is damaged", 'leave `["emova"]["user_style"]` as it was'
+        ) from error
+
+
 def style_of(message: BaseMessage) -> Style | None:
     """Return the style an answer was spoken in, or None."""
-    found = message.response_metadata.get(KEY, {}).get("style")
+    found = facts_of(message).get("style")
     return Style.from_dict(found) if found else None
 
 
 def user_style_of(message: BaseMessage) -> PerceivedStyle | None:
     """Return how the user spoke, as recorded with the answer (or with the user's message), or None."""
-    found = message.response_metadata.get(KEY, {}).get("user_style")
-    return PerceivedStyle.from_dict(found) if found else None
+    return perceived_in(facts_of(message))
 
 
 # --- what blocks hold ---
@@ -199,7 +219,11 @@ def _pcm_rate(mime: str, block: Mapping[str, Any]) -> int:
 
 def media_blocks(message: BaseMessage) -> list[dict[str, Any]]:
     """Return the content of a message as standard blocks, whatever form sounds and pictures are written in."""
-    return [_standard(dict(cast("Mapping[str, Any]", block))) for block in message.content_blocks]
+    try:
+        blocks = message.content_blocks
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"a message holds a malformed block: {error}", "write it as a standard content block") from error
+    return [_standard(dict(cast("Mapping[str, Any]", block))) for block in blocks]
 
 
 def _standard(block: dict[str, Any]) -> dict[str, Any]:
@@ -259,10 +283,9 @@ class Heard(dict[int, tuple[str, PerceivedStyle | None]]):
         heard, question = cls(), -1
         for position, message in enumerate(messages):
             question = position if isinstance(message, HumanMessage) else question
-            recorded = message.response_metadata.get(KEY, {})
+            recorded = facts_of(message)
             if question >= 0 and recorded.get("transcript"):
-                style = recorded.get("user_style")
-                heard[question] = (recorded["transcript"], PerceivedStyle.from_dict(style) if style else None)
+                heard[question] = (str(recorded["transcript"]), perceived_in(recorded))
             elif position == question and not isinstance(message.content, str):
                 told = [str(block.get("text", "")) for block in message.content_blocks if is_transcript(block)]
                 heard |= {position: ("\n".join(told), None)} if told else {}
@@ -335,7 +358,7 @@ def _parts_of(message: BaseMessage, media_folder: str | Path | None, *, spoken: 
 
 
 def _assistant_message(message: AIMessage) -> Message:
-    recorded = message.response_metadata.get(KEY, {})
+    recorded = facts_of(message)
     heard = recorded.get("heard_text")
     text = message.text if heard is None else heard
     calls = tuple(ToolCall(call["id"] or "", call["name"], call["args"]) for call in message.tool_calls)

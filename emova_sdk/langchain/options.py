@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 
@@ -64,19 +64,47 @@ class CallOptions:
         choice = tool_choice(given.get("tool_choice")) or "auto"
         form = given.get("json_schema") or schema_of(given.get("response_format"))
         told = {**defaults, **{name: value for name, value in given.items() if value is not None}}
-        style, folder = told.get("style"), told.get("media_folder")
+        folder = told.get("media_folder")
         return cls(
             tools=() if choice == "none" else tool_specs(given.get("tools") or ()),
             single_call=given.get("parallel_tool_calls") is False,
-            generation=GenerationOptions(
-                **{name: told[name] for name in _SAMPLING if told.get(name) is not None},
-                tool_choice="auto" if choice == "none" else choice,
-                json_schema=form,
-            ),
-            style=Style.from_dict(style) if isinstance(style, dict) else style,
+            generation=_generation(told, "auto" if choice == "none" else choice, form),
+            style=style_given(told.get("style")),
             aloud=bool(told.get("speak")) and form is None,
             media_folder=None if folder is None else Path(folder),
         )
+
+
+def _generation(told: Mapping[str, Any], choice: str, form: Mapping[str, Any] | None) -> GenerationOptions:
+    sampling = {name: told[name] for name in _SAMPLING if told.get(name) is not None}
+    try:
+        return GenerationOptions(**sampling, tool_choice=choice, json_schema=form)
+    except TypeError as error:
+        raise InputError(f"`{sampling}` are no numbers", "pass numbers") from error
+
+
+def style_given(style: Any) -> Style | None:
+    """Read a style, or the dict of one."""
+    if isinstance(style, dict):
+        return Style.from_dict(cast("dict[str, Any]", style))
+    if style is None or isinstance(style, Style):
+        return style
+    raise InputError(f"`{style!r}` is no style", 'pass a `Style`, or a dict such as {"emotion": "sad"}')
+
+
+def openai_tools(tools: Sequence[Any]) -> list[dict[str, Any]]:
+    """Describe functions, tools, classes or schemas as OpenAI does.
+
+    Raises:
+        InputError: If something is none of these.
+    """
+    try:
+        return [convert_to_openai_tool(tool) for tool in tools]
+    except (ValueError, TypeError, KeyError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"a tool cannot be described: {reason}", "pass functions, tools, pydantic classes or schemas"
+        ) from error
 
 
 def tool_choice(choice: str | bool | dict[str, Any] | None) -> str | None:
@@ -90,7 +118,7 @@ def tool_choice(choice: str | bool | dict[str, Any] | None) -> str | None:
 
 def tool_specs(tools: Sequence[Any]) -> tuple[ToolSpec, ...]:
     """Describe functions, tools, classes or schemas as a language core reads them."""
-    functions = [convert_to_openai_tool(tool)["function"] for tool in tools]
+    functions = [tool["function"] for tool in openai_tools(tools)]
     empty = {"type": "object", "properties": {}}
     return tuple(ToolSpec(one["name"], one.get("description", ""), one.get("parameters") or empty) for one in functions)
 
@@ -108,9 +136,10 @@ def schema_of(response_format: Any) -> Mapping[str, Any] | None:
         return None
     if isinstance(response_format, type):
         return convert_to_json_schema(response_format)
-    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
-    if kind == "json_schema":
-        return dict(response_format["json_schema"]["schema"])
+    told: Mapping[str, Any] = cast("Any", response_format) if isinstance(response_format, Mapping) else {}
+    kind, named = told.get("type"), told.get("json_schema")
+    if kind == "json_schema" and isinstance(named, Mapping) and isinstance(named.get("schema"), Mapping):
+        return dict(named["schema"])
     if kind == "json_object":
         return {"type": "object"}
     if kind == "text":

@@ -14,12 +14,21 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_core.messages import ToolCall as LangChainCall
 from langchain_core.messages.content import ContentBlock, create_audio_block, create_image_block
 
-from emova_sdk.langchain.messages import KEY, audio_block, block_media, image_block, media_blocks, transcript_block, typed_text
+from emova_sdk.langchain.messages import (
+    KEY,
+    audio_block,
+    block_media,
+    facts_of,
+    image_block,
+    media_blocks,
+    perceived_in,
+    transcript_block,
+    typed_text,
+)
 from emova_sdk.types import (
     Audio,
     Image,
     MediaRef,
-    PerceivedStyle,
     Segment,
     SpeechUnits,
     Style,
@@ -137,13 +146,12 @@ def _media(media: Audio | Image | MediaRef | None, style: Style | None) -> list[
 
 
 def _user_turn(message: HumanMessage, folder: str | Path | None) -> Turn:
-    facts = message.response_metadata.get(KEY, {})
+    facts = facts_of(message)
     sounds, images = _read_media(message, folder)
-    perceived = facts.get("user_style")
     return Turn(
         "user",
         "\n".join(filter(None, (facts.get("transcript"), typed_text(message)))),
-        perceived=PerceivedStyle.from_dict(perceived) if perceived else None,
+        perceived=perceived_in(facts),
         audio=sounds,
         images=images,
         metadata=facts.get("metadata", {}),
@@ -155,7 +163,7 @@ def _user_turn(message: HumanMessage, folder: str | Path | None) -> Turn:
 def _assistant_turn(
     message: AIMessage, calls: tuple[ToolCall, ...], results: tuple[ToolResult, ...], folder: str | Path | None
 ) -> Turn:
-    facts = message.response_metadata.get(KEY, {})
+    facts = facts_of(message)
     sound, _ = _read_media(message, folder)
     style, requested, timings = facts.get("style"), facts.get("requested_style"), facts.get("timings")
     return Turn(
@@ -188,12 +196,12 @@ def _hear(turns: list[Turn], answer: AIMessage) -> None:
     """What an answer recorded of the question belongs to the question's turn."""
     from dataclasses import replace
 
-    facts = answer.response_metadata.get(KEY, {})
+    facts = facts_of(answer)
     if not turns or turns[-1].role != "user":
         return
-    turn, style = turns[-1], facts.get("user_style")
-    if style and turn.perceived is None:
-        turn = replace(turn, perceived=PerceivedStyle.from_dict(style))
+    turn = turns[-1]
+    if turn.perceived is None:
+        turn = replace(turn, perceived=perceived_in(facts))
     if facts.get("transcript") and turn.audio is not None and facts["transcript"] not in turn.text:
         text = "\n".join(filter(None, (facts["transcript"], turn.text)))
         turn = replace(turn, text=text, heard_text=text)

@@ -7,10 +7,11 @@ import threading
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage, HumanMessage
 from pydantic import BaseModel
 
 from emova_sdk import Pipeline
-from emova_sdk.errors import ConfigError, InputError
+from emova_sdk.errors import ConfigError, EmovaError, InputError
 from emova_sdk.langchain import ChatEmova
 from emova_sdk.testing.fakes import FakeLLMCore
 
@@ -107,3 +108,49 @@ def test_many_threads_make_one_pipeline(monkeypatch: pytest.MonkeyPatch) -> None
         thread.join(30)
     assert len(made) == 1
     assert len(chat.batch(["one", "two", "three"])) == 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"style": "sad"},
+        {"style": {"emotion": "bored"}},
+        {"max_tokens": 0},
+        {"max_tokens": "many"},
+        {"tools": [42]},
+        {"response_format": {"type": "json_schema"}},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": "no"}}},
+    ],
+    ids=str,
+)
+def test_wrong_values_are_one_clear_error(chat: ChatEmova, wrong: dict[str, Any]) -> None:
+    with pytest.raises(EmovaError) as caught:
+        chat.invoke("hello", **wrong)
+    assert caught.value.hint
+    with pytest.raises(InputError, match="`methd`"):
+        chat.with_structured_output(Form, methd="json_mode")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "image", "base64": 5, "mime_type": "image/png"},
+        {"type": "image_url"},
+        {"type": "audio"},
+        {"type": "audio", "base64": "AAAA"},
+        {"type": "audio", "base64": "AAAAAAA=", "mime_type": "audio/pcm"},
+        {"type": "surprise"},
+    ],
+    ids=str,
+)
+def test_malformed_blocks_are_one_clear_error(chat: ChatEmova, block: Any) -> None:
+    with pytest.raises(InputError):
+        chat.invoke([HumanMessage(content=[block])])
+
+
+def test_records_that_others_have_written_over(chat: ChatEmova) -> None:
+    messages = [HumanMessage("one"), AIMessage("two", response_metadata={"emova": "mine"}), HumanMessage("three")]
+    assert chat.invoke(messages).text == "You said: three."
+    damaged = AIMessage("two", response_metadata={"emova": {"transcript": "one", "user_style": {"mood": 1}}})
+    with pytest.raises(InputError, match="damaged"):
+        chat.invoke([messages[0], damaged, messages[2]])

@@ -233,6 +233,14 @@ def test_without_a_folder_sound_is_kept_small() -> None:
     history.close()
 
 
+def test_half_a_character_is_kept(url: str) -> None:
+    history = EmovaChatHistory("one", connection=url)
+    history.add_messages([HumanMessage("cut \ud83d here")])
+    assert history.messages[0].text == "cut \ud83d here"
+    with pytest.raises(InputError, match="half a character"):
+        EmovaChatHistory("\ud83d", connection=url)
+
+
 def test_what_fails_later_is_said_as_well(url: str, tmp_path: Path) -> None:
     history = EmovaChatHistory("one", connection=url)
     with pytest.raises(InputError, match="base64"):
