@@ -49,6 +49,8 @@ _SYNONYMS = {
 }  # fmt: skip
 _LABEL = re.compile(r"[\s*_#>\"'-]*(\w+)[*_\"']*\s*[:=]\s*[*_]*\s*(.*)", re.DOTALL)
 
+_ELEMENT = re.compile(r"<(\w+)>\s*(.*?)\s*</\1>", re.DOTALL)
+
 
 class BrainReply:
     """An answer's text to events: `StyleChosen` (if there is one) before the first `TextDelta`, calls at the end.
@@ -139,6 +141,11 @@ class BrainReply:
             if char in "[{" and (yield from self._object_begins(char)):
                 yield from self._object()
                 continue
+            if char == "[" and not self._remark.strip() and (yield from self._strings_begin()):
+                self._values["text"] = ""
+                yield from self._value(self._join)
+                self._end_object()
+                continue
             self._plain(reader.skip(1))
         self._end_plain()
 
@@ -173,6 +180,14 @@ class BrainReply:
         reader.skip(ahead)
         return True
 
+    def _strings_begin(self) -> Wait[bool]:
+        """Whether the answer is a list of sentences."""
+        at = yield from self._reader.blank(1)
+        return self.empty and (yield from self._reader.peek(at)) in QUOTES
+
+    def _join(self, text: str) -> None:
+        self._values["text"] += text
+
     def _plain(self, char: str) -> None:
         if not self.plain:  # a remark behind an object, or the comma between two
             return
@@ -187,6 +202,12 @@ class BrainReply:
         if not self.plain or not (text.strip() or not self.empty):
             return
         self._compliant = False
+        elements = {tag: value for tag, value in _ELEMENT.findall(text) if _kind(tag) or tag.casefold() in _TEXT_KEYS}
+        if any(map(_kind, elements)):
+            self._values = {_kind(tag) or tag.casefold(): value for tag, value in elements.items()}
+            self._values.setdefault("text", "" if _text_in(self._values) else _ELEMENT.sub("", text).strip())
+            self._end_object()
+            return
         lines = text.strip().splitlines()
         label = _LABEL.fullmatch(lines[0]) if lines else None
         if label is None or not _kind(label[1]):

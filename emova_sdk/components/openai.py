@@ -189,28 +189,34 @@ class OpenAICore(LLMCore):
         self, request: dict[str, Any], tools: Sequence[ToolSpec] = (), *, may_be_empty: bool = False
     ) -> Generator[Piece, None, None]:
         """Send the request and read its answer; again, as long as nothing was answered."""
-        for attempt in range(self._retries + 1):
+        names, failed = [tool.name for tool in tools], 0
+        while True:
             answered = False
-            response = self._endpoint.send(request)
+            pieces = OpenAIStream(
+                self._endpoint.send(request),
+                silence_s=self._timeout_s,
+                answer_s=self._answer_s,
+                tools=names,
+                holds=self._unopened_thoughts,
+                may_be_empty=may_be_empty,
+            )
             try:
-                with OpenAIStream(
-                    response,
-                    silence_s=self._timeout_s,
-                    answer_s=self._answer_s,
-                    tools=[tool.name for tool in tools],
-                    holds=self._unopened_thoughts,
-                    may_be_empty=may_be_empty,
-                ) as pieces:
+                with pieces:
                     for piece in pieces:
                         answered = True
                         yield piece
-                    self._unopened_thoughts = self._unopened_thoughts or pieces.unopened_thoughts
             except EmovaError as error:
                 self._endpoint.hide_key(error)
-                if answered or not getattr(error, "retryable", False) or attempt == self._retries:
+                if answered:
                     raise
-                time.sleep(0.2 * 2**attempt)
+                if self._endpoint.learn(*pieces.reported, request):
+                    continue
+                if not getattr(error, "retryable", False) or failed == self._retries:
+                    raise
+                time.sleep(0.2 * 2**failed)
+                failed += 1
             else:
+                self._unopened_thoughts = self._unopened_thoughts or pieces.unopened_thoughts
                 return
 
 

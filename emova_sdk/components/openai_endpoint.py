@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from emova_sdk.components.openai_errors import failures, named_fields, typed
+from emova_sdk.components.openai_errors import body_of, failures, named_fields, typed
 from emova_sdk.errors import ConfigError, EmovaError, InputError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ __all__ = ["OpenAIEndpoint"]
 
 _OPTIONAL = frozenset({"stream_options", "response_format", "tool_choice", "seed", "temperature", "top_p", "max_tokens"})
 """Fields that some endpoints refuse, with what the caller adds; one that a refusal names is left out from then on."""
+
+_MAY_NAME = frozenset({400, 422, 500, 501, None})
+"""Statuses of refusals that name a field; None is an error inside an answer."""
 
 _SHORTEST_KEY = 8
 """Characters below which a key is a placeholder, such as ``none``, and no secret."""
@@ -76,7 +79,7 @@ class OpenAIEndpoint:
             answer, error = self._attempt(fields)
             if error is None:
                 return answer
-            if not self._learn(error, fields):
+            if not self.learn(getattr(error, "status_code", 0), body_of(error), request):
                 failure = typed(error, self._timeout_s)
                 raise failure from (None if self.hide_key(failure) or self.hide_key(error) else error)
 
@@ -114,15 +117,21 @@ class OpenAIEndpoint:
             fields.pop("response_format", None)
         return fields
 
-    def _learn(self, error: Exception, fields: Mapping[str, Any]) -> bool:
-        """Take note of what the endpoint does not accept; return whether the request can do without it."""
-        if getattr(error, "status_code", None) not in {400, 422}:
+    def learn(self, status: int | None, body: object, request: Mapping[str, Any]) -> bool:
+        """Take note of what an endpoint did not accept; return whether the request can do without it.
+
+        Args:
+            status: The HTTP status; None for an error inside an answer.
+            body: What came with it.
+            request: What was asked.
+        """
+        if status not in _MAY_NAME:
             return False
-        body = getattr(error, "body", None) or str(error)
+        fields = self._adapted(request)
         both = "tools" in fields and "response_format" in fields
         sent = (_OPTIONAL | {"max_completion_tokens"}) & fields.keys()
         named = named_fields(body, set(sent | {"tools"} if both else sent) | set(fields.get("extra_body", {})))
-        if both and ("tools" in named or not named):
+        if both and ("tools" in named or (not named and status in {400, 422})):
             named = {"tools and response_format"}  # each may be accepted alone
         elif "max_tokens" in fields and named_fields(body, {"max_completion_tokens"}):
             named.add("max_tokens")
@@ -144,7 +153,7 @@ class OpenAIEndpoint:
         except ImportError as error:
             raise MissingDependencyError(
                 "the environment names a SOCKS proxy, and the package `socksio` is not installed",
-                "install it, or unset ALL_PROXY, HTTP_PROXY and HTTPS_PROXY",
+                "run `pip install socksio`, or unset ALL_PROXY, HTTP_PROXY and HTTPS_PROXY",
                 package="socksio",
             ) from error
         except (*failures(), ValueError) as error:

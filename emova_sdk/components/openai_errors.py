@@ -11,7 +11,7 @@ from typing import cast
 
 from emova_sdk.errors import BackendError, ConfigError, ContextLengthError, EmovaError
 
-__all__ = ["failures", "named_fields", "refusal", "typed", "words"]
+__all__ = ["body_of", "failures", "named_fields", "refusal", "typed", "words"]
 
 _SAYS = ("message", "msg", "detail", "error", "errors", "error_description", "description", "title", "reason", "code", "type")
 """Keys under which endpoints put what happened, the most telling first."""
@@ -53,7 +53,7 @@ def typed(error: Exception, silence_s: float) -> EmovaError:
         return BackendError(f"the endpoint said nothing for {silence_s:g} s", "try again, or raise `timeout_s`", retryable=True)
     if isinstance(error, openai.APIStatusError):
         answer = error.response
-        return refusal(int(error.status_code), error.body or answer.reason_phrase, answer.headers.get("retry-after"))
+        return refusal(int(error.status_code), body_of(error) or answer.reason_phrase, answer.headers.get("retry-after"))
     if "Redirects" in type(reason).__name__:
         return BackendError("the endpoint redirects without end", "check `base_url`")
     if isinstance(error, openai.APIConnectionError | OSError) or type(reason).__module__.startswith("httpx"):
@@ -66,6 +66,16 @@ def typed(error: Exception, silence_s: float) -> EmovaError:
         "check that `base_url` is an OpenAI-compatible endpoint, or try again",
         retryable=True,
     )
+
+
+def body_of(error: Exception) -> object:
+    """Return what came with an HTTP status: its JSON, or its text; empty for any other error."""
+    response = getattr(error, "response", None)
+    text = str(response.text) if response is not None and response.is_closed else ""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def refusal(status: int | None, body: object, wait: str | None = None) -> EmovaError:

@@ -112,7 +112,7 @@ def json_values(text: str) -> list[Any]:
     decoder, at = json.JSONDecoder(strict=False), 0
     while rest := text[at:].lstrip():
         at = len(text) - len(rest)
-        if rest.startswith(DONE):
+        if rest[: len(DONE)].upper() == DONE:
             found.append(DONE)
             at += len(DONE)
             continue

@@ -40,6 +40,9 @@ class OpenAIStream:
         tools: Names of the tools that may be called.
         holds: Whether the answer is held back until it is clear that it does not begin with thoughts.
         may_be_empty: Whether an answer without a word is an answer.
+
+    Attributes:
+        reported: The status and the body of an error that the endpoint reported inside its answer.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class OpenAIStream:
         self._response = response
         self._silence_s, self._answer_s = silence_s, answer_s
         self._may_be_empty = may_be_empty
+        self.reported: tuple[int | None, object] = (0, None)
         self._calls = CallAssembler(tools)
         self._said = SaidText(tools, holds=holds)
         self._facts: dict[str, Any] = {}
@@ -176,12 +180,18 @@ class OpenAIStream:
     def _take_chunk(self, chunk: Any, event: str) -> str:
         if not isinstance(chunk, dict):
             raise TypeError(f"a chunk is a {type(chunk).__name__}, not an object")
-        _raise_error(cast("dict[str, Any]", chunk), event)
+        self._refuse(_error_in(cast("dict[str, Any]", chunk), event))
         self._take_facts(cast("dict[str, Any]", chunk))
         choices = cast("dict[str, Any]", chunk).get("choices") or []
         if not isinstance(choices, list):
             raise TypeError(f"`choices` is a {type(choices).__name__}, not a list")
         return self._take_choice(choices[0]) if choices and choices[0] is not None else ""
+
+    def _refuse(self, error: object) -> None:
+        """Raise an error that the endpoint reports inside its answer, unless that was complete."""
+        if error is not None and not self._complete:
+            self.reported = (_status(error), error)
+            raise refusal(*self.reported)
 
     def _take_facts(self, chunk: Mapping[str, Any]) -> None:
         usage = chunk.get("usage")
@@ -197,8 +207,7 @@ class OpenAIStream:
         body = {"content": body} if isinstance(body, str) else body
         whole = not delta and bool(message)
         reason = choice.get("finish_reason")
-        if reason == "error" or choice.get("error"):
-            _raise_error({"error": choice.get("error") or "the model failed"}, "")
+        self._refuse(choice.get("error") or ("the model failed" if reason == "error" else None))
         if reason:
             self._facts["finish_reason"] = str(reason)
         self._complete = self._complete or bool(reason) or whole
@@ -229,15 +238,14 @@ class OpenAIStream:
         return EmptyAnswerError(told, hint, retryable=retryable, finish_reason=reason)
 
 
-def _raise_error(chunk: Mapping[str, Any], event: str) -> None:
-    """Raise the error that an endpoint reports inside its answer, in place of a chunk or beside it."""
+def _error_in(chunk: Mapping[str, Any], event: str) -> object:
+    """Return the error that an endpoint reports inside its answer, in place of a chunk or beside it; None if there is none."""
     error = chunk.get("error")
     if not error and event == "error":
-        error = chunk
+        return chunk
     if not error and "choices" not in chunk and any(chunk.get(key) for key in ("detail", "message", "errors")):
-        error = chunk
-    if error:
-        raise refusal(_status(error), error)
+        return chunk
+    return error or None
 
 
 def _status(error: object) -> int | None:

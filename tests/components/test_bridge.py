@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from endpoint import Endpoint, breaks_off, calls, dies, refuses, says, sends, stalls
+from hypothesis import given
+from hypothesis import strategies as st
 
 from emova_sdk.components.base import GenerationOptions
 from emova_sdk.components.bridge import Bridge
@@ -122,6 +124,9 @@ def test_it_speaks_while_the_brain_still_writes(endpoint: Endpoint, question: Au
         ("**Emotion:** sad\n**Text:** Hello.\nBye.", "Hello.\nBye.", "sad"),
         ('<think>{"emotion": "happy", "text": "no"}</think>\n{"emotion": "sad", "text": "Hello."}', "Hello.", "sad"),
         ('I try {"emotion": "happy", "text": "no"}.</think>\n{"emotion": "sad", "text": "Hello."}', "Hello.", "sad"),
+        ('["Hello.", "Bye."]', "Hello. Bye.", None),
+        ("<emotion>sad</emotion>\n<text>Hello.</text>", "Hello.", "sad"),
+        ("<emotion>sad</emotion> Hello.", "Hello.", "sad"),
         ('{"name": "dance", "arguments": {"how": "very well"}}', "", None),
         ("", "", None),
     ],
@@ -137,6 +142,64 @@ def test_brains_that_do_not_comply(answer: str, text: str, emotion: str | None) 
         facts = [event for event in events if isinstance(event, Metadata)]
         whole = whole or facts
         assert facts == whole
+
+
+BEFORE = ["", "Sure!\n", "<think>{hm}</think>", "Hm, {a}.\n</think>\n", "```json\n", "~~~\n", "[", " \n"]
+AFTER = ["", "\n```", "]", " I hope that helps!", "<|im_end|>", "}", "\n"]
+
+
+@given(
+    st.sampled_from(BEFORE),
+    st.permutations(["emotion", "pitch", "text", "why"]),
+    st.sampled_from(['Hello. "You", {there}: [1]', "It's <b> & more.\nYes.", "Ça va ? 😀"]),
+    st.sampled_from(AFTER),
+    st.booleans(),
+)
+def test_however_an_object_is_wrapped_and_cut_only_its_text_is_said(
+    before: str, keys: list[str], said: str, after: str, ascii_only: bool
+) -> None:
+    values = {"emotion": "sad", "pitch": "low", "text": said, "why": "{no}"}
+    answer = before + json.dumps({key: values[key] for key in keys}, ensure_ascii=ascii_only) + after
+    for size in (1, 7, 1000):
+        reply = BrainReply(may_think=True, may_remark=True)
+        events = [event for at in range(0, len(answer), size) for event in reply.push(answer[at : at + size])] + reply.finish()
+        assert "".join(event.text for event in events if isinstance(event, TextDelta)) == said
+        assert [event.style.emotion for event in events if isinstance(event, StyleChosen)] == ["sad"]
+
+
+FRAGMENTS = [
+    "{",
+    "}",
+    "[",
+    "]",
+    '"',
+    "'",
+    ":",
+    ",",
+    '"text"',
+    "emotion",
+    "text",
+    "//",
+    "/*",
+    "```",
+    "~~~",
+    "\\",
+    "\n",
+    " ",
+    "Hi.",
+    "</think>",
+    "<think>",
+]
+
+
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=14).map("".join))
+def test_any_answer_is_read_and_cutting_makes_no_difference(answer: str) -> None:
+    def read(size: int) -> tuple[str, bool]:
+        reply = BrainReply(may_think=True, may_remark=True)
+        events = [event for at in range(0, len(answer), size) for event in reply.push(answer[at : at + size])] + reply.finish()
+        return "".join(event.text for event in events if isinstance(event, TextDelta)), reply.empty
+
+    assert read(1) == read(3) == read(1000)
 
 
 def test_an_answer_in_plain_text_is_spoken_in_the_sessions_style(endpoint: Endpoint, question: Audio) -> None:

@@ -64,6 +64,8 @@ HELLO = {"choices": [{"delta": {"content": "Hello."}, "finish_reason": "stop"}]}
         sends_bytes(chunk(content="Hel"), message(content="Hello."), DONE),
         sends_bytes(chunk(content="Hello."), message(content="Hello."), DONE),
         sends_bytes(chunk("stop", content="Hello."), b"data: {not json}\n\n"),
+        sends_bytes(chunk("stop", content="Hello."), {"error": "the log is full"}),
+        sends_bytes(chunk(content="Hello."), b"data: [done]\n\n"),
         sends_bytes({"error": None, **HELLO}, DONE),
         # no stream at all
         sends_bytes(message(content="Hello."), DONE),
@@ -84,8 +86,8 @@ def test_halves_of_characters_are_joined_or_replaced(endpoint: Endpoint) -> None
     halves = [chunk(content="a\ud83d"), chunk(content="\ude00b\ud83d"), chunk(content="c")]
     endpoint.otherwise = sends_bytes(*halves, DONE)
     assert text(ask(endpoint)) == "a\U0001f600b\ufffdc"
-    with pytest.raises(InputError, match="written"), OpenAICore("m", base_url=endpoint.url) as model:
-        list(model.generate([Message("user", ("half \ud83d",))]))
+    with pytest.raises(InputError, match="written"):
+        ask(endpoint, tools=[ToolSpec("dice", "half \ud83d")])
 
 
 def test_usage_of_any_form_is_counted(endpoint: Endpoint) -> None:
@@ -234,6 +236,20 @@ def test_tools_and_a_form_that_exclude_each_other(endpoint: Endpoint, refusal: A
             list(model.generate([Message("user", ("Hi.",))], tools=tools, options=GenerationOptions(json_schema=SCHEMA)))
     asked = [("tools" in request, "response_format" in request) for request in endpoint.requests]
     assert asked == [(True, True), (True, False), (True, False), (False, True)]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        body({"error": {"message": "create() got an unexpected keyword argument 'stream_options'"}}, status=500),
+        sends_bytes({"error": {"message": "Provider: unknown field stream_options", "code": 400}}),
+        body({"error": None, "detail": "stream_options is not known"}, status=400),
+    ],
+)
+def test_a_field_is_also_refused_by_a_failure_or_inside_an_answer(endpoint: Endpoint, refusal: Behaviour) -> None:
+    endpoint.script = [refusal, says("Fine.")]
+    assert text(ask(endpoint)) == "Fine."
+    assert "stream_options" not in endpoint.requests[-1]
 
 
 def test_what_cannot_be_left_out_is_an_error(endpoint: Endpoint) -> None:
