@@ -17,20 +17,22 @@ from typing import Any
 
 import typer
 
-from emova_sdk.errors import EmovaError
+from emova_sdk.cli.output import json_alone
+from emova_sdk.cli.report import report
 
 __all__ = ["app", "load_commands", "run"]
 
 INTERRUPTED = 130
 HELP = {"-h", "--help"}
+COMPLETION = "_EMOVA_COMPLETE"
+"""Variable by which a shell asks typer what could follow."""
 FIRST = ("demo", "chat", "listen", "speak", "look")
 """Commands that ``emova --help`` lists first; the others follow by the alphabet."""
 
 app = typer.Typer(
     name="emova",
     help="Voice agents that see, hear and speak with emotion.",
-    epilog="--version shows the version; --debug, anywhere, shows the traceback of an error.",
-    add_completion=False,
+    epilog="--version, -V shows the version; --debug, anywhere, shows the traceback of an error.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # importing rich would double the time that help takes
     context_settings={"help_option_names": sorted(HELP)},
@@ -49,24 +51,54 @@ def load_commands() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; whatever goes wrong is said on stderr, in two lines."""
     arguments, debug = _without_debug(list(arguments))
-    arguments = ["version"] if arguments == ["--version"] else arguments or ["--help"]
+    completing = COMPLETION in os.environ
+    arguments = ["version"] if arguments in (["--version"], ["-V"]) else arguments or ([] if completing else ["--help"])
+    _tolerate_any_character()
     try:
         load_commands()
         command = typer.main.get_command(app)
-        if HELP & set(_options(arguments)):
+        if not completing and HELP & set(_options(arguments)):
             return _show_help(command, arguments)
-        code: Any = command.main(args=arguments, prog_name="emova", standalone_mode=False)
-        sys.stdout.flush()
+        with json_alone("--json" in _options(arguments)):
+            code: Any = command.main(args=arguments, prog_name="emova", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has gone, e.g. `emova ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_stdout()
         return 1
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the last place where an error can be said in words
-        return _report(error, debug=debug)
+    except (Exception, SystemExit) as error:  # the last place where an error can be said in words
+        if completing and isinstance(error, SystemExit):
+            raise
+        return _said(error, debug=debug)
     if code == INTERRUPTED:
         typer.echo("interrupted", err=True)
     return code if isinstance(code, int) else 0
+
+
+def _said(error: BaseException, *, debug: bool) -> int:
+    try:
+        code = report(error, debug=debug)
+    except OSError:  # stderr cannot be written to either
+        code = 1
+    try:
+        sys.stdout.flush()
+    except OSError:  # a full disk; Python would complain once more at its end
+        _abandon_stdout()
+    return code
+
+
+def _abandon_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _tolerate_any_character() -> None:
+    """Let consoles of few characters (code page 1252, ASCII) show ``?`` for the others, rather than end the command."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)  # what stands in for a stream may have none
+        if reconfigure is not None:
+            reconfigure(errors="replace")
 
 
 def _options(arguments: list[str]) -> list[str]:
@@ -93,22 +125,3 @@ def _show_help(command: Any, arguments: list[str]) -> int:
             command, context = found, typer.Context(found, parent=context, info_name=argument)
     typer.echo(command.get_help(context))
     return 0
-
-
-def _report(error: Exception, *, debug: bool) -> int:
-    usage = getattr(error, "format_message", None)  # a usage error of typer, in any of its versions
-    if usage is None and debug:
-        import traceback
-
-        traceback.print_exception(error)
-    if usage is not None:
-        where = getattr(getattr(error, "ctx", None), "command_path", "emova")
-        message, hint, code = usage(), f"see `{where} --help`", int(getattr(error, "exit_code", 2))
-    elif isinstance(error, EmovaError):
-        message, hint, code = error.message, error.hint, 1
-    else:
-        message, hint, code = f"{type(error).__name__}: {error}", "run it again with --debug, and report what it shows", 1
-    typer.echo(f"error: {message}", err=True)
-    if hint:
-        typer.echo(f"hint: {hint}", err=True)
-    return code

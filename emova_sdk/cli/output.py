@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -16,17 +16,36 @@ if TYPE_CHECKING:
     from emova_sdk.types import PerceivedStyle, Style, Timings, Transcript
 
 
+_ANSWERS: list[TextIO] = []
+"""Where JSON goes while stdout is kept free for it."""
+
+
+@contextmanager
+def json_alone(wanted: bool) -> Generator[None, None, None]:
+    """Keep stdout for `print_json`, if that is wanted: what libraries and plug-ins print goes to stderr."""
+    if not wanted or sys.stdout is None:
+        yield
+        return
+    _ANSWERS.append(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _ANSWERS.pop()
+
+
 def print_json(data: Mapping[str, Any] | Sequence[Any]) -> None:
     """Print data as JSON on one line."""
-    plain = "utf" not in (sys.stdout.encoding or "").lower()
-    typer.echo(json.dumps(data, ensure_ascii=plain))
+    stream = _ANSWERS[-1] if _ANSWERS else sys.stdout
+    plain = "utf" not in (getattr(stream, "encoding", "") or "").lower()
+    typer.echo(json.dumps(data, ensure_ascii=plain), file=stream)
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """Return a rich console on stdout or stderr as they are now."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    return Console(stderr=stderr, highlight=False, width=width)
 
 
 @contextmanager
@@ -44,15 +63,56 @@ def working(what: str) -> Generator[Callable[[str], None], None, None]:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Print a plain table that stays readable without colours."""
+    """Print a plain table that stays readable without colours.
+
+    Nothing is cut. Where the terminal is too narrow the last column is wrapped at words, and where that does not help each
+    row becomes a few lines.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
+    fitted = _fitted(headings, rows)
+    if fitted is None:
+        _print_rows(headings, rows, title=title)
+        return
     table = Table(*headings, box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
-    for row in rows:
+    for row in fitted:
         table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
+    console(width=_ENDLESS).print(table, soft_wrap=False)
+
+
+_ENDLESS = 10_000
+_GAP = 3
+"""Columns between two cells, and before the first and after the last, at most."""
+
+
+def _fitted(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Sequence[Sequence[str]] | None:
+    """Return the rows with the last column wrapped so that they fit on the terminal, or None if they cannot."""
+    if not sys.stdout.isatty():
+        return rows
+    import shutil
+    import textwrap
+
+    widths = [max(len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
+    room = shutil.get_terminal_size().columns - sum(widths[:-1]) - _GAP * len(widths)
+    longest = max((len(word) for row in rows for word in row[-1].split()), default=0)
+    if widths[-1] <= room:
+        return rows
+    if room < max(longest, 20):
+        return None
+    wrap = textwrap.TextWrapper(room, break_long_words=False, break_on_hyphens=False)
+    return [[*row[:-1], wrap.fill(row[-1])] for row in rows]
+
+
+def _print_rows(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str) -> None:
+    if title:
+        typer.echo(title)
+    for row in rows:
+        first, *rest = [(heading, cell) for heading, cell in zip(headings, row, strict=True) if cell] or [("", "")]
+        typer.echo(first[1])
+        for heading, cell in rest:
+            typer.echo(f"  {heading + ': ' if heading else ''}{cell}")
 
 
 def describe_style(style: Style | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from emova_sdk.cli.output import console
+from emova_sdk.cli.output import print_table
 
 if TYPE_CHECKING:
     from emova_sdk.types import Timings
@@ -18,14 +18,7 @@ def print_trace(timings: Timings) -> None:
 
     Nothing of what was said, and nothing of how the user sounded, is part of it.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("step", "by", "from", "took", "", box=SIMPLE_HEAD, pad_edge=False)
-    for row in rows(timings):
-        table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
+    print_table(("step", "by", "from", "took", ""), rows(timings))
 
 
 def rows(timings: Timings) -> list[tuple[str, str, str, str, str]]:
