@@ -31,6 +31,7 @@ __all__ = [
     "Samples",
     "decode_pcm16",
     "downmix",
+    "encode",
     "encode_pcm16",
     "read",
     "resample",
@@ -196,19 +197,24 @@ def write(path: str | Path, samples: Samples, sample_rate: int, *, float32: bool
     Raises:
         InputError: If the suffix is neither, or the folder does not exist.
     """
-    import soundfile as sf
-
     path = Path(path)
     if path.suffix.lower() not in WRITABLE:
         raise InputError(f"`{path.name}` does not end in .wav or .flac", "choose one of these suffixes for the output")
-    container, subtype = WRITABLE[path.suffix.lower()]
+    content = encode(samples, sample_rate, suffix=path.suffix.lower(), float32=float32)
+    write_atomically(path, lambda file: file.write(content))
+
+
+def encode(samples: Samples, sample_rate: int, *, suffix: str = ".wav", float32: bool = False) -> bytes:
+    """Return the bytes of a WAV or FLAC file, see `write`."""
+    import soundfile as sf
+
+    container, subtype = WRITABLE[suffix]
     if float32 and container != "WAV":
         raise InputError("32-bit float samples are written to .wav only", "use the suffix .wav")
     data = samples if float32 else encode_pcm16(samples)
-
     encoded = io.BytesIO()  # libsndfile hides the errors of a file that it writes itself
     sf.write(encoded, data, sample_rate, format=container, subtype="FLOAT" if float32 else subtype)
-    write_atomically(path, lambda file: file.write(encoded.getbuffer()))
+    return encoded.getvalue()
 
 
 def write_atomically(path: str | Path, write_to: Callable[[BinaryIO], object]) -> None:

@@ -40,7 +40,9 @@ __all__ = [
     "LimitsConfig",
     "PipelineConfig",
     "StyleConfig",
+    "build_component",
     "build_components",
+    "component_options",
     "config_schema",
     "dump_config",
     "exported_config",
@@ -158,11 +160,19 @@ def build_components(config: PipelineConfig) -> dict[str, Component]:
         ConfigError: If a component or option is unknown or wrong; the message names the table.
         LoadError: If a component cannot be imported, or a file of it is missing.
     """
-    built: dict[str, Component] = {}
-    for slot, table in config.slots.items():
-        options = interpolate({"type": table.type, **table.options}, slot)
-        built[slot] = registry.create(slot, options.pop("type"), options)
-    return built
+    return {slot: build_component(config, slot) for slot in config.slots}
+
+
+def build_component(config: PipelineConfig, slot: str) -> Component:
+    """Make the component of one filled slot, environment values filled in; see `build_components`."""
+    options = component_options(config, slot)
+    return registry.create(slot, options.pop("type"), options)
+
+
+def component_options(config: PipelineConfig, slot: str) -> dict[str, Any]:
+    """Return the table of a filled slot, environment values filled in."""
+    table = config.slots[slot]
+    return interpolate({"type": table.type, **table.options}, slot)
 
 
 def _locate(source: str | Path) -> Path:

@@ -14,7 +14,10 @@ from typing import BinaryIO, cast
 
 from emova_sdk.errors import InputError
 
-__all__ = ["FileSource", "exists", "hint_for", "is_folder", "open_file", "reason_of", "searchable", "size_of"]
+__all__ = ["EXAMPLES", "FileSource", "exists", "hint_for", "is_folder", "open_file", "reason_of", "searchable", "size_of"]
+
+EXAMPLES = Path(__file__).parent / "example_input"
+"""Folder of the sounds and the picture that are shipped."""
 
 FileSource = str | Path | bytes | bytearray | memoryview | mmap.mmap | BinaryIO
 """A path, the bytes of a file, or a file opened in binary mode, which may be a pipe."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import re
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from emova_sdk.cli.options import open_audio, open_image, require_writable
+from emova_sdk.cli.options import open_audio, open_image, require_writable, typed_path, unused
 from emova_sdk.cli.output import describe_perceived, describe_style, describe_timings, describe_transcript, print_json
 from emova_sdk.cli.records import reply_record
 from emova_sdk.cli.trace import print_trace
@@ -82,23 +82,23 @@ class Conversation:
         if not line.startswith("/"):
             self._answer(line)
             return
-        verb, *words = _split(line)
+        verb, words = _split(line)
         match verb, words:
             case "/help", []:
                 typer.echo(HELP, err=self.as_json)
             case "/audio", [file, *rest]:
-                self._answer(open_audio(Path(file), self.session.pipeline), *([" ".join(rest)] if rest else []))
+                self._answer(open_audio(Path(file), self.session.pipeline.limits), *rest)
             case "/image", [file, *rest]:
-                self.shown.append(open_image(Path(file), self.session.pipeline))
+                self.shown.append(open_image(Path(file), self.session.pipeline.limits))
                 if rest:
-                    self._answer(" ".join(rest))
+                    self._answer(*rest)
             case "/emotion", []:
                 self.style = None
             case "/emotion", [name]:
                 self.style = replace(self.style or self.session.style, emotion=name)  # type: ignore[arg-type] - `Style` checks it
             case "/save", [file]:
-                path = Path(file)
-                require_writable(path, (".wav", ".flac"))
+                path = typed_path(file)
+                require_writable(path, (".wav", ".flac"), force=False)
                 typer.echo(f"written to {self._save(path)}", err=self.as_json)
             case _:
                 raise InputError(f"`{line}` is not understood", "/help shows what can be done")
@@ -120,7 +120,7 @@ class Conversation:
         self.answers += 1
         if self.out is None or self.session.history[-1].audio is None:
             return None
-        return self._save(self.out.with_stem(f"{self.out.stem}-{self.answers}"))
+        return self._save(unused(self.out.with_stem(f"{self.out.stem}-{self.answers}")))
 
     def _save(self, path: Path) -> Path:
         turns = self.session.history
@@ -180,8 +180,22 @@ def print_reply(reply: Reply, path: Path | None) -> None:
     typer.echo(f"  {length}{describe_timings(reply.timings)}" + (f", written to {path}" if path else ""))
 
 
-def _split(line: str) -> list[str]:
-    try:
-        return shlex.split(line)
-    except ValueError as error:
-        raise InputError(f"`{line}` cannot be read: {error}", "close the quotation mark") from error
+_WORD = re.compile(r"""(?:"[^"]*"|'[^']*'|\\[\s"'()&;!$#*?<>|`\[\]{}]|[^\s"'])+""")
+_PIECE = re.compile(r"""(["'])(.*?)\1|\\([\s"'()&;!$#*?<>|`\[\]{}])""")
+
+
+def _split(line: str) -> tuple[str, list[str]]:
+    r"""Return the verb of a line, then the file or name after it, then the rest as it is.
+
+    Quotation marks hold a name together, and so does a backslash before a blank; any other backslash is one of a path, as in
+    ``C:\\sounds\\a.wav``.
+    """
+    verb, _, rest = line.partition(" ")
+    rest = rest.strip()
+    if not rest:
+        return verb, []
+    found = _WORD.match(rest)
+    if found is None or (end := rest[found.end() :])[:1] in {'"', "'"}:
+        raise InputError(f"`{line}` cannot be read: a quotation mark is left open", "close the quotation mark")
+    name = _PIECE.sub(lambda piece: piece[2] if piece[1] else piece[3], found[0])
+    return verb, [name, *([end.strip()] if end.strip() else [])]

@@ -1,18 +1,23 @@
-"""What `emova doctor` looks at: each check is a small function that returns findings and never raises."""
+"""What `emova doctor` looks at: each check returns findings and never raises."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from emova_sdk.errors import EmovaError, MissingDependencyError
+from emova_sdk.files import exists
+from emova_sdk.offers import source_of, unreadable
+from emova_sdk.presets import broken_presets, presets
 
 Status = Literal["ok", "optional", "problem"]
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
@@ -43,7 +48,7 @@ class Finding:
 def diagnose() -> list[Finding]:
     """Look at everything, in the order in which things build on each other."""
     found = [check_python(), check_package(), *check_torch(), *check_packages(), *check_onnxruntime(), check_tensorrt()]
-    return [*found, *check_presets(), check_audio_devices(), check_programs()]
+    return [*found, *check_presets(), *check_plug_ins(), check_audio_devices(), check_programs()]
 
 
 def installed(package: str) -> str | None:
@@ -72,19 +77,37 @@ def check_package() -> Finding:
 
 
 def check_torch() -> list[Finding]:
-    """PyTorch and what it can compute on."""
-    try:
-        import torch
-    except ImportError as error:
-        return [Finding("torch", "problem", f"cannot be imported: {error}", "run pip install torch")]
-    torch_found = Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")
-    if torch.cuda.is_available():
-        names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-        return [torch_found, Finding("cuda", "ok", f"CUDA {torch.version.cuda}: {names}")]
-    built = torch.version.cuda
-    why = f"torch is built for CUDA {built} but sees no GPU" if built else "torch is built for the CPU"
+    """PyTorch and what it can compute on; it is not imported, which takes seconds."""
+    version = installed("torch")
+    if version is None:
+        return [Finding("torch", "problem", "not installed", "run pip install torch")]
+    torch_found = Finding("torch", "ok", version)
+    built, gpus = _cuda_of_torch(), _gpus()
+    if built and gpus:
+        return [torch_found, Finding("cuda", "ok", f"torch is built for CUDA {built}: {', '.join(gpus)}")]
+    why = f"torch is built for CUDA {built} but there is no GPU" if built else "torch is built for the CPU"
     fix = "check the NVIDIA driver with nvidia-smi" if built else "for a GPU, install a CUDA build of torch"
     return [torch_found, Finding("cuda", "optional", why, fix)]
+
+
+def _cuda_of_torch() -> str:
+    """Return the version of CUDA that torch is built for, or an empty string."""
+    source = source_of("torch.version")
+    found = re.search(r"^cuda[^=]*= *'([\d.]+)'", source.read_text("utf-8"), re.MULTILINE) if source else None
+    return found[1] if found else ""
+
+
+def _gpus() -> list[str]:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    try:
+        done = subprocess.run(  # noqa: S603 - the program that was just found, with fixed arguments
+            [program, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.strip().splitlines()
 
 
 def check_packages() -> list[Finding]:
@@ -132,28 +155,36 @@ def check_tensorrt() -> Finding:
     return Finding("tensorrt", "optional", "not installed", fix)
 
 
-def check_presets() -> list[Finding]:
-    """Each preset: can it be built, and are its weights here?"""
-    from emova_sdk.presets import presets
+def check_plug_ins() -> list[Finding]:
+    """What other packages offer and cannot keep, a line for each; only their components are imported."""
+    from emova_sdk import registry
 
-    try:
-        return [_check_preset(name) for name in presets()]
-    except EmovaError as error:
-        return [Finding("presets", "problem", error.message, error.hint)]
+    fix = "update the package, or uninstall it"
+    found = [Finding("plug-in", "problem", told, fix) for told in unreadable()]
+    found += [Finding(f"{info.slot} {info.name}", "problem", info.error, fix) for info in registry.listed() if info.error]
+    return [*found, *(Finding(f"preset {name}", "problem", one.message, one.hint) for name, one in broken_presets().items())]
+
+
+def check_presets() -> list[Finding]:
+    """Each preset: is what it needs installed, and are its weights here?"""
+    return [_check_preset(name) for name in presets()]
 
 
 def _check_preset(name: str) -> Finding:
-    from emova_sdk.config import build_components, load_config
+    from emova_sdk import registry
+    from emova_sdk.config import component_options, load_config
 
     title = f"preset {name}"
     try:
         config = load_config(name)
-        missing = [one for slot in config.slots.values() for one in missing_weights(slot.options)]
+        tables = {slot: component_options(config, slot) for slot in config.slots}
+        unknown = [(slot, table["type"]) for slot, table in tables.items() if table["type"] not in registry.names(slot)]
+        if unknown:
+            slot, kind = unknown[0]
+            return Finding(title, "optional", f"there is no {slot} `{kind}`", registry.suggest(kind, registry.names(slot)))
+        missing = list(dict.fromkeys(one for table in tables.values() for one in missing_weights(table)))
         if missing:
-            repositories = ", ".join(dict.fromkeys(missing))
-            return Finding(title, "optional", f"weights not downloaded: {repositories}", f"run hf download {missing[0]}")
-        for component in build_components(config).values():
-            component.close()
+            return Finding(title, "optional", f"weights not downloaded: {', '.join(missing)}", f"run hf download {missing[0]}")
     except EmovaError as error:
         return Finding(title, "optional", error.message, error.hint)
     return Finding(title, "ok", f"ready: {', '.join(config.slots)}")
@@ -161,21 +192,24 @@ def _check_preset(name: str) -> Finding:
 
 def missing_weights(options: Mapping[str, Any]) -> list[str]:
     """Return the hub repositories that the options of a component name and that are not on this machine."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
     missing: list[str] = []
     for key, value in options.items():
         if isinstance(value, Mapping):
-            missing += missing_weights(value)
-        elif key in {"model", "path", "weights"} and isinstance(value, str) and not Path(value).exists():
-            try:
-                cached = [try_to_load_from_cache(value, name) for name in ("config.json", "model.safetensors")]
-            except HFValidationError:  # a path, not the name of a repository; building the component will tell
-                continue
-            if value.count("/") == 1 and not any(isinstance(path, str) for path in cached):
-                missing.append(value)
+            missing += missing_weights(cast("Mapping[str, Any]", value))
+        elif key in {"model", "path", "weights"} and isinstance(value, str) and not exists(Path(value)):
+            missing += [value] if _REPOSITORY.fullmatch(value) and not _in_cache(value) else []
     return missing
+
+
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def _in_cache(repository: str) -> bool:
+    """Whether the hub's cache has its configuration or weights; the layout is that of ``huggingface_hub``."""
+    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    snapshots = cache.expanduser() / f"models--{repository.replace('/', '--')}" / "snapshots"
+    return any(any(snapshots.glob(f"*/{name}")) for name in ("config.json", "model.safetensors"))
 
 
 def check_audio_devices() -> Finding:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 import typer
 
 from emova_sdk.cli.output import working
 
 if TYPE_CHECKING:
-    from emova_sdk.pipeline import Pipeline
+    from emova_sdk.config import LimitsConfig, PipelineConfig
+    from emova_sdk.pipeline import Limits, Pipeline
     from emova_sdk.types import Audio, Image, Style
+
+STDIO = Path("-")
+"""What stands for stdin or stdout in place of a file."""
 
 # the values of emova_sdk.types, written again because importing those takes longer than showing the help
 EmotionName = Literal["neutral", "happy", "sad", "angry", "surprised", "disgusted", "fearful"]
@@ -35,6 +40,7 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the config, e.g. vocoder.type=onnx.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")]
 EmotionOption = Annotated[EmotionName | None, typer.Option("--emotion", help="Emotion to speak with.")]
 PitchOption = Annotated[PitchName | None, typer.Option("--pitch", help="Pitch to speak with, relative to the voice.")]
 SpeedOption = Annotated[SpeedName | None, typer.Option("--speed", help="Speed to speak with.")]
@@ -48,30 +54,70 @@ def default_config() -> str:
     return "emova-nano" if "emova-nano" in presets() else "fake"
 
 
+def read_config(config: str | None, overrides: list[str] | None = None) -> PipelineConfig:
+    """Read ``--config`` and ``--set``; nothing is loaded yet, so that input can be looked at before."""
+    from emova_sdk.config import load_config
+
+    return load_config(config or default_config(), overrides=overrides or ())
+
+
 @contextmanager
-def open_pipeline(config: str | None, overrides: list[str] | None = None) -> Generator[Pipeline, None, None]:
-    """Build the pipeline of ``--config`` and ``--set``, load its weights, and free them afterwards."""
+def open_pipeline(config: PipelineConfig | str | None, overrides: list[str] | None = None) -> Generator[Pipeline, None, None]:
+    """Build the pipeline of a config, load its weights, and free them afterwards."""
     from emova_sdk.pipeline import Pipeline
 
-    name = config or default_config()
-    with Pipeline.from_config(name, overrides=overrides or ()) as pipeline:
-        with working(f"loading {name}"):
-            pipeline.load()
+    settings = read_config(config, overrides) if config is None or isinstance(config, str) else config
+    with working("loading"), Pipeline.from_config(settings) as pipeline:
+        pipeline.load()
         yield pipeline
 
 
-def open_audio(path: Path, pipeline: Pipeline) -> Audio:
-    """Read a sound file, no longer than the config allows."""
+def typed_path(text: str | Path) -> Path:
+    """Return the path that somebody typed or dropped on the terminal: ``~`` and ``file://`` are understood."""
+    from emova_sdk.toml_files import expanded
+
+    written = str(text)
+    if written.startswith("file:/"):
+        from urllib.request import url2pathname
+
+        return Path(url2pathname(written.removeprefix("file:").removeprefix("//")))
+    return expanded(text)
+
+
+def open_audio(path: Path, limits: Limits | LimitsConfig) -> Audio:
+    """Read a sound file, or stdin for ``-``, no longer than the config allows."""
     from emova_sdk.types import Audio
 
-    return Audio.open(path, max_duration_s=pipeline.limits.max_audio_s)
+    return Audio.open(_stdin() if path == STDIO else typed_path(path), max_duration_s=limits.max_audio_s)
 
 
-def open_image(path: Path, pipeline: Pipeline) -> Image:
-    """Read a picture, no larger than the config allows."""
+def open_image(path: Path, limits: Limits | LimitsConfig) -> Image:
+    """Read a picture, or stdin for ``-``, no larger than the config allows."""
     from emova_sdk.types import Image
 
-    return Image.open(path, max_pixels=pipeline.limits.max_image_pixels)
+    return Image.open(_stdin() if path == STDIO else typed_path(path), max_pixels=limits.max_image_pixels)
+
+
+def read_text(text: str) -> str:
+    """Return what was typed, or what stdin holds for ``-``."""
+    from emova_sdk.errors import InputError
+
+    read = _stdin().read().decode("utf-8-sig", "replace").strip() if text == str(STDIO) else text
+    if not read.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in read):
+        raise InputError("the text holds bytes that are no characters", "type it as UTF-8")
+    return read
+
+
+def require_one_stdin(*given: str | Path | None) -> None:
+    """Refuse that two inputs are read from stdin."""
+    from emova_sdk.errors import InputError
+
+    if [str(one) for one in given].count(str(STDIO)) > 1:
+        raise InputError("only one input can be `-`, which is read from stdin", "name files for the others")
+
+
+def _stdin() -> BinaryIO:
+    return sys.stdin.buffer
 
 
 def style_of(
@@ -89,13 +135,52 @@ def style_of(
     return replace(default, **{axis: value for axis, value in named.items() if value is not None})  # type: ignore[arg-type]
 
 
-def require_writable(path: Path | None, suffixes: tuple[str, ...]) -> None:
-    """Refuse an output that could not be written, before the work rather than after it."""
-    from emova_sdk.errors import InputError
+def require_writable(path: Path | None, suffixes: tuple[str, ...], *, force: bool = True) -> None:
+    """Refuse an output that could not be written, or would replace a file, before the work rather than after it.
 
-    if path is None:
+    Args:
+        path: Where to; None and ``-`` (stdout) are no files.
+        suffixes: Those that are allowed.
+        force: Whether a file that is there may be replaced.
+    """
+    from emova_sdk.errors import InputError
+    from emova_sdk.files import exists, is_folder
+
+    if path is None or path == STDIO:
         return
     if path.suffix.lower() not in suffixes:
         raise InputError(f"`{path}` does not end in {' or '.join(suffixes)}", "choose one of these suffixes for the output")
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise InputError(f"the folder `{path.parent}` does not exist", "create it, or choose another for the output")
+    if not force and exists(path):
+        raise InputError(f"`{path}` is there already", "choose another name, or replace it with `--force`")
+
+
+def unused(path: Path) -> Path:
+    """Return a path at which nothing is yet: itself, or ``speech-2.wav``, ``speech-3.wav``, ..."""
+    from emova_sdk.files import exists
+
+    names = (path, *(path.with_stem(f"{path.stem}-{number}") for number in range(2, 10_000)))
+    return next(name for name in names if not exists(name))
+
+
+def save_audio(audio: Audio, path: Path) -> Path:
+    """Write a sound to a file, or as WAV to stdout for ``-``."""
+    if path != STDIO:
+        return audio.save(path)
+    from emova_sdk.audio import encode
+    from emova_sdk.errors import InputError
+
+    if sys.stdout.isatty():
+        raise InputError("the sound would be written to the terminal", "name a file, or pipe it to a player")
+    sys.stdout.buffer.write(encode(audio.samples, audio.sample_rate))
+    sys.stdout.buffer.flush()
+    return path
+
+
+def require_free_stdout(path: Path | None, *, as_json: bool) -> None:
+    """Refuse that both JSON and sound are written to stdout."""
+    from emova_sdk.errors import InputError
+
+    if as_json and path == STDIO:
+        raise InputError("`--json` and `--out -` both write to stdout", "name a file for the sound")

@@ -115,6 +115,11 @@ def _print_rows(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title
             typer.echo(f"  {heading + ': ' if heading else ''}{cell}")
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 turn``, ``2 turns``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def describe_style(style: Style | None) -> str:
     """``happy, high, fast, male``: what is not normal, the emotion always first."""
     return "no voice" if style is None else ", ".join([style.emotion, *_beside_emotion(style)])

@@ -28,7 +28,7 @@ def report(error: BaseException, *, debug: bool) -> int:
     return code
 
 
-def in_words(error: BaseException) -> tuple[str, str]:
+def in_words(error: BaseException) -> tuple[str, str]:  # noqa: PLR0911 - a table: one line for each kind of error
     """Return what happened and one action that helps, of errors of the SDK and of those of Python and the system."""
     from emova_sdk.files import hint_for, reason_of
 
@@ -42,7 +42,7 @@ def in_words(error: BaseException) -> tuple[str, str]:
             about = f"`{error.filename}`: " if error.filename is not None else ""
             return f"{about}{reason_of(error)}", hint_for(error, "check the file or device")
         case UnicodeError():
-            return f"some characters cannot be used here: {error.reason}", "write the text without them"
+            return f"some characters cannot be used here: {error}", "write the text without them"
         case MemoryError():
             return "there is not enough memory", "close other programs, or use shorter input"
         case SystemExit():

@@ -1,6 +1,6 @@
 """The input of ``emova demo``: a drawn scene, and what a synthetic user says, in three moods.
 
-Made once, by ``python -m emova_sdk.training.demo_input FOLDER``; the files are shipped with the command line.
+Made once, by ``python -m emova_sdk.training.demo_input FOLDER``; the files are shipped in ``emova_sdk/example_input``.
 """
 
 import argparse

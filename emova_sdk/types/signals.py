@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk import audio as sound
 from emova_sdk.errors import InputError
-from emova_sdk.files import FileSource, searchable
+from emova_sdk.files import EXAMPLES, FileSource, searchable
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +57,13 @@ class Audio:
             InputError: If it is missing, empty, truncated, longer than ``max_duration_s`` or not a sound file.
         """
         return cls(*sound.read(source, max_duration_s=max_duration_s))
+
+    @classmethod
+    def example(cls, name: Literal["question", "happy", "sad"] = "question") -> Audio:
+        """Return a spoken sentence that is shipped: a question about `Image.example`, or something happy or sad."""
+        if name not in {"question", "happy", "sad"}:
+            raise InputError(f"there is no example `{name}`", "choose one of question, happy, sad")
+        return cls.open(EXAMPLES / f"{name}.flac")
 
     @classmethod
     def from_pcm16(cls, pcm: sound.PCM16, sample_rate: int) -> Audio:
@@ -171,6 +178,11 @@ class Image:
         """
         pixels = _read_picture(source, max_pixels=max_pixels, min_side=min_side)
         return cls(pixels)
+
+    @classmethod
+    def example(cls) -> Image:
+        """Return a picture that is shipped: a few coloured things."""
+        return cls.open(EXAMPLES / "scene.png")
 
     @property
     def size(self) -> tuple[int, int]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import builtins
 import importlib.metadata
+import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
 from emova_sdk.cli import diagnosis
-from emova_sdk.errors import LoadError
 
 
 @pytest.fixture
@@ -84,11 +84,11 @@ def test_what_is_there_is_named(versions, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     assert diagnosis.check_tensorrt().status == "problem"
     assert "tensorrt-rtx" in diagnosis.check_tensorrt().fix
-    cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 1, get_device_name=lambda index: f"GPU {index}")
-    torch = SimpleNamespace(__version__="9", get_num_threads=lambda: 2, cuda=cuda, version=SimpleNamespace(cuda="13.0"))
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    assert diagnosis.check_torch()[1].detail == "CUDA 13.0: GPU 0"
-    cuda.is_available = lambda: False
+    versions(torch="9")
+    monkeypatch.setattr(diagnosis, "_cuda_of_torch", lambda: "13.0")
+    monkeypatch.setattr(diagnosis, "_gpus", lambda: ["GPU 0"])
+    assert diagnosis.check_torch()[1].detail == "torch is built for CUDA 13.0: GPU 0"
+    monkeypatch.setattr(diagnosis, "_gpus", list)
     assert "nvidia-smi" in diagnosis.check_torch()[1].fix
 
 
@@ -127,16 +127,46 @@ def test_presets(monkeypatch, tmp_path):
     far.write_text('[llm_core]\ntype = "fake"\nmodel = "nobody/no-such-model"\n')
     wrong = tmp_path / "wrong.toml"
     wrong.write_text('[llm_core]\ntype = "nonsense"\n')
-    monkeypatch.setattr("emova_sdk.presets.presets", lambda: {str(far): far, str(wrong): wrong})
+    monkeypatch.setattr(diagnosis, "presets", lambda: {str(far): far, str(wrong): wrong})
     first, second = diagnosis.check_presets()
     assert first.fix == "run hf download nobody/no-such-model"
     assert "nonsense" in second.detail
 
-    def broken():
-        raise LoadError("gone", "reinstall it")
 
-    monkeypatch.setattr("emova_sdk.presets.presets", broken)
-    assert diagnosis.check_presets()[0].status == "problem"
+def test_each_broken_plug_in_is_one_line(monkeypatch, tmp_path, emova):
+    info = tmp_path / "odd-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[emova_sdk.presets]\nghost = odd_gone\n[emova_sdk.vocoder]\nleaves = odd_leaves:X\nchatty = odd_chatty:Chatty\n"
+    )
+    (tmp_path / "odd_leaves.py").write_text("raise SystemExit(3)")
+    chatty = "print('hello from afar')\nfrom emova_sdk.testing import FakeVocoder\nclass Chatty(FakeVocoder): ..."
+    (tmp_path / "odd_chatty.py").write_text(chatty)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = [(one.name, one.status) for one in diagnosis.check_plug_ins()]
+    assert found == [("vocoder leaves", "problem"), ("preset ghost", "problem")]
+    listed = emova("components", "list", "--slot", "vocoder", "--json").data("components-list")
+    assert [one["name"] for one in listed["components"] if one["error"]] == ["leaves"]
+    assert "BROKEN: vocoder `leaves` of odd 1.0 cannot be imported: SystemExit: 3" in emova("components", "list").out
+    assert emova("chat", "hello", "--json", "--set", "vocoder.type=chatty").data("chat")["text"]
+
+
+def test_doctor_imports_nothing_of_what_it_looks_for():
+    code = (
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in {'torch', 'transformers', 'huggingface_hub', 'sqlalchemy', 'langchain_core'}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+        "from emova_sdk.cli.app import run\n"
+        "print(run(['doctor']), run(['chat', 'hello', '-c', 'fake']), run(['chat', 'hello', '-c', 'fake', '--db', 'x.db']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1].split()[1:] == ["0", "1"], done.stderr
+    assert "hint: run pip install sqlalchemy" in done.stderr
+    assert "python" in done.stdout
 
 
 def test_weights_are_looked_for_in_nested_tables_too(tmp_path):

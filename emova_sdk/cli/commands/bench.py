@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from emova_sdk.bench.race import Row
     from emova_sdk.exporters.quantize import Precision
 
-INPUT = Path(__file__).parent.parent / "demo_input"
 HEADINGS = ("", "ratio", "ms", "first ms", "x real time", "tokens/s", "peak MB", "MB", "of limit")
 
 
@@ -49,8 +48,12 @@ def bench(
     memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure memory, each in a process of its own.")] = True,
     rounds: Annotated[int, typer.Option("--rounds", min=1, metavar="N", help="Times that each runs, after a warm-up.")] = 9,
     threads: Annotated[int, typer.Option("--threads", min=0, metavar="N", help="0 takes all cores this process may use.")] = 0,
-    audio: Annotated[Path, typer.Option("--audio", metavar="FILE", help="The question.")] = INPUT / "question.flac",
-    image: Annotated[Path, typer.Option("--image", metavar="FILE", help="The picture.")] = INPUT / "scene.png",
+    audio: Annotated[
+        Path | None, typer.Option("--audio", metavar="FILE", help="The question.  [default: that of emova demo]")
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option("--image", metavar="FILE", help="The picture.  [default: that of emova demo]")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Draw the ratios too: .png.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -60,10 +63,11 @@ def bench(
     """
     from emova_sdk.bench.plan import Plan, Question, exports_of
     from emova_sdk.components.onnx_session import usable_cores
+    from emova_sdk.files import EXAMPLES
 
     require_writable(out, (".png",))
     name, chosen = config or default_config(), threads or usable_cores()
-    question = Question(str(audio), str(image))
+    question = Question(str(audio or EXAMPLES / "question.flac"), str(image or EXAMPLES / "scene.png"))
     exporting = exports_of(
         name,
         overrides or (),

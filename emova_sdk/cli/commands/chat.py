@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +12,10 @@ import typer
 
 from emova_sdk.cli.app import app
 from emova_sdk.cli.options import (
+    STDIO,
     ConfigOption,
     EmotionOption,
+    ForceOption,
     JsonOption,
     PitchOption,
     SetOption,
@@ -21,7 +24,12 @@ from emova_sdk.cli.options import (
     open_audio,
     open_image,
     open_pipeline,
+    read_config,
+    read_text,
+    require_free_stdout,
+    require_one_stdin,
     require_writable,
+    save_audio,
     style_of,
 )
 from emova_sdk.cli.output import print_json, working
@@ -35,12 +43,16 @@ if TYPE_CHECKING:
 @app.command()
 def chat(
     text: Annotated[
-        str | None, typer.Argument(metavar="[TEXT]", help="What to type; without any input: a conversation.")
+        str | None, typer.Argument(metavar="[TEXT]", help="What to type, - is stdin; without any input: a conversation.")
     ] = None,
     *,
-    audio: Annotated[Path | None, typer.Option("--audio", "-a", metavar="FILE", help="What to say: a sound file.")] = None,
+    audio: Annotated[
+        Path | None, typer.Option("--audio", "-a", metavar="FILE", help="What to say: a sound file, - is stdin.")
+    ] = None,
     images: Annotated[list[Path] | None, typer.Option("--image", "-i", metavar="FILE", help="What to show.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the answer: .wav or .flac.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the answer: .wav, .flac, - is stdout.")
+    ] = None,
     emotion: EmotionOption = None,
     pitch: PitchOption = None,
     speed: SpeedOption = None,
@@ -66,6 +78,7 @@ def chat(
     trace: Annotated[bool, typer.Option("--trace", help="Show how long each step of an answer took.")] = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say, show or type something and get an answer.
@@ -78,37 +91,49 @@ def chat(
     from emova_sdk.cli.trace import print_trace
     from emova_sdk.tools import builtin_tools
 
-    require_writable(out, (".wav", ".flac"))
+    require_writable(out, (".wav", ".flac"), force=force or not (text or audio or images))
+    require_free_stdout(out, as_json=as_json)
+    require_one_stdin(text, audio, *(images or []))
     if devices:
         from emova_sdk.cli.voice import print_devices
 
         print_devices(as_json=as_json)
         return
     spoken = _spoken(live, text is not None or audio is not None, microphone, loudspeaker, half_duplex)
-    with open_pipeline(config, overrides) as pipeline:
+    if spoken is not None:
+        _require_played(loudspeaker, microphone, force=force)
+    settings = read_config(config, overrides)
+    heard = [open_audio(audio, settings.limits)] if audio else []
+    shown = [open_image(image, settings.limits) for image in images or []]
+    written = [read_text(text)] if text is not None else []
+    with open_pipeline(settings) as pipeline:
         voice = style_of(pipeline.style, speed=speed, speaker=speaker)
         wanted = style_of(voice, emotion=emotion, pitch=pitch) if emotion or pitch else None
         with _session(pipeline, db, name, style=voice, system=system, tools=builtin_tools()) as session:
             if spoken is not None:
                 from emova_sdk.cli.voice import VoiceConversation
 
-                shown = [open_image(image, pipeline) for image in images or []]
                 VoiceConversation(session, images=shown, style=wanted, as_json=as_json, trace=trace, **spoken).run()
                 return
-            if text is None and audio is None and not images:
+            if not (heard or shown or written):
                 Conversation(session, style=wanted, out=out, as_json=as_json, trace=trace).run()
                 return
-            parts = [open_audio(audio, pipeline)] if audio else []
-            shown = [open_image(image, pipeline) for image in images or []]
             with working("answering"):
-                reply = session.ask(*parts, *shown, *([text] if text is not None else []), style=wanted)
-    path = reply.audio.save(out) if out and reply.audio else None
+                reply = session.ask(*heard, *shown, *written, style=wanted)
+    path = save_audio(reply.audio, out) if out and reply.audio else None
     if as_json:
         print_json(reply_record(reply, path))
     else:
-        print_reply(reply, path)
-        if trace:
-            print_trace(reply.timings)
+        with redirect_stdout(sys.stderr) if out == STDIO else nullcontext():
+            print_reply(reply, path)
+            if trace:
+                print_trace(reply.timings)
+
+
+def _require_played(loudspeaker: str | None, microphone: str | None, *, force: bool) -> None:
+    """With a sound file as the microphone, the loudspeaker is a file as well."""
+    if microphone is not None and loudspeaker is not None and Path(microphone).suffix:
+        require_writable(Path(loudspeaker), (".wav",), force=force)
 
 
 def _spoken(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,11 +27,14 @@ def list_all(slot: SlotOption = None, as_json: JsonOption = False) -> None:
     """List what is installed, plug-ins included."""
     from emova_sdk import registry
 
-    found = registry.components(slot)
+    found = registry.listed(slot)
     if as_json:
-        print_json({"components": [info.to_dict() for info in found]})
+        facts = [{key: value for key, value in info.to_dict().items() if key != "options"} for info in found]
+        print_json({"components": facts})
     else:
-        rows = [(info.slot, info.name, info.distribution, info.error or info.summary) for info in found]
+        rows = [
+            (info.slot, info.name, info.distribution, f"BROKEN: {info.error}" if info.error else info.summary) for info in found
+        ]
         print_table(("slot", "type", "from", "what it is"), rows)
 
 
@@ -45,12 +49,12 @@ def show(
     A name that several slots know is shown for each of them.
     """
     from emova_sdk import registry
+    from emova_sdk.components.base import SLOTS
     from emova_sdk.errors import UnknownComponentError
 
-    known = registry.components(slot)
-    found = [info for info in known if info.name == name]
+    found = registry.components(slot, name=name)
     if not found:
-        available = tuple(sorted({info.name for info in known}))
+        available = tuple(sorted({known for one in ([slot] if slot else SLOTS) for known in registry.names(one)}))
         where = f"{slot} " if slot else "component "
         raise UnknownComponentError(
             f"there is no {where}`{name}`", registry.suggest(name, available), name=name, available=available
@@ -80,7 +84,9 @@ def check(
 ) -> None:
     """Check that the components of a config keep the rules.
 
-    Exits with 1 if one does not. To check a plug-in: emova components check --slot vocoder --set vocoder.type=mine
+    A component that answers by an endpoint sends it real requests.
+
+    Exits with 1 if a rule is broken. To check a plug-in: emova components check --slot vocoder --set vocoder.type=mine
     """
     from emova_sdk.config import load_config
 
@@ -111,24 +117,33 @@ def _slots_to_check(settings: PipelineConfig, slot: str | None) -> list[str]:
 
 
 def _check(settings: PipelineConfig, slot: str) -> list[CheckResult]:
-    from emova_sdk import registry
+    from emova_sdk.config import build_component, component_options
     from emova_sdk.testing import run_checks
 
-    table = settings.slots[slot]
-    with working(f"checking {slot} {table.type}"):
+    for url in _endpoints(component_options(settings, slot)):
+        typer.echo(f"checking {slot} sends requests to {url}", err=True)
+    with working(f"checking {slot} {settings.slots[slot].type}"):
         samples = _samples(settings) if slot == "vocoder" else None
-        return run_checks(lambda: registry.create(slot, table.type, table.options), samples=samples)
+        return run_checks(lambda: build_component(settings, slot), samples=samples)
+
+
+def _endpoints(table: Mapping[str, Any]) -> list[str]:
+    """Return the addresses that a component's table names, those of components in it included."""
+    found = [value for value in table.values() if isinstance(value, str) and value.startswith(("http://", "https://"))]
+    nested = [url for value in table.values() if isinstance(value, Mapping) for url in _endpoints(value)]
+    if table.get("type") == "openai" and not found:
+        found = ["the default endpoint of the openai client"]
+    return [*found, *nested]
 
 
 def _samples(settings: PipelineConfig) -> Samples | None:
     """A vocoder is checked with styles of the module it will work with, rather than with random vectors."""
-    from emova_sdk import registry
     from emova_sdk.components.base import StyleModule
+    from emova_sdk.config import build_component
     from emova_sdk.testing import Samples
     from emova_sdk.types import Style
 
-    table = settings.style_module
-    module = registry.create("style_module", table.type, table.options) if table else None
+    module = build_component(settings, "style_module") if settings.style_module else None
     if not isinstance(module, StyleModule):
         return None
     emotions: list[Any] = list(module.choices.get("emotion", ("neutral",)))

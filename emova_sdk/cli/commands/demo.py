@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from emova_sdk.session import Reply
     from emova_sdk.types import Audio, Image
 
-INPUT = Path(__file__).parent.parent / "demo_input"
-
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the files go.")] = Path("demo"),
+    given: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="FOLDER", help="Only write the input there: question.wav, scene.png, ..., and leave."),
+    ] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -35,6 +37,9 @@ def demo(
     """
     from emova_sdk.picture import draw_turns
 
+    if given is not None:
+        typer.echo(f"written: {', '.join(map(str, _write_input(given)))}", err=as_json)
+        return
     out.mkdir(parents=True, exist_ok=True)
     name = config or default_config()
     panels: list[Panel] = []
@@ -57,18 +62,28 @@ def demo(
         typer.echo(f"written: {', '.join(map(str, written))}")
 
 
+def _write_input(folder: Path) -> list[Path]:
+    from emova_sdk.files import EXAMPLES
+    from emova_sdk.types import Audio, Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    sounds = [Audio.open(path).save(folder / f"{path.stem}.wav") for path in sorted(EXAMPLES.glob("*.flac"))]
+    return [*sounds, Image.example().save(folder / "scene.png")]
+
+
 def _turns(pipeline: Pipeline) -> Generator[tuple[dict[str, str], Audio, Reply], None, None]:
     import tomllib
 
+    from emova_sdk.files import EXAMPLES
     from emova_sdk.types import Audio, Image
 
     session = pipeline.session()
-    script: list[dict[str, str]] = tomllib.loads((INPUT / "turns.toml").read_text("utf-8"))["turn"]
+    script: list[dict[str, str]] = tomllib.loads((EXAMPLES / "turns.toml").read_text("utf-8"))["turn"]
     for turn in script:
-        audio = Audio.open(INPUT / turn["audio"])
+        audio = Audio.open(EXAMPLES / turn["audio"])
         shown: list[Image] = []
         if "image" in turn and pipeline.vision_encoder is not None:
-            shown.append(Image.open(INPUT / turn["image"]))
+            shown.append(Image.open(EXAMPLES / turn["image"]))
         with working("answering"):
             reply = session.ask(audio, *shown)
         yield turn, audio, reply

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emova_sdk.cli.app import app
-from emova_sdk.cli.options import JsonOption, require_writable
-from emova_sdk.cli.output import describe_perceived, describe_style, describe_words, print_json, print_table
+from emova_sdk.cli.options import ForceOption, JsonOption, require_writable
+from emova_sdk.cli.output import counted, describe_perceived, describe_style, describe_words, print_json, print_table
 
 if TYPE_CHECKING:
     from emova_sdk.memory import SessionStore
@@ -56,13 +56,14 @@ def export(
     db: DbOption,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="[default: SESSION.jsonl]")] = None,
     media: Annotated[bool, typer.Option("--media", help="Write sounds and pictures into it.")] = False,
+    force: ForceOption = False,
 ) -> None:
     """Write a session as JSON lines; without --media, sounds and pictures stay where they are."""
     path = out or Path(f"{name}.jsonl")
-    require_writable(path, (".jsonl",))
+    require_writable(path, (".jsonl",), force=force)
     with _open(db) as store:
         store.export(name, path, media=media)
-        typer.echo(f"{path}: {len(store.turns(name))} turns of {name}")
+        typer.echo(f"{path}: {counted(len(store.turns(name)), 'turn')} of {name}")
 
 
 @group.command("import")
@@ -74,7 +75,7 @@ def load(
     """Read an exported session into a database, which is made where there is none."""
     with _open(db, must_exist=False) as store:
         loaded = store.load(path, session_id=name)
-        typer.echo(f"{loaded}: {len(store.turns(loaded))} turns")
+        typer.echo(f"{loaded}: {counted(len(store.turns(loaded)), 'turn')}")
 
 
 @group.command()
@@ -101,17 +102,18 @@ def plot(
     name: NameArgument,
     db: DbOption,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="[default: SESSION.png]")] = None,
+    force: ForceOption = False,
 ) -> None:
     """Draw the emotions of a session over its turns."""
     from emova_sdk.cli.emotion_plot import draw_emotions, moods_of
 
     path = out or Path(f"{name}.png")
-    require_writable(path, (".png",))
+    require_writable(path, (".png",), force=force)
     with _open(db) as store:
         turns = _turns(store, name)
     moods = moods_of(turns)
     draw_emotions(moods, turns=len(turns), title=f"emotions of {name}").save(path)
-    typer.echo(f"{path}: {len(moods)} emotions in {len(turns)} turns")
+    typer.echo(f"{path}: {counted(len(moods), 'emotion')} in {counted(len(turns), 'turn')}")
 
 
 @group.command()
@@ -119,17 +121,18 @@ def picture(
     name: NameArgument,
     db: DbOption,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="[default: SESSION.png]")] = None,
+    force: ForceOption = False,
 ) -> None:
     """Draw a session: the words, style, waveform and pitch of each turn."""
     from emova_sdk.picture import draw_turns, panels_of
 
     path = out or Path(f"{name}.png")
-    require_writable(path, (".png",))
+    require_writable(path, (".png",), force=force)
     with _open(db) as store:
         panels = panels_of(_turns(store, name), store.load_media)
     draw_turns(panels, title=name).save(path)
     heard = sum(panel.audio is not None for panel in panels)
-    typer.echo(f"{path}: {len(panels)} turns, {heard} with sound")
+    typer.echo(f"{path}: {counted(len(panels), 'turn')}, {heard} with sound")
 
 
 def _open(db: str, *, must_exist: bool = True) -> SessionStore:
@@ -159,7 +162,7 @@ def _line(turn: Turn) -> str:
     else:
         who, how = "emova", describe_style(turn.style) + (", interrupted" if turn.interrupted else "")
         text = turn.text
-    with_it = [f"{len(turn.images)} pictures"] if turn.images else []
+    with_it = [counted(len(turn.images), "picture")] if turn.images else []
     with_it += [f"asks {call.name}" for call in turn.tool_calls]
     return f"{who}: {text}  ({', '.join([how, *with_it])})"
 

@@ -8,23 +8,23 @@ from typing import Annotated
 import typer
 
 from emova_sdk.cli.app import app
-from emova_sdk.cli.options import ConfigOption, JsonOption, SetOption, open_audio, open_pipeline
+from emova_sdk.cli.options import ConfigOption, JsonOption, SetOption, open_audio, open_pipeline, read_config
 from emova_sdk.cli.output import describe_perceived, describe_transcript, print_json, working
 from emova_sdk.cli.records import heard_record
 
 
 @app.command()
 def listen(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A WAV, FLAC, OGG or MP3 file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A WAV, FLAC, OGG or MP3 file; - is stdin.")],
     config: ConfigOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write down what is said in a recording, and how."""
-    with open_pipeline(config, overrides) as pipeline:
-        audio = open_audio(file, pipeline)
-        with working("listening"):
-            transcript, perceived = pipeline.transcribe(audio), pipeline.perceive(audio)
+    settings = read_config(config, overrides)
+    audio = open_audio(file, settings.limits)
+    with open_pipeline(settings) as pipeline, working("listening"):
+        transcript, perceived = pipeline.transcribe(audio), pipeline.perceive(audio)
     if as_json:
         print_json(heard_record(transcript, perceived))
     else:

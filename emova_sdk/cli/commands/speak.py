@@ -9,16 +9,22 @@ import typer
 
 from emova_sdk.cli.app import app
 from emova_sdk.cli.options import (
+    STDIO,
     ConfigOption,
     EmotionOption,
+    ForceOption,
     JsonOption,
     PitchOption,
     SetOption,
     SpeakerOption,
     SpeedOption,
     open_pipeline,
+    read_text,
+    require_free_stdout,
     require_writable,
+    save_audio,
     style_of,
+    unused,
 )
 from emova_sdk.cli.output import describe_style, print_json, working
 from emova_sdk.cli.records import audio_record
@@ -26,30 +32,37 @@ from emova_sdk.cli.records import audio_record
 
 @app.command()
 def speak(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say; - is stdin.")],
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write the sound: .wav or .flac.")] = Path(
-        "speech.wav"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Where to: .wav, .flac, - is stdout.  [default: speech.wav, or -2, ...]"
+        ),
+    ] = None,
     emotion: EmotionOption = None,
     pitch: PitchOption = None,
     speed: SpeedOption = None,
     speaker: SpeakerOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say a text with an emotion, a pitch and a speed."""
-    require_writable(out, (".wav", ".flac"))
+    require_writable(out, (".wav", ".flac"), force=force)
+    require_free_stdout(out, as_json=as_json)
+    out = out or unused(Path("speech.wav"))
+    text = read_text(text)
     with open_pipeline(config, overrides) as pipeline:
         requested = style_of(pipeline.style, emotion=emotion, pitch=pitch, speed=speed, speaker=speaker)
         applied = pipeline.applicable(requested)
         with working("speaking"):
             audio = pipeline.speak(text, style=requested)
-        audio.save(out)
+        save_audio(audio, out)
     if as_json:
         record = {"text": text, "style": applied.to_dict(), "requested_style": requested.to_dict()}
         print_json({**record, "audio": audio_record(audio, out)})
     else:
         fallen = f" (instead of {describe_style(requested)})" if applied != requested else ""
-        typer.echo(f"{out}: {audio.duration_s:.2f} s, {describe_style(applied)}{fallen}")
+        typer.echo(f"{out}: {audio.duration_s:.2f} s, {describe_style(applied)}{fallen}", err=out == STDIO)
