@@ -126,6 +126,7 @@ class TurnRecord:
         turn = {
             "transcript": self._transcript.words if self._transcript else None,
             "transcript_confidence": self._transcript.confidence if self._transcript else None,
+            **({"transcript_guess": self._transcript.guess} if self._transcript and self._transcript.guess else {}),
             "user_style": self.perceived.to_dict() if self.perceived else None,
             "style": spoken.to_dict() if spoken else None,
             "requested_style": self._requested.to_dict() if spoken and self._requested else None,

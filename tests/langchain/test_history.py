@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,9 @@ from emova_sdk.langchain import (
 )
 from emova_sdk.langchain.messages import messages_for
 from emova_sdk.langchain.tokens import words_in
-from emova_sdk.types import MediaRef, Message, PerceivedStyle, Timings, ToolCall, ToolResult, Turn
+from emova_sdk.testing.fakes import FakeLLMCore
+from emova_sdk.types import MediaRef, Message, PerceivedStyle, Timings, ToolCall, ToolResult, Transcript, Turn
+from emova_sdk.types.events import UNCLEAR
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +204,26 @@ def test_a_chat_window_shows_what_was_heard(pipeline: Pipeline, url: str) -> Non
     copied = EmovaChatHistory("two", connection=url)
     copied.add_messages(history.messages)
     assert [message.text for message in copied.messages] == [message.text for message in history.messages]
+
+
+def test_unclear_speech_is_marked_and_never_words(pipeline: Pipeline, url: str) -> None:
+    class Unsure(FakeLLMCore):
+        def generate(self, messages: Any, **options: Any) -> Any:
+            for event in super().generate(messages, **options):
+                yield Transcript("", 0.2, guess="sell everything") if isinstance(event, Transcript) else event
+
+    chat = ChatEmova(pipeline=Pipeline(**{**pipeline.slots(), "llm_core": Unsure()}))  # type: ignore[arg-type]
+    question = HumanMessage(content_blocks=[audio_block(pipeline.speak("how are you"))])
+    answer = chat.invoke([question])
+    assert answer.response_metadata["emova"]["transcript"] == UNCLEAR
+    assert answer.response_metadata["emova"]["transcript_guess"] == "sell everything"
+    history = EmovaChatHistory("one", connection=url)
+    history.add_messages([question, answer])
+    assert history.messages[0].text == UNCLEAR
+    assert history.turns[0].text == UNCLEAR
+    told: list[Any] = []
+    messages_for(history.messages, lambda parts, _, by_user: told.extend(parts) or Message("user", tuple(parts)))
+    assert told == [UNCLEAR]
 
 
 def test_an_answer_nobody_heard_is_not_told(pipeline: Pipeline) -> None:
