@@ -268,7 +268,7 @@ class BrainReply:
         opening = yield from reader.peek()
         within = yield from reader.peek(1)
         begins = opening in QUOTES and within not in {"{", "[", "\\", ""}  # words, and no object inside a string
-        if begins and key.endswith("text") and not self._told and {"emotion", "pitch"} & self._values.keys():
+        if begins and key.endswith("text") and not self._told and "emotion" in self._values:
             self._choose_style()
             self._streams = True
             yield from reader.string(self._say)
