@@ -6,10 +6,12 @@ import ast
 import hashlib
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
 import sys
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ from emova_sdk.components.onnx_slots import (
     BundleVisionEncoder,
     BundleVocoder,
 )
-from emova_sdk.errors import ConfigError, LoadError
+from emova_sdk.errors import ConfigError, LoadError, MissingDependencyError
 from emova_sdk.exporters.bundle import export_bundle, verify_bundle
 from emova_sdk.exporters.mixed import MARGIN
 from emova_sdk.exporters.tasks import compare_tasks, sound_parity
@@ -200,17 +202,40 @@ import sys
 absent = "torch transformers onnx onnxscript langchain_core openai huggingface_hub sqlalchemy tokenizers pocketsphinx pyworld"
 for name in absent.split():
     sys.modules[name] = None  # an import of it is an error from here on
+from importlib.metadata import packages_distributions
 from emova_sdk.cli.app import run
-code = run(sys.argv[1:])
+code = run(sys.argv[2:])
 loaded = {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
 assert not loaded & set(absent.split()), loaded
+owners = packages_distributions()
+unlisted = {name for name in loaded & set(owners) if not set(owners[name]) & set(sys.argv[1].split())}
+assert not unlisted, f"the page on exports does not install {unlisted}"
 sys.exit(code)
 """
 
 
+def documented() -> set[str]:
+    """What the page on exports installs where torch is missing, and what that needs, as far as it is here."""
+    installed = {name.lower().replace("_", "-"): name for names in packages_distributions().values() for name in names}
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    wanted = next(line for line in page.splitlines() if line.startswith("$ pip install numpy onnxruntime")).split()[3:]
+    wanted += ["onnxruntime-gpu"]  # the other wheel of the same
+    found = {"emova-sdk", "setuptools"}  # the latter adds a module to every interpreter
+    while wanted:
+        name = installed.get(wanted.pop().lower().replace("_", "-"), "")
+        if name and name not in found:
+            found.add(name)
+            wanted += [re.split(r"[^\w.-]", one)[0] for one in requires(name) or () if "extra ==" not in one]
+    return found
+
+
 def without_torch(*arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *arguments], capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, "-c", WITHOUT_TORCH, " ".join(documented()), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -219,11 +244,22 @@ def without_torch(*arguments: str) -> str:
 def test_the_commands_talk_where_torch_is_missing(bundle: Path, tmp_path: Path, question: Audio) -> None:
     heard, spoken = tmp_path / "question.wav", tmp_path / "answer.wav"
     question.save(heard)
+    Image(SCENE).save(scene := tmp_path / "scene.png")
     sure = ("-c", str(bundle), "--set", "llm_core.min_confidence=0.0")
     assert "transcript" in json.loads(without_torch("chat", *sure, "--audio", str(heard), "--json"))
+    assert without_torch("listen", str(heard), *sure)
+    assert without_torch("look", str(scene), "what color is the shape", *sure)
     without_torch("speak", "two plus two", *sure, "--emotion", "happy", "--out", str(spoken))
     assert Audio.open(spoken).duration_s > 0.3
     assert "agree" in without_torch("export", "verify", str(bundle))
+
+
+def test_the_default_says_what_it_needs_where_torch_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "emova_sdk.components.nano.graphs", raising=False)
+    with pytest.raises(MissingDependencyError, match="vocoder of emova-nano needs the package `torch`") as caught:
+        NanoUnitVocoder().load()
+    assert caught.value.hint.startswith("pip install torch; or name an export")
 
 
 def test_the_manifest_says_how_the_components_do_their_work(bundle: Path) -> None:

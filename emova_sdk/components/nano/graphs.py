@@ -39,6 +39,17 @@ __all__ = ["reader_graphs", "style_graphs", "tokenizer_graphs", "vision_graphs",
 _Sizes = Mapping[str, int]
 _Inputs = dict[str, Tensor]
 _FACTS = {"family": "nano"}
+_PLACE = "the share of the way through it, 1 minus that, log(1 + duration), log(1 + steps since its start)"
+_SPREAD = {
+    "frames": f"144 states of each unit, for exp(log_durations), rounded, 2 to 40, frames of 10 ms; then {_PLACE}",
+    "reader_units": f"128 states of each phone, for exp(log_durations), rounded, 1 to 12, units; then {_PLACE}",
+}
+"""What the host makes of the outputs of the graph before, told with the graph for those who run it without the SDK."""
+_HEARD = {
+    "input.frames": "every 10 ms 80 log-mel energies less their mean over all, times 0.3; log pitch less its median where "
+    "voiced, times 5; periodicity, times 2",
+    "input.whole": "8 statistics of pitch and level, 65 of manner: perception_input of components/nano/features.py",
+}
 _LONGEST_S = 30
 _MISMATCH = 0.01
 """Of units next to a rounding boundary, or durations next to a whole one."""
@@ -149,7 +160,7 @@ def style_graphs(net: NanoStyle) -> list[Graph]:
             {"frames": {0: frames}},
             sample=sample,
             calibration=_calibrations(sample, frames),
-            metadata=_FACTS,
+            metadata={**_FACTS, **_HEARD},
         )
     ]
 
@@ -226,7 +237,7 @@ def vocoder_graphs(net: NanoVocoder, *, codes: int, metadata: Mapping[str, str])
             atol=1e-3,
             sample=spread,
             calibration=_calibrations(spread, frames),
-            metadata=facts,
+            metadata={**facts, "input.spread": _SPREAD["frames"]},
         ),
     ]
 
@@ -270,6 +281,6 @@ def reader_graphs(net: NanoTextToUnits, *, metadata: Mapping[str, str]) -> list[
             certain={"units": lambda outputs: _far_ahead(outputs["logits"])},
             sample=spread,
             calibration=_calibrations(spread, units),
-            metadata=facts,
+            metadata={**facts, "input.spread": _SPREAD["reader_units"]},
         ),
     ]

@@ -19,6 +19,7 @@ from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.domain import Domain
 from emova_sdk.components.nano.grammar import Grammar
 from emova_sdk.components.nano.llm_config import FEATURES, LONGEST, Decoder, read_config
+from emova_sdk.components.nano.networks import torch_at_hand
 from emova_sdk.components.nano.sight import Sight
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.tools import ARGUMENT_OF
@@ -157,9 +158,10 @@ class NanoLLM(LLMCore):
         return TextToUnits(path=folder)
 
     def _open(self) -> Decoder:
-        from emova_sdk.components.nano.network import TorchDecoder
+        with torch_at_hand("language model"):
+            from emova_sdk.components.nano.network import TorchDecoder
 
-        return TorchDecoder(self.network(), self._language)
+            return TorchDecoder(self.network(), self._language)
 
     def generate(
         self,

@@ -7,13 +7,14 @@ Runtime, where torch need not be installed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from emova_sdk.components.onnx_session import run_session
-from emova_sdk.errors import LoadError
+from emova_sdk.errors import LoadError, MissingDependencyError
 
 if TYPE_CHECKING:
     from emova_sdk.components.exported import Exported
@@ -40,7 +41,8 @@ class Networks:
         """Bring the weights into memory."""
         with self._lock:
             if self._found is None:
-                self._found = self._open()
+                with torch_at_hand(self._what):
+                    self._found = self._open()
 
     def close(self) -> None:
         """Free the weights."""
@@ -54,6 +56,22 @@ class Networks:
         if found is None:
             raise LoadError(f"the {self._what} was closed while it was used", "keep it open until the call returns")
         return found[name](*inputs)
+
+
+@contextmanager
+def torch_at_hand(what: str) -> Generator[None, None, None]:
+    """Say what to install, or to do without, where weights cannot be opened because PyTorch is missing.
+
+    Raises:
+        MissingDependencyError: If a package is.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "torch").partition(".")[0]
+        message = f"the {what} of emova-nano needs the package `{package}`, which is not installed"
+        hint = f"pip install {package}; or name an export, which does without: `-c DIR`"
+        raise MissingDependencyError(message, hint, package=package) from error
 
 
 def in_torch(graphs: Iterable[Graph]) -> dict[str, Run]:
