@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 
-from emova_sdk import Audio, Image, Pipeline, Space, Style
+from emova_sdk import Audio, Image, Pipeline, Session, Space, Style, ToolSpec
 from emova_sdk.errors import ConfigError, IncompatibleComponentsError, InputError
+from emova_sdk.memory import SessionStore
 from emova_sdk.pipeline import Limits, fall_back, sentences
 from emova_sdk.testing.fakes import FakeLLMCore, FakeSpeechTokenizer, FakeStyleModule, FakeVisionEncoder, FakeVocoder
 from emova_sdk.types import EMOTIONS, Metadata, StyleChosen, TextDelta, UnitsDelta
@@ -232,3 +235,20 @@ def test_markup_is_not_said():
     with Pipeline(llm_core=Core(), vocoder=FakeVocoder(), style_module=FakeStyleModule()) as pipeline:
         pipeline.speak('<speak>One. <break time="1s"/>See [this](https://a.b).</speak>')
     assert "".join(said).replace(" ", "") == "One.,Seethis."
+
+
+def test_every_way_to_a_session_takes_what_a_session_takes() -> None:
+    def names(function: object) -> set[str]:
+        return set(inspect.signature(function).parameters) - {"self", "pipeline"}  # type: ignore[arg-type]
+
+    assert names(Pipeline.session) == names(Session.__init__)
+    assert names(SessionStore.session) == names(Session.__init__) - {"history", "memory", "id"} | {"session_id"}
+
+
+def test_half_characters_never_reach_a_component(pipeline: Pipeline) -> None:
+    red = Image(np.full((8, 8, 3), (250, 10, 10), np.uint8))
+    assert pipeline.look(red, "what is caf\udce9").endswith("caf\ufffd.")
+    assert pipeline.speak("caf\udce9") == pipeline.speak("caf\ufffd")
+    assert ToolSpec("a", "caf\udce9", {"type": "object", "title": "\udce9"}) == ToolSpec(
+        "a", "caf\ufffd", {"type": "object", "title": "\ufffd"}
+    )

@@ -156,6 +156,8 @@ class ToolSpec:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", self.name):
             raise InputError(f"tool name `{self.name}` is not of letters, digits, _ and -", "rename the tool")
+        object.__setattr__(self, "description", well_formed(self.description))
+        object.__setattr__(self, "parameters", json_object(self.parameters))
 
 
 LLMEvent = Transcript | UserStyle | StyleChosen | TextDelta | UnitsDelta | ToolCall | Metadata
