@@ -116,6 +116,7 @@ class Pipeline:
         self.limits = limits
         check_kinds(self.slots())
         check_fit(self.slots())
+        self.require_speaker(style)
 
     @classmethod
     def from_config(cls, config: str | Path | PipelineConfig, *, overrides: Sequence[str] = ()) -> Pipeline:
@@ -218,9 +219,10 @@ class Pipeline:
         """Say ``text`` in ``style``.
 
         Raises:
-            InputError: If there is nothing to say.
+            InputError: If there is nothing to say, or the voice has no such speaker.
             ConfigError: If the pipeline has no voice or no language model.
         """
+        self.require_speaker(style)
         vocoder = self.require("vocoder", Vocoder, "speak")
         events = self.voice(self.say(text, style=style), style=style or self.style)
         parts = [event.audio for event in events if isinstance(event, AudioDelta)]
@@ -394,6 +396,18 @@ class Pipeline:
                 "cut it, or raise `max_audio_s` in the config's [limits] table",
             )
         return audio
+
+    def require_speaker(self, style: Style | None) -> None:
+        """Refuse a speaker whom the voice does not have: there is no nearest one, as there is of emotions.
+
+        ``female``, the default of a `Style`, may be nobody's choice and stands for whomever the voice has.
+
+        Raises:
+            InputError: If the voice does not have the speaker.
+        """
+        known = () if self.style_module is None else self.style_module.choices.get("speaker", ())
+        if style is not None and known and style.speaker not in (*known, Style().speaker):
+            raise InputError(f"the voice has no speaker `{style.speaker}`", f"choose one of {', '.join(known)}")
 
     def require(self, slot: str, kind: type[Wanted], verb: str) -> Wanted:
         """Return the component of a slot, or say what is missing for what was wanted."""

@@ -123,6 +123,7 @@ class Session:
         self._memory = memory
         self._observer = observer
         self.pipeline = pipeline
+        pipeline.require_speaker(style)
         self.style = style or pipeline.style
         self.policy = policy or pipeline.policy
         self.tools = as_tools(tools)
@@ -282,6 +283,7 @@ class Session:
                 )
         if not any(part if isinstance(part, str) else True for part in parts):
             raise InputError("there is nothing to answer", "pass text, an `Audio` or an `Image`")
+        self.pipeline.require_speaker(style)
         given = tuple(well_formed(part) if isinstance(part, str) else part for part in parts)
         return Answer(given, style, time.perf_counter() - (waited_s or 0.0), waited_s, unit_space=self._unit_space())
 

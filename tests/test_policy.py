@@ -153,6 +153,26 @@ def test_requested_and_applied_are_both_recorded(emotions: tuple[str, ...]) -> N
     assert turn.style.emotion == emotions[0]
 
 
+def test_a_speaker_whom_the_voice_does_not_have_is_refused(tmp_path: Path) -> None:
+    bob, everywhere = Style("bob"), "the voice has no speaker `bob`"
+    with Pipeline.from_config("fake") as pipeline:
+        for act in (
+            lambda: pipeline.session(style=bob),
+            lambda: pipeline.session().ask("hello", style=bob),
+            lambda: pipeline.speak("hello", style=bob),
+        ):
+            with pytest.raises(InputError, match=everywhere) as caught:
+                act()
+            assert caught.value.hint == "choose one of female, male"
+    config = tmp_path / "bob.toml"
+    config.write_text('extends = "fake"\n[style]\nspeaker = "bob"')
+    with pytest.raises(InputError, match=everywhere):
+        Pipeline.from_config(config)
+    other = {"style_module": FakeStyleModule(speakers=("male",)), "llm_core": FakeLLMCore(), "vocoder": FakeVocoder()}
+    style = Pipeline(**other).session().ask("hello", style=Style(emotion="sad")).style  # type: ignore[arg-type]
+    assert style == Style("male", "sad")  # nobody chose `female`
+
+
 def test_a_style_is_told_even_if_the_model_chooses_none() -> None:
     class Silent(FakeLLMCore):
         def generate(self, messages: Any, **options: Any) -> Any:

@@ -58,7 +58,7 @@ class NanoSpeech:
             return None if preset is None else str(preset / name)
 
         self.tokenizer = NanoSpeechTokenizer(path=folder("speech_tokenizer"))
-        self.style = NanoStyleModule(path=folder("style_module"))
+        self.style = NanoStyleModule(path=folder("style_module"), only_familiar=False)
         self.vocoder = NanoUnitVocoder(path=folder("vocoder"))
         self.reader = TextToUnits(path=folder("text_to_units"))
 

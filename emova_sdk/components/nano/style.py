@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from emova_sdk.components.base import Space, StyleModule
 from emova_sdk.components.graph import Graph
+from emova_sdk.components.nano.familiar import FARTHEST, FILE, Familiar
 from emova_sdk.components.nano.features import at_level, log_mel, perception_input, pitch_track
 from emova_sdk.components.nano.networks import Networks, Run, in_torch
 from emova_sdk.components.nano.prosody import EMOTIONS, PITCHES, SPEAKERS, SPEEDS, Prosody, prosody_for
@@ -50,12 +52,15 @@ class NanoStyleModule(StyleModule):
 
     Args:
         path: Folder with `config.json` and `model.safetensors`; the shipped one when not given.
+        only_familiar: Whether nothing is known of voices unlike those that perception was learnt from (`Familiar`); otherwise
+            each voice is judged, people's often wrongly and with high scores.
     """
 
     style = STYLE
     perceives = True
 
-    def __init__(self, *, path: str | None = None) -> None:
+    def __init__(self, *, path: str | None = None, only_familiar: bool = True) -> None:
+        self._only_familiar = only_familiar
         self._folder = Path(path) if path else PRESET / "style_module"
         self._config = read_config(self._folder, kind="nano-style")
         self.choices: Mapping[str, tuple[str, ...]] = {
@@ -87,7 +92,10 @@ class NanoStyleModule(StyleModule):
         return rows
 
     def perceive(self, clips: Sequence[Audio]) -> list[PerceivedStyle]:
-        """Tell how each clip, of any rate, is spoken; where nobody speaks, or too shortly, nothing is known."""
+        """Tell how each clip, of any rate, is spoken.
+
+        Nothing is known where nobody speaks, or too shortly, or with a voice unlike those that perception was learnt from.
+        """
         return [self._perceive(clip) for clip in clips]
 
     def _perceive(self, clip: Audio) -> PerceivedStyle:
@@ -95,7 +103,10 @@ class NanoStyleModule(StyleModule):
         if len(samples) < _SHORTEST_S * SAMPLE_RATE:
             return PerceivedStyle.nothing_known()
         sound = at_level(samples)
-        logits = self._networks("style", *perception_input(log_mel(sound), *pitch_track(sound)))
+        frames, statistics = perception_input(log_mel(sound), *pitch_track(sound))
+        if self._familiar is not None and self._familiar.distance(statistics) > FARTHEST:
+            return PerceivedStyle.nothing_known()
+        logits = self._networks("style", frames, statistics)
         found: dict[str, str] = {}
         scores: dict[str, float] = {}
         for (axis, values), logit in zip(STYLE_AXES.items(), logits, strict=True):
@@ -105,6 +116,10 @@ class NanoStyleModule(StyleModule):
             scores[axis] = float(odds.max() / odds.sum())
         return PerceivedStyle(Style.from_dict(found), scores)
 
+    @cached_property
+    def _familiar(self) -> Familiar | None:
+        return Familiar.load(self._folder) if self._only_familiar else None
+
     def graphs(self) -> list[Graph]:
         """The network of `perceive`: frames and statistics of an utterance to logits."""
         from emova_sdk.components.nano.graphs import style_graphs
@@ -112,8 +127,8 @@ class NanoStyleModule(StyleModule):
         return style_graphs(self.network())
 
     def assets(self) -> Mapping[str, Path]:
-        """The config."""
-        return {"config.json": self._folder / "config.json"}
+        """The config, and the voices that are known."""
+        return {name: self._folder / name for name in ("config.json", FILE) if (self._folder / name).exists()}
 
     def network(self) -> NanoStyle:
         """The network in PyTorch, read from its files.

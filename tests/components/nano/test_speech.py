@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from emova_sdk.components.nano.familiar import Familiar
 from emova_sdk.components.nano.prosody import prosody_for
 from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
 from emova_sdk.components.nano.style import NanoStyleModule, read_style_vector, style_vector
@@ -123,3 +124,27 @@ def test_movement_is_exaggerated_and_what_stands_still_stays():
     assert np.allclose(sharp[[0, 19]], step[[0, 19]])
     assert moved(step, 0.0) is step
     assert moved(step[:1], 0.7).shape == (1, 60)
+
+
+def test_of_a_voice_unlike_those_it_learnt_no_style_is_known(parts):
+    samples = say(parts, emotion="sad").samples
+    hiss = np.random.default_rng(0).standard_normal(len(samples)) * np.sqrt(np.square(samples).mean()) / 8
+    strange = Audio((samples + hiss).astype(np.float32), 16_000)
+    assert parts[1].perceive([strange]) == [PerceivedStyle.nothing_known()]
+    (judged,) = NanoStyleModule(only_familiar=False).perceive([strange])
+    assert judged.emotion is not None
+
+
+def test_voices_are_known_by_their_statistics(tmp_path):
+    random = np.random.default_rng(0)
+    mixing = random.standard_normal((4, 4))
+    rows = [(mixing @ random.standard_normal(4)).astype(np.float32) for _ in range(400)]
+    Familiar.of(rows).save(tmp_path)
+    kept = Familiar.load(tmp_path)
+    distances = [kept.distance(row) for row in rows]
+    assert 0.8 < np.mean(np.square(distances)) < 1.1
+    assert kept.distance(rows[0] + 100) > 5 * max(distances)
+    assert Familiar.load(tmp_path / "nowhere") is None
+    (tmp_path / "familiar.safetensors").write_bytes(b"cut off")
+    with pytest.raises(LoadError, match="familiar"):
+        Familiar.load(tmp_path)
