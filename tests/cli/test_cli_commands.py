@@ -99,11 +99,19 @@ def test_speak(emova):
     assert emova("speak", "hello you").out.startswith("speech.wav: ")
 
 
-def test_speak_tells_when_it_fell_back(emova):
-    told = emova("speak", "hello", "--speaker", "nobody", "--json").data("speak")
-    assert told["style"]["speaker"] == "female"
-    assert told["requested_style"]["speaker"] == "nobody"
-    assert "(instead of neutral, nobody)" in emova("speak", "hello", "--speaker", "nobody").out
+def test_speak_tells_when_it_fell_back_from_an_emotion(emova):
+    asked = ("speak", "hello", "--emotion", "angry", "--set", "style_module.emotions=['neutral', 'sad']")
+    told = emova(*asked, "--json").data("speak")
+    assert told["style"]["emotion"] == "neutral"
+    assert told["requested_style"]["emotion"] == "angry"
+    assert "(instead of angry, female)" in emova(*asked).out
+
+
+@pytest.mark.parametrize("command", ["speak", "chat"])
+def test_a_speaker_whom_the_voice_does_not_have_is_refused(emova, command):
+    done = emova(command, "hello", "--speaker", "nobody")
+    assert done.code == 1
+    assert done.err == "error: the voice has no speaker `nobody`\nhint: choose one of female, male\n"
 
 
 def test_look(emova, picture):
