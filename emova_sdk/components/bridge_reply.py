@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from emova_sdk.components.emova.lenient_json import COMMAS, QUOTES, Reader, Wait
 from emova_sdk.components.said import SaidText
+from emova_sdk.components.written_calls import written_calls
 from emova_sdk.types import EMOTIONS, PITCHES, LLMEvent, Metadata, Style, StyleChosen, TextDelta, ToolCall
 
 __all__ = ["REPLY_SCHEMA", "BrainReply"]
@@ -33,6 +34,7 @@ _TEXT_KEYS = (
     "sentences", "result", "assistant",
 )  # fmt: skip
 """Last words of the keys under which the text may stand, the likeliest first."""
+_CALL_KEYS = frozenset({"tool call", "tool calls", "function call", "function calls"})
 _STYLE_KEYS = {"emotion": "emotion", "mood": "emotion", "tone": "emotion", "feeling": "emotion", "pitch": "pitch"}
 _SILENT_KEYS = frozenset({
     "name", "tool", "function", "type", "id", "action", "arguments", "parameters", "args", "role", "language", "lang",
@@ -74,6 +76,7 @@ class BrainReply:
         self._reader = Reader(lambda _what, _text: None)
         self._values: dict[str, str] = {}
         self._remark = ""
+        self._calls: list[ToolCall] = []
         self._styled = False
         self._told: list[str] = []
         self._streams = False
@@ -112,6 +115,7 @@ class BrainReply:
         next(self._steps, None)
         text, inner = self._said.finish()
         self._tell(text)
+        calls += self._calls
         if not self._compliant and not (calls or inner):
             self._events.append(Metadata({"brain": "the answer was not of the form asked for; it was spoken as it is"}))
         self._events += [*calls, *inner]
@@ -272,6 +276,9 @@ class BrainReply:
             self._choose_style()
             self._streams = True
             yield from reader.string(self._say)
+            return
+        if key in _CALL_KEYS and opening in {"{", "["}:
+            self._calls += written_calls((yield from reader.bare()), self._tools)
             return
         kept: list[str] = []
         before = dict(self._values)

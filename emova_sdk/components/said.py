@@ -42,7 +42,7 @@ _UNSURE = re.compile(
     r"|<start_of_turn>[a-z]{0,5}$|[<\[◁][^<>\[\]▷]{0,80}$"
 )
 _UNSURE_CALL = re.compile(
-    r"(?:(?:```|~~~)\w*\s*)?(?:\[\s*)?\{\s*[\"'“]?\w*[\"'”]?\s*$|(?:```|~~~)\w*\s*$|`{1,2}$|~{1,2}$|Action:\s*\w*$"
+    r"(?:(?:```|~~~)\w*\s*)?(?:\[\s*)?\{\s*[\"'“]?\w*[\"'”]?\s*$|(?:```|~~~)\w*\s*$|`{1,2}$|~{1,2}$|Action:\s*\w*$|call:\w*$"
 )
 _UNSURE_END = re.compile(r"a[a-z]{0,12}$")
 _LAST_WORD = re.compile(r"\[?[\w.]+$")
@@ -229,7 +229,7 @@ class SaidText:
         ends = [match.start() for pattern in unsure if (match := pattern.search(self._text))]
         if self._tools:
             word = _LAST_WORD.search(self._text)
-            if word and any(tool.startswith(word[0].lstrip("[")) for tool in (*self._tools, "functools", "Action")):
+            if word and any(tool.startswith(word[0].lstrip("[")) for tool in (*self._tools, "functools", "Action", "call")):
                 ends.append(word.start())
         return min(ends, default=len(self._text))
 

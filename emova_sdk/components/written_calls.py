@@ -21,7 +21,7 @@ __all__ = ["CALL_MARK", "looks_like_call", "written_calls"]
 CALL_MARK = (
     r"<\|?tool_calls?\|?>|<\|?function_calls?\|?>|<function[=\s][^<>]*>|<\w*:?invoke\s[^<>]*>|<\w+:(?:tool|function)_calls?>"
     r"|<\|tool_calls?(?:_section)?_(?:begin|start)\|>|<｜tool▁calls?▁begin｜>|<\|python_tag\|>|\[TOOL_CALLS?\]|functools(?=\[)"
-    r"|```tool_(?:code|call)\w*"
+    r"|<start_function_call>|```tool_(?:code|call)\w*"
 )
 """What announces a call, whatever the tools are."""
 
@@ -42,7 +42,7 @@ def looks_like_call(tools: Collection[str]) -> str:
     keys = "|".join((*_NAME_KEYS, *_ARGUMENT_KEYS, *_INNER_KEYS, *_OTHER_KEYS))
     return (
         rf"(?:(?:```|~~~)\w*\s*)?(?:\[\s*)?\{{\s*[\"'“]?(?:{keys}|{names})[\"'”]?\s*:"
-        rf"|(?<![\w.])\[?\b(?:{names})(?:\.call)?\(|\bAction:\s*(?:{names})\s"
+        rf"|(?<![\w.])\[?\b(?:{names})(?:\.call)?\(|\bcall:(?:{names})\{{|\bAction:\s*(?:{names})\s"
     )
 
 
@@ -107,6 +107,7 @@ def _named_objects(text: str, tools: Collection[str]) -> Iterator[Call]:
     """A tool's name, at most marks and white space, and the object of its arguments."""
     if not tools:
         return
+    text = text.replace("<escape>", '"')
     names = "|".join(map(re.escape, tools))
     between = r"(?:\s|:\d+|json|Action Input:|```\w*|<[^<>{}]*>|\[[A-Z_]+\])*"
     for match in re.finditer(rf"(?<![\w\"'])({names})(?![\w\"']){between}(?=\{{)", text):

@@ -228,6 +228,8 @@ TABLE = '{"name": "book", "arguments": {"guests": 4}}'
         f'{{"emotion": "happy", "pitch": "normal", "text": {json.dumps(TABLE)}}}',
         f'{{"emotion": "happy", "pitch": "normal", "text": "One moment."}}\n{TABLE}',
         f"I book it.</think>{TABLE}",
+        f'{{"emotion": "happy", "tool_calls": [{TABLE}], "text": "One moment."}}',
+        f'{{"emotion": "happy", "pitch": "normal", "text": "", "tool_call": {TABLE}}}',
     ],
 )
 @pytest.mark.parametrize("size", [1, 1000])

@@ -104,6 +104,8 @@ FORMS = [
     '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>book\n```json\n{"guests": 4}\n```<｜tool▁call▁end｜>',
     '<|channel|>commentary to=functions.book <|constrain|>json<|message|>{"guests": 4}<|call|>',
     'Action: book\nAction Input: {"guests": 4}',
+    "<start_function_call>call:book{guests:4}<end_function_call>",
+    "call:book{guests:4}",
     "{'name': 'book', 'arguments': {'guests': 4}}",
     "{name: book, arguments: {guests: 4}}",
     '{"tool": "book", "args": {"guests": 4}}',
