@@ -30,6 +30,7 @@ from emova_sdk.types import (
     LLMEvent,
     Message,
     Metadata,
+    PerceivedStyle,
     Style,
     StyleChosen,
     TextDelta,
@@ -74,6 +75,28 @@ def test_a_spoken_question_gets_a_spoken_answer_in_the_emotion_the_brain_chose(e
     assert system["content"].endswith("You are a vet.")
     assert user["content"] == "[the user sounds sad, low pitch] my dog ran away"
     assert endpoint.requests[0]["response_format"]["json_schema"]["strict"] is True
+
+
+def test_speech_that_was_not_understood_is_marked_and_its_guess_is_never_told(endpoint: Endpoint, question: Audio) -> None:
+    class Unsure(FakeLLMCore):
+        def generate(self, messages: Any, **options: Any) -> Any:
+            if options.get("task") == "transcribe":
+                return (one for one in [Transcript("", 0.1, guess="wake me in six seconds")])
+            return super().generate(messages, **options)
+
+    class Unclear(FakeStyleModule):
+        def perceive(self, clips: Any) -> list[PerceivedStyle]:
+            return [PerceivedStyle.nothing_known() for _ in clips]
+
+    endpoint.script = [says(SAD)]
+    pipeline = bridged(endpoint, voice=Unsure())
+    pipeline.style_module = Unclear()
+    session = pipeline.session()
+    reply = session.ask(question)
+    assert endpoint.requests[0]["messages"][-1]["content"] == "[unclear speech]"
+    assert reply.transcript is not None and reply.transcript.text == ""
+    turn = session.history[0]
+    assert (turn.text, turn.metadata["transcript_guess"]) == ("[unclear speech]", "wake me in six seconds")
 
 
 def test_it_speaks_while_the_brain_still_writes(endpoint: Endpoint, question: Audio) -> None:
