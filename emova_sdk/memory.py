@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from emova_sdk.audio import write_atomically
 from emova_sdk.components.base import GenerationOptions
 from emova_sdk.context import Truncation
-from emova_sdk.errors import BackendError, ConfigError, InputError
+from emova_sdk.errors import BackendError, ConfigError, InputError, MissingDependencyError
 from emova_sdk.pipeline import Pipeline
 from emova_sdk.policy import StylePolicy
 from emova_sdk.session import Session, TurnObserver
@@ -84,7 +84,8 @@ class SessionStore:
         self, database: str | Path, *, media: str | Path | None = None, keep_media: bool = True, keep_user_style: bool = True
     ) -> None:
         url = str(database) if "://" in str(database) else f"sqlite:///{Path(database)}"
-        file = sql.make_url(url).database if url.startswith("sqlite") else None
+        engine = _engine(url)
+        file = engine.url.database if url.startswith("sqlite") else None
         if media is None and keep_media:
             if not file or file == ":memory:":
                 raise ConfigError(
@@ -94,7 +95,7 @@ class SessionStore:
         self.media = Path(media) if media is not None and keep_media else None
         self._keep_user_style = keep_user_style
         self._lock = threading.RLock()
-        self._engine = sql.create_engine(url)
+        self._engine = engine
         if url.startswith("sqlite"):
             event.listen(self._engine, "connect", _prepare_sqlite)
         self._transact(_METADATA.create_all)
@@ -352,6 +353,21 @@ def _with_media(turn: Turn, change: Callable[[MediaRef], Audio | Image | MediaRe
 def _unpacked(turn: Turn) -> Turn:
     """Take sounds and pictures out of a turn that was exported with them."""
     return _with_media(turn, lambda ref: ref.load("") if ref.inline else ref)
+
+
+def _engine(url: str) -> sql.Engine:
+    """Make an engine; nothing is opened yet."""
+    if "\0" in url:
+        raise ConfigError("the name of the database holds a NUL character", "name a file, or an SQLAlchemy URL")
+    try:
+        return sql.create_engine(url)
+    except ModuleNotFoundError as error:
+        package = error.name or str(error)
+        message = f"this database needs the package `{package}`, which is not installed"
+        raise MissingDependencyError(message, f"run pip install {package}", package=package) from error
+    except (SQLAlchemyError, ValueError) as error:  # neither holds the URL: there may be a password in it
+        hint = "name an SQLite file, or a URL such as postgresql+psycopg://host/name"
+        raise ConfigError(f"the database URL cannot be used: {type(error).__name__}", hint) from error
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

@@ -236,3 +236,12 @@ def test_a_kill_in_the_middle_loses_at_most_that_turn(tmp_path: Path, pipeline: 
                 assert turn.audio.load(store.media)  # type: ignore[union-attr, arg-type]
         store.session(pipeline, "anna").ask("and on")
         assert len(list((store.media / "anna").iterdir())) <= len(turns) // 2 + 1  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "database", ["nonsense://x", "mysql+nope://x", "://", "sqlite:///a\0b", "no/such/x.db", "x" * 300 + "/x.db", "."]
+)
+def test_a_database_that_cannot_be_opened_is_an_error_of_the_sdk(tmp_path, monkeypatch, database):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ConfigError, BackendError)):
+        SessionStore(database, media=tmp_path / "media")
