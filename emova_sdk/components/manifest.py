@@ -24,8 +24,14 @@ SCHEMA = 1
 def _within(name: str) -> str:
     """A path that stays within the export by its words. Links are followed: in a hub's cache every file is one to elsewhere."""
     path = PurePosixPath(name)
-    if not path.parts or path.is_absolute() or ".." in path.parts or any(sign in name for sign in "\\:\0"):
-        raise ValueError(f"`{name}` is a file outside of it")
+    if (
+        not path.parts
+        or path.is_absolute()
+        or ".." in path.parts
+        or any(sign in name for sign in "\\:")
+        or not name.isprintable()
+    ):
+        raise ValueError(f"`{ascii(name)[1:-1]}` is a file outside of it")
     return name
 
 
