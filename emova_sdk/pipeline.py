@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from emova_sdk.config import PipelineConfig
-    from emova_sdk.context import Truncation
-    from emova_sdk.session import Session, TurnMemory, TurnObserver
+    from emova_sdk.context import Truncation, TurnMemory
+    from emova_sdk.session import Session, TurnObserver
     from emova_sdk.tools import Tool
 
 Wanted = TypeVar("Wanted", bound=Component)

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from emova_sdk.answer import UNITS_PER_CHARACTER, Answer, Input, Reply, TurnWatch
 from emova_sdk.components.base import GenerationOptions
-from emova_sdk.context import Context, Truncation
+from emova_sdk.context import Context, Truncation, TurnMemory
 from emova_sdk.errors import BackendError, ContextLengthError, InputError
 from emova_sdk.policy import StylePolicy
 from emova_sdk.tools import Tool, TurnContext, as_tools
@@ -26,7 +26,6 @@ from emova_sdk.types import (
     Event,
     Image,
     LLMEvent,
-    MediaRef,
     Metadata,
     Style,
     ToolResult,
@@ -43,34 +42,6 @@ MAX_TOOL_ROUNDS = 8
 """How often a model may ask for tools before it has to answer."""
 
 Item = TypeVar("Item")
-
-
-class TurnMemory(Protocol):
-    """Keeps the turns of sessions, by the session's name."""
-
-    def turn_ids(self, session_id: str) -> list[str]:
-        """Return the ids of a session's turns, oldest first; none for a new session."""
-        ...
-
-    def turns(self, session_id: str) -> list[Turn]:
-        """Return the turns of a session, oldest first."""
-        ...
-
-    def load_media(self, ref: MediaRef) -> Audio | Image:
-        """Return a sound or picture of a turn; `InputError` if it was not kept or is gone."""
-        ...
-
-    def append(self, session_id: str, turns: Sequence[Turn]) -> None:
-        """Add turns, all or none."""
-        ...
-
-    def replace(self, session_id: str, turn: Turn) -> None:
-        """Put a turn in the place of the one with its id."""
-        ...
-
-    def remove(self, session_id: str, turn_ids: Iterable[str]) -> None:
-        """Remove turns."""
-        ...
 
 
 class TurnObserver(Protocol):
