@@ -204,11 +204,13 @@ class GraphContender:
         return self._exported(inputs) if self.file else self._original(inputs)
 
     def _exported(self, inputs: dict[str, Any]) -> tuple[Run, Callable[[], None]]:
-        from emova_sdk.components.onnx_session import open_session, run_session
+        from emova_sdk.components.onnx_session import exact_products, open_session, run_session
         from emova_sdk.components.tensorrt_session import open_engine
 
-        engine = "engine" in self.record
-        session: Any = open_engine(self.file, self.record) if engine else open_session(self.file, threads=self.threads)
+        if "engine" in self.record:
+            session: Any = open_engine(self.file, self.record)
+        else:
+            session = open_session(self.file, threads=self.threads, options=exact_products(self.record))
         half = {value.name for value in session.get_inputs() if value.type == "tensor(float16)"}
         feed = {name: array.astype(np.float16) if name in half else array for name, array in inputs.items()}
         return lambda: _after(run_session(session, feed), self.sample), lambda: None

@@ -18,6 +18,7 @@ from emova_sdk.errors import EmovaError, MissingDependencyError
 from emova_sdk.files import exists
 from emova_sdk.offers import source_of, unreadable
 from emova_sdk.presets import broken_presets, presets
+from emova_sdk.processor import processor
 
 Status = Literal["ok", "optional", "problem"]
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
@@ -47,8 +48,9 @@ class Finding:
 
 def diagnose() -> list[Finding]:
     """Look at everything, in the order in which things build on each other."""
-    found = [check_python(), check_package(), *check_torch(), *check_packages(), *check_onnxruntime(), check_tensorrt()]
-    return [*found, *check_presets(), *check_plug_ins(), check_audio_devices(), check_programs()]
+    found = [check_python(), check_processor(), check_package(), *check_torch(), *check_packages()]
+    found += [*check_onnxruntime(), check_tensorrt(), *check_presets(), *check_plug_ins()]
+    return [*found, check_audio_devices(), check_programs()]
 
 
 def installed(package: str) -> str | None:
@@ -64,6 +66,14 @@ def check_python() -> Finding:
     detail = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} processors"
     old = sys.version_info < (3, 11)
     return Finding("python", "problem" if old else "ok", detail, "install Python 3.11 or newer" if old else "")
+
+
+def check_processor() -> Finding:
+    """What the processor offers to networks, and what follows from it."""
+    found = processor()
+    detail = f"{found.name}: {', '.join(found.has) or 'nothing is known of its instructions'}"
+    detail += f"; without {', '.join(found.lacks)}" if found.lacks else ""
+    return Finding("processor", "ok", detail)
 
 
 def check_package() -> Finding:

@@ -13,7 +13,7 @@ from emova_sdk.components.base import GenerationOptions, LLMCore, StyleModule, T
 from emova_sdk.components.exported import Exported, Open, decoder_of, family_of, profile_of
 from emova_sdk.components.exported_speech import VOCODER_GRAPHS, ExportedSpeechTokenizer, ExportedVocoder
 from emova_sdk.components.onnx_decoder import open_decoder
-from emova_sdk.components.onnx_session import open_session
+from emova_sdk.components.onnx_session import exact_products, open_session
 from emova_sdk.errors import LoadError
 from emova_sdk.types import Audio, Image, LLMEvent, Message, PerceivedStyle, Style, ToolSpec, VisionFeatures
 
@@ -26,7 +26,8 @@ def _runtime(providers: Sequence[str], threads: int) -> Open:
     def opened(file: Path, record: Mapping[str, Any]) -> Any:
         if "engine" in record:
             raise LoadError(f"`{file.name}` is a TensorRT engine", "run it with `tensorrt`", path=str(file))
-        return open_session(file, providers=providers, threads=threads, shapes=profile_of(record))
+        options = exact_products(record)
+        return open_session(file, providers=providers, threads=threads, options=options, shapes=profile_of(record))
 
     return opened
 

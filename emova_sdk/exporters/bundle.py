@@ -22,7 +22,7 @@ from typing import Any
 from emova_sdk.components.base import Component
 from emova_sdk.components.graph import Axis, Graph
 from emova_sdk.components.manifest import SCHEMA, file_facts, parse_manifest, require_whole
-from emova_sdk.components.onnx_session import open_session
+from emova_sdk.components.onnx_session import exact_products, open_session
 from emova_sdk.components.tensorrt_session import open_engine
 from emova_sdk.errors import ExportError, LoadError, ParityError
 from emova_sdk.exporters.expectations import load_cases, save_cases
@@ -31,6 +31,7 @@ from emova_sdk.exporters.onnx import OPSET, export_onnx, files_of
 from emova_sdk.exporters.parity import Case, Limits, cases_of, check_sizes, judge, other_sizes, require, within
 from emova_sdk.exporters.quantize import PRECISIONS, TOLERANCES, Method, Precision
 from emova_sdk.exporters.report import report
+from emova_sdk.exporters.saturation import processors
 from emova_sdk.exporters.tasks import TaskParity, task_error, work
 from emova_sdk.folders import Kind
 
@@ -227,6 +228,7 @@ def _export_graph(graph: Graph, folder: Path, wish: _Wish) -> dict[str, Any]:
         "files": {f"{folder.name}/{file.name}": file_facts(file) for file in (*files_of(found.path), expectations)},
         "expectations": f"{folder.name}/{expectations.name}",
         "precision": found.precision,
+        "processors": processors(found.path),
         "kept": [asdict(kept) for kept in found.kept],
         "inputs": list(graph.inputs),
         "shapes": {name: list(shape) for name, shape in graph.shapes.items()},
@@ -358,7 +360,7 @@ def _require_work(slot: str, tasks: Sequence[TaskParity]) -> None:
 
 def _opened(file: Path, record: Mapping[str, Any]) -> Any:
     """What runs an exported graph: ONNX Runtime, or for an engine TensorRT."""
-    return open_engine(file, record) if "engine" in record else open_session(file)
+    return open_engine(file, record) if "engine" in record else open_session(file, options=exact_products(record))
 
 
 __all__ = ["EXPORT", "ParityError", "export_bundle", "file_facts", "read_manifest", "verify_bundle", "write_manifest"]

@@ -15,6 +15,7 @@ from emova_sdk.components.graph import Graph
 from emova_sdk.errors import ExportError
 from emova_sdk.exporters.calibration import has_convolutions, quantize_calibrated
 from emova_sdk.exporters.parity import Tolerance
+from emova_sdk.exporters.saturation import Originals, bound_pairs, require_safe
 from emova_sdk.exporters.stored import READERS, store_in_8_bits
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
@@ -277,8 +278,11 @@ def _to_int8(graph: Graph, source: Path, target: Path, *, kept: Part, portable: 
             extra_options={"MatMulConstBOnly": True},
         )
         bare.unlink()
-    _save(onnx.load(str(interim)), target)
+    quantised = onnx.load(str(interim))
+    bound_pairs(quantised, Originals(source))
+    _save(quantised, target)
     interim.unlink()
+    require_safe(target)
 
 
 def _stacked(model: Any) -> list[str]:

@@ -27,6 +27,7 @@ from emova_sdk.errors import InputError, LoadError, ParityError
 from emova_sdk.exporters.bundle import read_manifest
 from emova_sdk.exporters.parity import compare, require
 from emova_sdk.exporters.quantize import TOLERANCES, quantize
+from emova_sdk.exporters.saturation import integer_weights, load_small, product, require_safe
 from emova_sdk.testing import run_checks
 
 TYPES: dict[str, type[Component]] = {
@@ -163,8 +164,25 @@ def test_the_vocoder_graphs_chained_in_pieces_speak_what_the_component_speaks(bu
 def test_smaller_precisions_hold(bundle: Path, parts: dict[str, Any], tmp_path: Path, name: str, precision: Any) -> None:
     graph = graph_of(parts, name)
     path = quantize(graph, file_of(bundle, name), tmp_path / f"{name}.{precision}.onnx", precision=precision)
+    require_safe(path)
     records = compare(graph, path, tolerance=TOLERANCES[precision])
     require([record for record in records if record.output not in {"units", "durations"}], name)
+
+
+@pytest.mark.parametrize(("name", "multiplied"), [("style_encoder", 1), ("generator", 5)])
+def test_in_8_bits_processors_that_saturate_compute_what_others_do(
+    bundle: Path, parts: dict[str, Any], tmp_path: Path, name: str, multiplied: int
+) -> None:
+    path = quantize(graph_of(parts, name), file_of(bundle, name), tmp_path / f"{name}.int8.onnx", precision="int8")
+    found = list(integer_weights(load_small(path)))
+    assert len(found) >= multiplied
+    for weights in found:
+        for values in weights.values():
+            # the activations that come nearest to saturation in some output, and any
+            worst = [np.where(values * sign > 0, 255, 0).T for sign in (1, -1)]
+            any_of_them = np.random.default_rng(0).integers(0, 256, (4, len(values)))
+            rows = np.concatenate([*worst, any_of_them])
+            assert (product(rows, values) == product(rows, values, saturating=True)).all()
 
 
 def test_a_tokenizer_that_hears_other_units_in_int8_is_refused(bundle: Path, parts: dict[str, Any], tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ from emova_sdk.exporters.bundle import export_bundle, verify_bundle
 from emova_sdk.exporters.mixed import MARGIN
 from emova_sdk.exporters.tasks import compare_tasks, sound_parity
 from emova_sdk.models import nano_blocks, nano_exports, nano_features, nano_style
+from emova_sdk.processor import KINDS
 from emova_sdk.testing import run_checks
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -276,6 +277,7 @@ def test_what_bears_8_bits_bears_them_on_other_inputs_too(tmp_path: Path) -> Non
     found = verify_bundle(component, tmp_path / "small")["style_module"]["style"]
     made = json.loads((tmp_path / "small" / "manifest.json").read_text())["components"]["style_module"][0]
     assert made["precision"] == "int8"
+    assert made["processors"]["safe"] == list(KINDS), made["processors"]["because"]
     assert len(found) > len(made["parity"])
     least = min(one["cosine"] for one in made["parity"])
     assert least >= 1 - MARGIN * 0.01

@@ -37,6 +37,7 @@ from emova_sdk.components.emova.weight_files import (
 )
 from emova_sdk.errors import ConfigError, LoadError, MissingDependencyError
 from emova_sdk.folders import Kind
+from emova_sdk.processor import processor
 
 CHECKPOINT = Kind("checkpoint", "config.json")
 
@@ -79,10 +80,16 @@ def find_checkpoint(model: str | Path, *, revision: str | None = None, weights: 
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
-    """Type of the weights for an option such as `bfloat16`; None, for `auto`, is that of the files."""
+    """Type of the weights for an option such as `bfloat16`.
+
+    ``auto`` is that of the files, which None stands for; on a CPU without instructions for bfloat16 it is float32: there
+    bfloat16 takes one and a half to seventeen times as long.
+    """
     if dtype == "float16" and device.type == "cpu":
         raise ConfigError("`dtype = float16` is for a GPU", "use bfloat16 or float32 on a CPU")
-    return None if dtype == "auto" else getattr(torch, dtype)
+    if dtype == "auto":
+        return torch.float32 if device.type == "cpu" and processor().slow_in_bfloat16 else None
+    return getattr(torch, dtype)
 
 
 def quantisation(kind: Literal["int8", "int4"]) -> Any:

@@ -75,7 +75,7 @@ class EmovaLLM(Talker):
         model: A checkpoint's folder, or a hub id.
         revision: Commit, tag or branch of a hub id.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
-        dtype: Type of the weights; ``auto`` is that of the files.
+        dtype: Type of the weights; ``auto`` is that of the files, and float32 on a CPU that has no instructions for bfloat16.
         device_map: Spreads a large model over devices, as in transformers (``auto``, ``balanced``, ...); needs `accelerate`.
         quantization: ``int8`` or ``int4`` weights through `bitsandbytes` (GPU).
         template: Conversation template; ``auto`` is the one of the checkpoint's family.

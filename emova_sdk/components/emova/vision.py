@@ -44,7 +44,7 @@ class EmovaVision(VisionEncoder):
         model: A checkpoint's folder in origin or HF layout, or a hub id.
         revision: Commit, tag or branch of a hub id.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
-        dtype: Type of the weights; ``auto`` is that of the files.
+        dtype: Type of the weights; ``auto`` is that of the files, and float32 on a CPU that has no instructions for bfloat16.
         cache: Pictures whose features are kept.
         max_pixels: Largest area of a picture for a native-resolution tower; that of the checkpoint when not given.
 

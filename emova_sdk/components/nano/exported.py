@@ -24,7 +24,7 @@ from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
 from emova_sdk.components.nano.vocoder import NanoUnitVocoder
 from emova_sdk.components.onnx_decoder import DecoderCache, OnnxDecoder, PortableDecoder, RowCache, open_decoder
-from emova_sdk.components.onnx_session import open_session, run_session
+from emova_sdk.components.onnx_session import exact_products, open_session, run_session
 
 __all__ = ["ExportedEar", "ExportedEyes", "ExportedLLM", "ExportedMouth", "ExportedStyle"]
 
@@ -36,7 +36,8 @@ def in_runtime(providers: Sequence[str], threads: int) -> Open:
     """Opens graphs with ONNX Runtime."""
 
     def opened(file: Path, record: Mapping[str, Any]) -> Any:
-        return open_session(file, providers=providers, threads=threads or 1, shapes=profile_of(record))
+        options = exact_products(record)
+        return open_session(file, providers=providers, threads=threads or 1, options=options, shapes=profile_of(record))
 
     return opened
 

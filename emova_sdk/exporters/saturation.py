@@ -1,0 +1,268 @@
+"""8-bit products that are the same on every processor.
+
+On x86-64 with AVX2 or AVX-512 and without VNNI, ONNX Runtime multiplies unsigned activations by signed weights in pairs and
+adds the two products of a pair in 16 bits, which saturate: a graph that is right on a newer processor is wrong there. Here
+weights are rounded so that no pair can get that far, whatever the activations are, and graphs are checked for it.
+
+A pair is two neighbours along the summed dimension: rows of a matrix; of a convolution, channels at one place of the kernel,
+place after place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emova_sdk.errors import ExportError
+from emova_sdk.processor import KINDS
+
+LARGEST_SUM = (2**15 - 1) // 255
+"""Of two weights of one sign in a pair: times the largest activation, 255, it still fits into 16 bits."""
+_EXACT = ("x86-64 with VNNI", "ARM64")
+_ROWS = {"MatMulInteger": 1, "QLinearMatMul": 3, "MatMul": 1, "Gemm": 1, "QGemm": 3}
+_KERNELS = {"Conv": 1, "QLinearConv": 3}
+_NO_PRODUCTS = frozenset({"Cast", "DequantizeLinear", "ConvTranspose", "Gather", "GatherBlockQuantized", "MatMulNBits"})
+"""What reads 8-bit constants and multiplies none of them in 8 bits, or, in blocks, keeps the products of a pair apart."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """8-bit weights of one node.
+
+    Attributes:
+        node: Its name.
+        tensor: The ``TensorProto`` of the weights.
+        scales: Name of the tensor of their scales, if the node's quantisation is known.
+        layout: ``rows`` (summed over the dimension before the last), ``columns`` (over the last), ``kernel``
+            (of a convolution) or ``unknown``.
+    """
+
+    node: str
+    tensor: Any
+    scales: str
+    layout: str
+
+    def values(self) -> NDArray[Any]:
+        """The integers, (matrices, summed, outputs)."""
+        from onnx import numpy_helper
+
+        return self.arranged(numpy_helper.to_array(self.tensor).astype(np.int32))
+
+    def arranged(self, array: NDArray[Any]) -> NDArray[Any]:
+        """An array like the weights in the order in which products are paired, (matrices, summed, outputs)."""
+        if self.layout == "kernel":
+            array = np.moveaxis(array, 1, -1).reshape(len(array), -1).T
+        elif self.layout == "columns":
+            array = np.swapaxes(array, -1, -2)
+        return array.reshape(-1, *array.shape[-2:]) if array.ndim > 1 else array.reshape(1, -1, 1)
+
+    def restored(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The reverse of `arranged`."""
+        shape = tuple(self.tensor.dims)
+        if self.layout == "kernel":
+            return np.moveaxis(array[0].T.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+        if self.layout == "columns":
+            array = np.swapaxes(array, -1, -2)
+        return array.reshape(shape)
+
+
+def paired_sums(values: NDArray[Any]) -> NDArray[Any]:
+    """The larger sum of one sign in each pair of weights: (matrices, summed, outputs) to (matrices, pairs, outputs)."""
+    pairs = np.pad(values, ((0, 0), (0, values.shape[1] % 2), (0, 0))).reshape(len(values), -1, 2, values.shape[-1])
+    return np.maximum(np.maximum(pairs, 0).sum(2), np.maximum(-pairs, 0).sum(2))
+
+
+def product(left: NDArray[Any], right: NDArray[Any], *, zero_point: int = 0, saturating: bool = False) -> NDArray[np.int64]:
+    """Multiply activations, 0 to 255, by 8-bit weights as ONNX Runtime does.
+
+    Args:
+        left: Activations, (rows, summed).
+        right: Weights, (summed, outputs).
+        zero_point: Of the activations; subtracted afterwards, as the kernels do.
+        saturating: As processors without VNNI do it: the products of a pair are added in 16 bits.
+    """
+    a, b = left.astype(np.int64), right.astype(np.int64)
+    correction = zero_point * b.sum(0)
+    if not saturating:
+        return a @ b - correction
+    odd = len(b) % 2
+    a, b = np.pad(a, ((0, 0), (0, odd))), np.pad(b, ((0, odd), (0, 0)))
+    total = np.zeros((len(a), b.shape[1]), np.int64)
+    for at in range(0, len(b), 2):
+        total += np.clip(a[:, at : at + 2] @ b[at : at + 2], -(2**15), 2**15 - 1)
+    return total - correction
+
+
+# --- rounding weights so that no pair saturates ---
+
+
+def bound_pairs(model: Any, originals: Mapping[str, NDArray[Any]]) -> None:
+    """Round the weights of a quantised model again, with scales that are as small as its pairs allow.
+
+    An output's scale grows only as far as its largest pair needs: on the whole less than half a bit is lost, where weights
+    of 7 bits lose one.
+
+    Args:
+        model: An ``onnx.ModelProto`` with its weights, changed in place.
+        originals: The weights before they were quantised, by name.
+    """
+    from onnx import numpy_helper
+
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for weights in list(integer_weights(model)):
+        name = weights.tensor.name.removesuffix("_quantized")
+        if weights.layout == "unknown" or name not in originals or weights.scales not in tensors:
+            continue
+        scales = tensors[weights.scales]
+        shape = tuple(scales.dims)
+        floats = weights.arranged(originals[name])
+        per_output = np.maximum(paired_sums(floats).max((0, 1)) / (LARGEST_SUM - 1), np.float32(1e-12))
+        if int(np.prod(shape)) == 1:  # all outputs share one
+            per_output = np.full_like(per_output, per_output.max())
+        rounded = np.rint(floats / per_output).astype(np.int8)
+        found = per_output[:1] if int(np.prod(shape)) == 1 else per_output
+        weights.tensor.CopyFrom(numpy_helper.from_array(weights.restored(rounded), weights.tensor.name))
+        scales.CopyFrom(numpy_helper.from_array(found.astype(np.float32).reshape(shape), scales.name))
+
+
+class Originals(Mapping[str, NDArray[Any]]):
+    """Weights of a float32 export, read one at a time.
+
+    Args:
+        path: The ``.onnx`` file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import onnx
+
+        self._folder = path.parent
+        graph = onnx.load(str(path), load_external_data=False).graph
+        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        from onnx import numpy_helper
+
+        if name in self._tensors:
+            return numpy_helper.to_array(self._tensors[name], str(self._folder))
+        return self[name.removesuffix("_Transposed")].T if name.endswith("_Transposed") else self._missing(name)
+
+    def _missing(self, name: str) -> NDArray[Any]:
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (name in self._tensors or name.removesuffix("_Transposed") in self._tensors)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+# --- looking at a graph ---
+
+
+def integer_weights(model: Any) -> Iterator[Weights]:
+    """The signed 8-bit weights of a model that are multiplied in 8 bits, node by node."""
+    from onnx import TensorProto
+
+    nodes = list(_nodes(model.graph))
+    constants = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.INT8}
+    stored = {node.output[0]: node for node in nodes if node.op_type == "DequantizeLinear" and node.input[0] in constants}
+    for node in nodes:
+        at = _ROWS.get(node.op_type, _KERNELS.get(node.op_type))
+        for position, name in enumerate(node.input):
+            source = stored.get(name)
+            tensor = constants.get(source.input[0] if source is not None else name)
+            if tensor is None or not _multiplies(node, source) or len(tensor.dims) < 2:
+                continue
+            layout = _layout(node) if position == at else "unknown"
+            yield Weights(node.name, tensor, source.input[1] if source is not None else _scales(tensor.name, node), layout)
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
+def _multiplies(node: Any, source: Any) -> bool:
+    if source is not None:  # of what reads floats made of 8 bits, these are fused into a product of 8 bits
+        return node.op_type in {"MatMul", "Gemm", "Conv"}
+    return node.op_type not in _NO_PRODUCTS
+
+
+def _layout(node: Any) -> str:
+    if node.op_type in _KERNELS:
+        return "kernel"
+    turned = any(one.name == "transB" and one.i for one in node.attribute)
+    return "columns" if turned else "rows"
+
+
+def _scales(weights: str, node: Any) -> str:
+    if node.op_type in {"QLinearMatMul", "QLinearConv", "QGemm"}:
+        return str(node.input[4])
+    return f"{weights.removesuffix('_quantized')}_scale"
+
+
+def widest_pair(model: Any) -> int | None:
+    """The largest sum of one sign in a pair of a model's 8-bit weights; None if nothing is multiplied in 8 bits.
+
+    Where it is not known which weights are paired, any two are taken for a pair.
+    """
+    found: list[int] = []
+    for weights in integer_weights(model):
+        values = weights.values()
+        if weights.layout == "unknown":
+            values = np.sort(values.reshape(-1))
+            values = np.concatenate([values[:2], values[-2:]]).reshape(1, -1, 1)
+        found.append(int(paired_sums(values).max()))
+    return max(found, default=None)
+
+
+def load_small(path: Path) -> Any:
+    """A model with its 8-bit weights alone: all others stay on disk.
+
+    Raises:
+        ExportError: If the `onnx` package is missing.
+    """
+    try:
+        import onnx
+        from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+    except ImportError as error:
+        raise ExportError("looking into a graph needs `onnx`", "pip install 'emova-sdk[export]'") from error
+    model = onnx.load(str(path), load_external_data=False)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.INT8 and uses_external_data(tensor):
+            load_external_data_for_tensor(tensor, str(path.parent))
+    return model
+
+
+def processors(path: Path) -> dict[str, Any]:
+    """On which processors an exported graph gives the same answer, and why: a graph's ``processors`` in the manifest."""
+    model = load_small(path)
+    widest = widest_pair(model)
+    if widest is None:
+        blocks = any(node.op_type == "MatMulNBits" for node in model.graph.node)
+        why = "weights in blocks: the products of a pair are kept apart" if blocks else "nothing is multiplied in 8 bits"
+        return {"safe": list(KINDS), "because": why}
+    reached = f"a pair of 8-bit products reaches {widest * 255}, and {2**15 - 1} is allowed"
+    return {"safe": list(KINDS if widest <= LARGEST_SUM else _EXACT), "because": reached}
+
+
+def require_safe(path: Path) -> None:
+    """Check that a graph gives the same answer on every processor.
+
+    Raises:
+        ExportError: If a pair of its 8-bit products can leave 16 bits.
+    """
+    found = processors(path)
+    if found["safe"] != list(KINDS):
+        raise ExportError(f"`{path.name}` would differ between processors: {found['because']}", "export in a higher precision")
