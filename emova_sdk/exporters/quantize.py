@@ -210,15 +210,20 @@ def _to_blocks(source: Path, target: Path, bits: int, block_size: int) -> None:
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     model = onnx.load(str(source))
-    _gemms_as_products(model)
+    _gemms_as_products(model, source.parent)
     quantizer = MatMulNBitsQuantizer(model, bits=bits, block_size=block_size, is_symmetric=True, accuracy_level=4)
     quantizer.process()
     wrapped: Any = quantizer.model
     _save(getattr(wrapped, "model", wrapped), target)
 
 
-def _gemms_as_products(model: Any) -> None:
-    """Write Gemm as MatMul and Add: the converter to blocks passes over it."""
+def _gemms_as_products(model: Any, folder: Path) -> None:
+    """Write Gemm as MatMul and Add: the converter to blocks passes over it.
+
+    Args:
+        model: The model; weights that were not loaded with it are read.
+        folder: Where they lie.
+    """
     import numpy as np
     from onnx import helper, numpy_helper
 
@@ -231,7 +236,7 @@ def _gemms_as_products(model: Any) -> None:
             nodes.append(node)
             continue
         name = f"{node.name}_weight"
-        matrix = numpy_helper.to_array(weights[node.input[1]])
+        matrix = numpy_helper.to_array(weights[node.input[1]], str(folder))
         turned = np.ascontiguousarray(matrix.T) if settings.get("transB", 0) else matrix
         model.graph.initializer.append(numpy_helper.from_array(turned, name))
         product = f"{node.name}_product" if len(node.input) > 2 else node.output[0]
@@ -256,33 +261,44 @@ def _to_stored(source: Path, target: Path) -> None:
 
 def _to_int8(graph: Graph, source: Path, target: Path, *, kept: Part, portable: bool) -> None:
     import onnx
+
+    interim = target.with_name(f"{target.stem}.interim.onnx")
+    bare = source.with_name(f"{source.stem}.bare.onnx")
+    try:
+        model = onnx.load(str(source), load_external_data=False)
+        if has_convolutions(model) and kept != "convolutions" and graph.calibration is not None:
+            sums, original = kept != "sums" and not portable, source
+            quantize_calibrated(graph, source, interim, exclude=_spectrum(model), sums=sums, portable=portable)
+        else:
+            original = bare
+            _quantize_products(model, bare, interim)
+        quantised = onnx.load(str(interim))
+        bound_pairs(quantised, Originals(original))
+        _save(quantised, target)
+    finally:
+        for file in (interim, bare):
+            file.unlink(missing_ok=True)
+    require_safe(target)
+
+
+def _quantize_products(model: Any, bare: Path, target: Path) -> None:
+    """Matrix products in 8 bits, activations measured as they come; ``bare`` is written beside the weights of the model."""
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    model = onnx.load(str(source), load_external_data=False)
-    interim = target.with_name(f"{target.stem}.interim.onnx")
-    if has_convolutions(model) and kept != "convolutions" and graph.calibration is not None:
-        sums = kept != "sums" and not portable
-        quantize_calibrated(graph, source, interim, exclude=_spectrum(model), sums=sums, portable=portable)
-    else:
-        excluded = [*_stacked(model), *_spectrum(model)]
-        del model.graph.value_info[:]  # the shapes of weights that the quantiser turns round are in it as well
-        bare = source.with_name(f"{source.stem}.bare.onnx")
-        onnx.save(model, str(bare))
-        quantize_dynamic(
-            str(bare),
-            str(interim),
-            op_types_to_quantize=["MatMul", "Gemm"],
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=excluded,
-            extra_options={"MatMulConstBOnly": True},
-        )
-        bare.unlink()
-    quantised = onnx.load(str(interim))
-    bound_pairs(quantised, Originals(source))
-    _save(quantised, target)
-    interim.unlink()
-    require_safe(target)
+    _gemms_as_products(model, bare.parent)  # the quantiser does it as well, and gives the turned weights no name of their own
+    excluded = [*_stacked(model), *_spectrum(model)]
+    del model.graph.value_info[:]  # the shapes of weights that are turned round are in it as well
+    onnx.save(model, str(bare))
+    quantize_dynamic(
+        str(bare),
+        str(target),
+        op_types_to_quantize=["MatMul"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=excluded,
+        extra_options={"MatMulConstBOnly": True},
+    )
 
 
 def _stacked(model: Any) -> list[str]:

@@ -147,15 +147,10 @@ class Originals(Mapping[str, NDArray[Any]]):
     def __getitem__(self, name: str) -> NDArray[Any]:
         from onnx import numpy_helper
 
-        if name in self._tensors:
-            return numpy_helper.to_array(self._tensors[name], str(self._folder))
-        return self[name.removesuffix("_Transposed")].T if name.endswith("_Transposed") else self._missing(name)
-
-    def _missing(self, name: str) -> NDArray[Any]:
-        raise KeyError(name)
+        return numpy_helper.to_array(self._tensors[name], str(self._folder))
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and (name in self._tensors or name.removesuffix("_Transposed") in self._tensors)
+        return name in self._tensors
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
