@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,10 @@ from emova_sdk.exporters.onnx import OPSET, export_onnx, files_of
 from emova_sdk.exporters.parity import Case, Limits, cases_of, check_sizes, judge, other_sizes, require, within
 from emova_sdk.exporters.quantize import PRECISIONS, TOLERANCES, Method, Precision
 from emova_sdk.exporters.report import report
-from emova_sdk.exporters.saturation import processors
+from emova_sdk.exporters.saturation import processors, require_safe
 from emova_sdk.exporters.tasks import TaskParity, task_error, work
 from emova_sdk.folders import Kind
+from emova_sdk.processor import same_everywhere
 
 CONFIG_NAME = "assistant.toml"
 EXPORT = Kind("export", "manifest.json")
@@ -204,6 +206,7 @@ def _export_component(slot: str, component: Component, staging: Path, wish: _Wis
 def _export_graph(graph: Graph, folder: Path, wish: _Wish) -> dict[str, Any]:
     wish.progress(f"exporting {graph.name}")
     whole = export_onnx(graph, folder / f"{graph.name}.onnx", opset=wish.opset)
+    in_float32 = sum(file.stat().st_size for file in files_of(whole))
     graph = graph.compared()
     cases = list(cases_of(graph))
     found = reduce(
@@ -228,6 +231,7 @@ def _export_graph(graph: Graph, folder: Path, wish: _Wish) -> dict[str, Any]:
         "files": {f"{folder.name}/{file.name}": file_facts(file) for file in (*files_of(found.path), expectations)},
         "expectations": f"{folder.name}/{expectations.name}",
         "precision": found.precision,
+        "float32_bytes": in_float32,
         "processors": processors(found.path),
         "kept": [asdict(kept) for kept in found.kept],
         "inputs": list(graph.inputs),
@@ -319,6 +323,8 @@ def verify_bundle(
         for record in records:
             progress(f"{slot}: comparing {record['name']}")
             exported = _opened(folder / record["file"], record)
+            if "engine" not in record and same_everywhere(record) and find_spec("onnx"):
+                require_safe(folder / record["file"])
             cases = _stored(folder, record) if originals is None else _computed(slot, originals, record)
             tolerance = TOLERANCES[record.get("precision", manifest["precision"])]
             parity = judge(cases, exported, Limits(record.get("atol", 1e-4), record.get("mismatch", 0.0), tolerance))

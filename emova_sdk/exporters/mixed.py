@@ -7,14 +7,15 @@ the original's is taken.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from emova_sdk.components.graph import Graph
 from emova_sdk.errors import ExportError, ParityError
 from emova_sdk.exporters.onnx import files_of
 from emova_sdk.exporters.parity import Case, Limits, OutputParity, judge, require
-from emova_sdk.exporters.quantize import TOLERANCES, USUAL, Method, Part, Precision, quantize, reducible
+from emova_sdk.exporters.quantize import TOLERANCES, USUAL, Method, Part, Precision, quantize, reducible, smaller_in_4_bits
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Reduced:
 
     Attributes:
         path: The file.
-        precision: The one of the outermost attempt that held.
+        precision: What the file holds: of the attempt that held.
         kept: What is not in the precision that was asked for.
         parity: How it compares.
     """
@@ -54,6 +55,8 @@ _LADDERS: dict[Precision, tuple[Part, ...]] = {
     "int4": ("nothing", "weights"),
 }
 """What is kept, attempt by attempt; after the last one it is the whole graph."""
+
+_IN_8_BITS = (Kept("weights", "4 bits would hold its matrix products alone, and the file would be larger than in 8 bits"),)
 
 MARGIN = 0.5
 """Share of the allowed deviation that an attempt may use up: on inputs it was not chosen by, it deviates more."""
@@ -100,8 +103,12 @@ def reduce(
         ExportError: If it cannot be converted, with ``strict``.
     """
     kept: list[Kept] = []
-    limits = Limits(graph.atol, graph.mismatch, TOLERANCES[precision].stricter(MARGIN))
     ladder = _LADDERS[precision][begin:]
+    if precision == "int4" and not strict and graph.weights == "rows" and not smaller_in_4_bits(whole, method.block_size):
+        later = begin + len(_LADDERS["int8"]) - len(_LADDERS["int4"]) if begin else 0
+        options: dict[str, Any] = {"cases": cases, "method": method, "begin": later, "progress": progress}
+        found = reduce(graph, whole, folder, precision="int8", **options)
+        return replace(found, kept=(*_IN_8_BITS, *found.kept)) if found.precision == "int8" else found
     if precision in {"int8", "int4"} and not reducible(whole, precision):
         what = "products" if precision == "int4" else "products or convolutions"
         ladder, kept = (), [Kept("the whole graph", f"it has no {what} with weights")]
@@ -109,7 +116,9 @@ def reduce(
         if part == "sums" and graph.calibration is None:
             continue  # they are in 8 bits only where ranges were measured
         progress(f"converting {graph.name} to {precision}" + (f", {part} kept" if kept else ""))
-        target = folder / f"{graph.name}.{precision}.onnx"
+        holds: Precision = "int8" if part == "weights" else precision
+        limits = Limits(graph.atol, graph.mismatch, TOLERANCES[holds].stricter(MARGIN))
+        target = folder / f"{graph.name}.{holds}.onnx"
         try:
             path = quantize(graph, whole, target, precision=precision, kept=part, method=method)
             progress(f"comparing {graph.name}")
@@ -122,7 +131,7 @@ def reduce(
                 raise
             kept.append(Kept("the whole graph", error.message))
             continue
-        return Reduced(path, precision, _told(kept, part), parity)
+        return Reduced(path, holds, _told(kept, part), parity)
     progress(f"comparing {graph.name}")
     parity = judge(cases, whole, Limits(graph.atol, graph.mismatch))
     require(parity, graph.name)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -132,6 +133,17 @@ def reducible(path: Path, precision: Precision) -> bool:
     constants = {tensor.name for tensor in graph.initializer}
     readers = _PRODUCTS if precision == "int4" else READERS
     return any(node.op_type in readers and not constants.isdisjoint(node.input) for node in graph.node)
+
+
+def smaller_in_4_bits(path: Path, block_size: int) -> bool:
+    """Whether 4 bits, which hold matrix products alone, make a smaller file than 8, which hold convolutions as well."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    sizes = {tensor.name: prod(tensor.dims) for tensor in graph.initializer}
+    read = {node.input[at]: node.op_type in _PRODUCTS for node in graph.node if (at := READERS.get(node.op_type))}
+    products, others = (sum(sizes.get(name, 0) for name, held in read.items() if held is kind) for kind in (True, False))
+    return products * (0.5 + 4 / block_size) + others * 4 < products + others
 
 
 @contextmanager

@@ -47,6 +47,7 @@ class TaskParity:
         value: What was found.
         allowed: What was allowed.
         passed: Whether it was kept to.
+        cases: How many pieces of work, or labels, it was measured on.
     """
 
     task: str
@@ -54,6 +55,7 @@ class TaskParity:
     value: float
     allowed: str
     passed: bool
+    cases: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON object."""
@@ -102,9 +104,10 @@ def compare_tasks(slot: str, original: Any, exported: Any, *, precision: Precisi
     return work(original, exported, precision) if work else []
 
 
-def _share(task: str, measure: str, value: float, precision: Precision) -> TaskParity:
+def _share(task: str, measure: str, values: Sequence[float], precision: Precision) -> TaskParity:
     least = _AGREEING[precision]
-    return TaskParity(task, measure, value, f">= {least:g}", value >= least)
+    value = float(np.mean(values))
+    return TaskParity(task, measure, value, f">= {least:g}", value >= least, len(values))
 
 
 def _likeness(left: Sequence[Any], right: Sequence[Any]) -> float:
@@ -138,7 +141,7 @@ def _units() -> list[SpeechUnits]:
 def _hear(original: Any, exported: Any, precision: Precision) -> list[TaskParity]:
     clips = _clips()
     pairs = zip(original.encode(clips), exported.encode(clips), strict=True)
-    alike = float(np.mean([_likeness(left.ids.tolist(), right.ids.tolist()) for left, right in pairs]))
+    alike = [_likeness(left.ids.tolist(), right.ids.tolist()) for left, right in pairs]
     return [_share("hearing", "units agreeing", alike, precision)]
 
 
@@ -149,7 +152,7 @@ def _judge(original: Any, exported: Any, precision: Precision) -> list[TaskParit
         for left, right in zip(original.perceive(clips), exported.perceive(clips), strict=True)
         for axis in left.style.to_dict()
     ]
-    return [_share("perceiving", "labels agreeing", float(np.mean(axes)), precision)]
+    return [_share("perceiving", "labels agreeing", axes, precision)]
 
 
 def _answer(original: Any, exported: Any, precision: Precision) -> list[TaskParity]:
@@ -162,7 +165,7 @@ def _answer(original: Any, exported: Any, precision: Precision) -> list[TaskPari
         ("reading aloud", "units agreeing", asked, "speak"),
     ):
         pairs = [(_written(original, one, kind), _written(exported, one, kind)) for one in questions]
-        found.append(_share(task, measure, float(np.mean([_likeness(*pair) for pair in pairs])), precision))
+        found.append(_share(task, measure, [_likeness(*pair) for pair in pairs], precision))
     return found
 
 
@@ -197,9 +200,9 @@ def sound_parity(task: str, pairs: Sequence[tuple[Audio, Audio]], precision: Pre
     apart = float(np.mean([_distance(left.samples, right.samples) for left, right in pairs])) if finite else float("inf")
     most = _DISTANT[precision]
     return [
-        TaskParity(task, "mel distance", apart, f"<= {most:g}", apart <= most),
-        TaskParity(task, "level", level, f">= {_QUIET:g}", level >= _QUIET),
-        TaskParity(task, "clipped", clipped, f"<= {_CLIPPED:g}", clipped <= _CLIPPED),
+        TaskParity(task, "mel distance", apart, f"<= {most:g}", apart <= most, len(pairs)),
+        TaskParity(task, "level", level, f">= {_QUIET:g}", level >= _QUIET, len(pairs)),
+        TaskParity(task, "clipped", clipped, f"<= {_CLIPPED:g}", clipped <= _CLIPPED, len(pairs)),
     ]
 
 

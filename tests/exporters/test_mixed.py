@@ -84,6 +84,61 @@ def test_strictly_a_precision_that_fails_is_an_error_and_leaves_nothing(tmp_path
     assert not list(tmp_path.iterdir())
 
 
+class Mostly(nn.Module):
+    """A convolution with most of the weights, and a product."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution, self.product = nn.Conv1d(32, channels, 3, padding=1), nn.Linear(channels, 32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.product(self.convolution(x.T[None])[0].T)
+
+
+@pytest.mark.parametrize(("channels", "blocks", "held"), [(64, "rows", "int8"), (64, "blocks", "int4")])
+def test_4_bits_are_never_larger_than_8_and_files_are_named_by_what_they_hold(
+    tmp_path: Path, channels: int, blocks: Any, held: str
+) -> None:
+    inputs = {"x": torch.randn(7, 32, generator=torch.Generator().manual_seed(1))}
+    calibration = {"calibration": lambda: [inputs]}
+    graph = Graph("mostly", Mostly(channels).eval(), inputs, ("y",), {"x": {0: TIME}}, weights=blocks, **calibration)
+    record = exported(graph, tmp_path / "out", precision="int4")
+    assert (record["precision"], record["file"]) == (held, f"vision_encoder/mostly.{held}.onnx")
+    if held == "int8":
+        assert record["kept"][0]["part"] == "weights"
+        assert "larger than in 8 bits" in record["kept"][0]["because"]
+    else:  # of a language model 8 bits hold the products alone as well
+        assert not record["kept"]
+
+
+def test_a_report_begins_with_what_to_ship(tmp_path: Path) -> None:
+    exported(sensitive(2.0, mismatch=0.2), tmp_path / "small", precision="int8")
+    told = (tmp_path / "small" / "report.md").read_text()
+    assert told.splitlines()[2].startswith("Ship the whole folder: 1 graph, 0.0")
+    assert "Stored as int8 (1)." in told
+    assert "of 4 comparisons" in told
+    assert "Gives the same answer on x86-64 with AVX2, " in told
+    rows = [line.split(" | ") for line in told.splitlines() if line.startswith(("| y ", "| ids "))]
+    assert {row[0]: bool(row[5].strip()) for row in rows} == {"| y": False, "| ids": True}, "mismatch is of whole numbers"
+    exported(sensitive(100.0), tmp_path / "same", precision="int8")
+    assert "In float32 it is no larger" in (tmp_path / "same" / "report.md").read_text()
+
+
+def test_an_export_of_an_earlier_version_is_verified_and_a_note_says_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emova_sdk.cli.commands.export._torch_is_there", lambda: False)
+    exported(sensitive(2.0, mismatch=0.2), tmp_path / "out", precision="int8")
+    assert run(["export", "verify", str(tmp_path / "out")]) == 0
+    assert "note" not in capsys.readouterr().err
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    del manifest["components"]["vision_encoder"][0]["processors"]
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
+    assert run(["export", "verify", str(tmp_path / "out")]) == 0
+    assert "note: rounded: of an earlier version" in capsys.readouterr().err
+
+
 def largest_error(graph: Graph) -> float:
     """Of a product in 8 bits, before it is multiplied by the steps: whatever the rounding, no value is further off."""
     weight = graph.module.weight.detach()

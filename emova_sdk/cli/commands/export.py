@@ -15,6 +15,7 @@ import typer
 from emova_sdk.cli.app import app
 from emova_sdk.cli.options import ConfigOption, JsonOption, SetOption, default_config
 from emova_sdk.cli.output import print_json, print_table, working
+from emova_sdk.processor import same_everywhere
 
 export = typer.Typer(
     name="export", help="Export components to graphs that run without torch, and verify them.", rich_markup_mode=None
@@ -171,8 +172,22 @@ def verify(
     if as_json:
         print_json(found)
     else:
-        count = sum(len(records) for graphs in found.values() for records in graphs.values())
-        typer.echo(f"{folder}: {sum(map(len, found.values()))} graphs agree in {count} comparisons")
+        _tell_agreement(folder, manifest, found)
+
+
+def _tell_agreement(folder: Path, manifest: dict[str, Any], found: dict[str, Any]) -> None:
+    graphs = {(slot, graph["name"]): graph for slot, records in manifest["components"].items() for graph in records}
+    count = sum(len(records) for slot, parts in found.items() for name, records in parts.items() if (slot, name) in graphs)
+    told = f"{folder}: {len(graphs)} graphs agree in {count} comparisons"
+    tasks = sum(len(parts) for parts in found.values()) - len(graphs)
+    typer.echo(told + (f", and the components in {tasks} tasks" if tasks > 0 else ""))
+    unsaid = [name for (_, name), graph in graphs.items() if "engine" not in graph and not same_everywhere(graph)]
+    if unsaid:
+        typer.echo(
+            f"note: {', '.join(unsaid)}: of an earlier version, whose int8 may differ between processors. The SDK computes "
+            "exactly; for other programs export again.",
+            err=True,
+        )
 
 
 def _torch_is_there() -> bool:
@@ -228,6 +243,8 @@ def _list_graphs(components: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _show(manifest: dict[str, Any]) -> None:
+    from emova_sdk.exporters.report import verdict
+
     rows: list[list[str]] = []
     for slot, graphs in manifest["components"].items():
         for graph in graphs:
@@ -236,6 +253,7 @@ def _show(manifest: dict[str, Any]) -> None:
             cosine = min(record["cosine"] for record in graph["parity"])
             rows.append([slot, graph["name"], f"{size:.2f}", f"{worst:.2g}", f"{cosine:.6f}", str(len(graph["parity"]))])
     print_table(["slot", "graph", "MB", "max abs diff", "least cosine", "comparisons"], rows)
+    typer.echo("\n".join(verdict(manifest)))
 
 
 def _show_engines(manifest: dict[str, Any]) -> None:
