@@ -308,7 +308,7 @@ def verify_bundle(
         progress: Told what is being done.
 
     Returns:
-        Slot and graph to the records of parity; a slot's tasks go by the name of the task.
+        Slot and graph to the records of parity; a slot's tasks go by ``task:`` and the name of the task.
 
     Raises:
         LoadError: If the export is broken.
@@ -333,7 +333,7 @@ def verify_bundle(
         if components is not None and "engine" not in records[0]:
             tasks = work(slot, components[slot], folder, precision=_lowest(records))
             _require_work(slot, tasks)
-            found[slot] |= {one.task: [one.to_dict()] for one in tasks}
+            found[slot] |= {f"task: {one.task}": [one.to_dict()] for one in tasks}  # a graph may have its name
     return found
 
 
