@@ -133,6 +133,8 @@ class OpenAIStream:
                 half, text = _whole_characters(half + self._take(event))
                 if text:
                     yield text
+        except EmovaError:  # the endpoint has said what is wrong
+            raise
         except (*failures(), ValueError, TypeError, AttributeError, KeyError) as error:
             if not self._complete:
                 raise self._failure(error) from error

@@ -86,8 +86,6 @@ def test_halves_of_characters_are_joined_or_replaced(endpoint: Endpoint) -> None
     halves = [chunk(content="a\ud83d"), chunk(content="\ude00b\ud83d"), chunk(content="c")]
     endpoint.otherwise = sends_bytes(*halves, DONE)
     assert text(ask(endpoint)) == "a\U0001f600b\ufffdc"
-    with pytest.raises(InputError, match="written"):
-        ask(endpoint, tools=[ToolSpec("dice", "half \ud83d")])
 
 
 def test_usage_of_any_form_is_counted(endpoint: Endpoint) -> None:
@@ -123,7 +121,7 @@ def test_a_call_is_read_however_it_is_sent(endpoint: Endpoint, behaviour: Behavi
         ({"error": "overloaded"}, BackendError, True, "overloaded"),
         ({"error": {"message": "slow down", "code": 429}}, BackendError, True, "slow down"),
         ({"error": {"message": "pay", "type": "insufficient_quota"}}, BackendError, False, "pay"),
-        ({"error": {"message": "too long", "code": "context_length_exceeded"}}, BackendError, False, "too long"),
+        ({"error": {"message": "too long", "code": "context_length_exceeded"}}, InputError, None, "too long"),
         ({"error": {"message": "who are you", "type": "authentication_error"}}, ConfigError, None, "who are you"),
         ({"object": "error", "message": "no GPU", "code": 500}, BackendError, True, "no GPU"),
         ({"detail": "not today"}, BackendError, True, "not today"),
@@ -379,7 +377,7 @@ BETWEEN = st.sampled_from(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(st.lists(st.tuples(BETWEEN, CHUNK), max_size=4), st.booleans())
 def test_whatever_comes_is_an_answer_or_one_error(
     endpoint: Endpoint, chunks: list[tuple[bytes, Any]], with_tools: bool
