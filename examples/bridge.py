@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -52,9 +53,10 @@ def brain() -> Iterator[None]:
         server.shutdown()
 
 
-def main() -> None:
-    with brain(), Pipeline.from_config(Path(__file__).with_suffix(".toml")) as emova:
-        question = emova.speak("my dog ran away", style=Style(emotion="sad"))
+def main(config: str = "fake") -> None:
+    file = Path(__file__).with_name("bridge.toml" if config == "fake" else "bridge_nano.toml")
+    with brain(), Pipeline.from_config(file) as emova:
+        question = emova.speak("i lost my dog", style=Style(emotion="sad"))
         reply = emova.session(system="You help people find their pets.").ask(question)
         if reply.user_style and reply.transcript and reply.style:
             print(f"you ({reply.user_style.style.emotion}): {reply.transcript.text}")
@@ -64,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

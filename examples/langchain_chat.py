@@ -13,18 +13,18 @@ from emova_sdk.langchain import ChatEmova, EmovaChatHistory, audio_block, audio_
 
 
 @tool
-def voucher(reason: str, context: Annotated[TurnContext, InjectedToolArg]) -> str:
-    """Give a voucher."""
+def timer(duration: str, context: Annotated[TurnContext, InjectedToolArg]) -> str:
+    """Set a timer."""
     sad = context.user_style is not None and context.user_style.style.emotion == "sad"
-    return f"{20 if sad else 5} euros for {reason}"
+    return f"{duration}, and a kind word" if sad else duration
 
 
 def main(config: str = "fake") -> None:
     with Pipeline.from_config(config) as emova:
         chat = ChatEmova(model=config, pipeline=emova)
         history = EmovaChatHistory("anna", connection="sqlite:///chats.db")
-        sound = emova.speak("my parcel is lost", style=Style("male", "sad"))
-        question = HumanMessage(content_blocks=[audio_block(sound)])
+        said = emova.speak("i lost my dog", style=Style("male", "sad"))
+        question = HumanMessage(content_blocks=[audio_block(said)])
 
         first, *rest = chat.stream([question])
         answer = sum(rest, start=first)  # merged chunks hold all the sound
@@ -32,12 +32,15 @@ def main(config: str = "fake") -> None:
         if heard and spoken and reply:
             print(f"heard {heard.style.emotion}, answered {spoken.emotion} in {reply.duration_s:.1f} s of sound")
 
-        asks: Any = chat.bind_tools([voucher], tool_choice="voucher").invoke([question])
-        results = call_tools([question, asks], [voucher])
+        wish = HumanMessage(
+            content_blocks=[audio_block(emova.speak("set a timer for ten minutes", style=Style("male", "sad")))]
+        )
+        asks: Any = chat.bind_tools([timer], tool_choice="timer").invoke([wish])
+        results = call_tools([wish, asks], [timer])
         print(f"{asks.tool_calls[0]['name']} says: {results[0].text}")
 
         history.add_messages([question, answer])
-        later = [*history.messages, HumanMessage("And now?")]
+        later = [*history.messages, HumanMessage("how are you today")]
         print(chat.model_copy(update={"media_folder": history.media_folder}).invoke(later).text)
 
 

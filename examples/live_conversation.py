@@ -6,27 +6,24 @@ The recording is pushed in chunks as a microphone would deliver it. What the lou
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-import numpy as np
-
-from emova_sdk import Audio, Pipeline
+from emova_sdk import Audio, Pipeline, Style
 from emova_sdk.live import AnswerFinished, EnergyActivity, Interrupted, LiveSession, UserTurn, converse, played_audio
 
 
-def recording(rate: int = 16_000) -> Audio:
-    """Two tones that stand for questions; use `Audio.open("recording.wav")` for speech."""
-    t = np.arange(2 * rate) / rate
-    question = Audio((0.3 * np.sin(2 * np.pi * 200 * t)).astype(np.float32), rate)
-    return Audio.concat([question, Audio.silence(2.0, rate), question, Audio.silence(1.0, rate)])
+def recording(pipeline: Pipeline) -> Audio:
+    """The same question twice; use `Audio.open("recording.wav")` for a person's."""
+    question = pipeline.speak("tell me a joke", style=Style("male", speed="slow"))
+    pause, end = (Audio.silence(seconds, question.sample_rate) for seconds in (2.0, 1.0))
+    return Audio.concat([question, pause, question, end])
 
 
-def main(out: Path) -> None:
-    sound = recording()
-    chunks = [Audio(sound.samples[at : at + 320], sound.sample_rate) for at in range(0, len(sound.samples), 320)]
-    story = "once there was a tree and under the tree sat a boy who could hear the wind and the wind told him a story"
-    scripted = ["llm_core.transcript='tell me a story'", f"llm_core.replies={{'tell me a story'='{story}'}}"]
-    with Pipeline.from_config("fake", overrides=scripted) as pipeline:
+def main(config: str = "fake", out: str = "played.wav") -> None:
+    joke = "why did the star go to school and why did the moon go with it and why did nobody ask the sun who knew it all"
+    scripted = ["llm_core.transcript='tell me a joke'", f"llm_core.replies={{'tell me a joke'='{joke}'}}"]
+    with Pipeline.from_config(config, overrides=scripted if config == "fake" else []) as pipeline:
+        sound = recording(pipeline)
+        chunks = [Audio(sound.samples[at : at + 320], sound.sample_rate) for at in range(0, len(sound.samples), 320)]
         live = LiveSession(pipeline.session(), activity=EnergyActivity(), threaded=False)
         events = converse(live, chunks)
     for event in events:
@@ -42,4 +39,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "played.wav"))
+    main(*sys.argv[1:])

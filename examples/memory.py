@@ -13,7 +13,7 @@ def main(config: str = "fake") -> None:
     database = Path("talk.db")
     with Pipeline.from_config(config) as emova:
         with SessionStore(database) as store:
-            question = emova.speak("my dog ran away", style=Style(emotion="sad"))
+            question = emova.speak("i lost my dog", style=Style(emotion="sad"))
             store.session(emova, "anna").ask(question)
 
         with SessionStore(database) as store:  # another day, another process
@@ -21,7 +21,7 @@ def main(config: str = "fake") -> None:
             for turn in session.history:
                 kept = f", sound in {turn.audio.uri}" if isinstance(turn.audio, MediaRef) else ""
                 print(f"remembered: {turn.role} said `{turn.text}`{kept}")
-            session.ask("do you remember me")
+            session.ask("how are you today")
             store.export("anna", "anna.jsonl", media=True)
             store.forget("anna")
             print(f"after forgetting: {len(store.sessions())} sessions, {len(list(Path().rglob('*.wav')))} sounds")

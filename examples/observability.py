@@ -21,7 +21,7 @@ def main(config: str = "fake") -> None:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(kept))
     with Pipeline.from_config(config) as emova:
-        question = emova.speak("my dog ran away", style=Style(emotion="sad"))
+        question = emova.speak("i lost my dog", style=Style(emotion="sad"))
         session = emova.session(observer=Telemetry(tracer_provider=provider))  # content=True, user_style=True tell more
         timings = session.ask(question).timings
     print("steps of the turn:")

@@ -13,7 +13,7 @@ def main(config: str = "fake") -> None:
         session = emova.session()
 
         print("the whole answer:")
-        for event in session.respond("tell me something long"):
+        for event in session.respond("tell me a joke"):
             match event:
                 case StyleChosen():
                     print(f"  [{event.style.emotion}]", end="")
@@ -26,7 +26,7 @@ def main(config: str = "fake") -> None:
 
         print("\nonly its beginning:")
         heard_s = 0.0
-        with closing(session.respond("and now something even longer")) as events:
+        with closing(session.respond("what is your name")) as events:
             for event in events:
                 if isinstance(event, AudioDelta):
                     heard_s += event.audio.duration_s

@@ -17,7 +17,7 @@ POLICIES = {
 
 def main(config: str = "fake") -> None:
     with Pipeline.from_config(config) as emova:
-        question = emova.speak("my dog ran away", style=Style(emotion="sad"))
+        question = emova.speak("i lost my dog", style=Style(emotion="sad"))
         for name, policy in POLICIES.items():
             session = emova.session(policy=policy)
             for asked in (None, Style(emotion="happy")):

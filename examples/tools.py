@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import sys
-from datetime import date
+from datetime import datetime
 
-from emova_sdk import Pipeline, TurnContext
-
-
-def weekday(year: int, month: int, day: int) -> str:
-    """Tell on which day of the week a date falls."""
-    return date(year, month, day).strftime("%A")
+from emova_sdk import Pipeline, Style, TurnContext
 
 
-def comfort(context: TurnContext) -> str:
-    """Choose something to say to cheer the user up."""
+def clock(question: str) -> str:
+    """Tell the time or the day.
+
+    Args:
+        question: What is asked for, e.g. `time` or `day`.
+    """
+    now = datetime.now().astimezone()
+    return f"{now:%A}" if "day" in question else f"{now:%H:%M}"
+
+
+def timer(duration: str, context: TurnContext) -> str:
+    """Set a timer.
+
+    Args:
+        duration: How long, in words.
+    """
     sad = context.user_style is not None and context.user_style.style.emotion == "sad"
-    return "a warm word" if sad else "a joke"
+    return f"{duration}, take your time" if sad else duration
 
 
 def main(config: str = "fake") -> None:
     # the stand-in model calls every tool it hears the name of, with arguments one can give it
-    arguments = "llm_core.tool_arguments={weekday={year=2024,month=9,day=26}}"
-    with Pipeline.from_config(config, overrides=[arguments] if config == "fake" else []) as emova:
-        session = emova.session(tools=[weekday, comfort])
-        for said in ("on which weekday was the 26th of September 2024?", "comfort me"):
+    arguments = "llm_core.tool_arguments={clock={question='day'},timer={duration='ten minutes'}}"
+    heard = "llm_core.transcript='set a timer for ten minutes'"
+    with Pipeline.from_config(config, overrides=[arguments, heard] if config == "fake" else []) as emova:
+        session = emova.session(tools=[clock, timer])
+        typed = "what day does the clock say" if config == "fake" else "what day is it"
+        for said in (typed, emova.speak("set a timer for ten minutes", style=Style("male", "sad"))):
             reply = session.ask(said)
             for call, result in zip(reply.tool_calls, reply.turn.tool_results, strict=True):
                 print(f"{call.name}({dict(call.arguments)}) -> {result.content}")
