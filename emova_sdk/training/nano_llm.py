@@ -28,6 +28,7 @@ from emova_sdk.components.nano.sight import save_sight
 from emova_sdk.components.nano.weights import PRESET
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.models.nano_vision import NanoVisionTower
+from emova_sdk.processor import processor
 from emova_sdk.training import dialogue
 from emova_sdk.training.budget import Budget, Checkpoint
 from emova_sdk.training.nano_examples import NEEDS, Example, Examples, described, read_speech
@@ -151,7 +152,7 @@ def train_stage(
     modalities: Modalities = "both",
     decay: float = 0.25,
     seed: int = 0,
-    bfloat16: bool = True,
+    bfloat16: bool | None = None,
     report: Callable[[dict[str, float]], None] | None = None,
 ) -> Path:
     """Train one stage and write the model to ``out/llm_core``.
@@ -167,7 +168,7 @@ def train_stage(
         modalities: Which pairs to align; ``both`` is omni-modal.
         decay: Share of the budget over which the learning rate falls; 0 keeps it up for a stage that follows.
         seed: Of the data and the initial weights.
-        bfloat16: Compute in bfloat16 where that is faster; the weights stay float32.
+        bfloat16: Whether to compute in bfloat16, the weights staying float32; None if the processor has instructions for it.
         report: Called every 50 steps with step, share and loss.
 
     Returns:
@@ -190,9 +191,10 @@ def train_stage(
         align_projector(model, language, eyes, budget=budget, share=0.3, seed=seed)
     supply = batches(examples, usable(MIXTURES[stage], examples, modalities), eyes)
     losses: list[float] = []
+    halved = not processor().slow_in_bfloat16 if bfloat16 is None else bfloat16
     while not budget.spent:
         ids, labels, features = next(supply)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=halved):
             loss = sequence_loss(model, ids, labels, features)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

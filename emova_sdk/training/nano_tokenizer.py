@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from emova_sdk.components.nano.lexicon import PHONES
 from emova_sdk.models.nano_tokenizer import STRIDE, NanoTokenizer
+from emova_sdk.processor import processor
 from emova_sdk.training.budget import fit
 from emova_sdk.training.speech_data import Utterance, load_all, shard_count
 
@@ -183,7 +184,8 @@ def losses(model: NanoTokenizer, batch: tuple[Tensor, ...], *, pull: float, weig
         weights: How much a unit of each phone class counts, see `phone_weights`.
     """
     mel, frames, labels, targets, lengths = batch
-    with torch.autocast(mel.device.type, torch.bfloat16):
+    halved = mel.device.type != "cpu" or not processor().slow_in_bfloat16
+    with torch.autocast(mel.device.type, torch.bfloat16, enabled=halved):
         hidden, mask = model.hidden(mel, frames)
     hidden = hidden.float()
     latent = model.to_latent(hidden)
