@@ -31,6 +31,7 @@ from emova_sdk.models.nano_vision import NanoVisionTower
 from emova_sdk.processor import processor
 from emova_sdk.training import dialogue
 from emova_sdk.training.budget import Budget, Checkpoint
+from emova_sdk.training.muon import Muon
 from emova_sdk.training.nano_examples import NEEDS, Example, Examples, described, read_speech
 from emova_sdk.training.scenes import CELLS, Scene, draw, random_scene
 
@@ -230,7 +231,7 @@ class Optimizer:
         matrices = [p for name, p in named if p.ndim == 2 and "layers" in name]
         others = [p for name, p in named if p.ndim != 2 or "layers" not in name]
         self.parts: tuple[torch.optim.Optimizer, ...] = (
-            torch.optim.Muon(matrices, lr=1e-3, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+            Muon(matrices, lr=1e-3, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0),
         )
 
