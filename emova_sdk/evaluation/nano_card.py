@@ -37,7 +37,7 @@ class Figure:
         group: What was measured.
         name: Of the figure.
         value: A share: of right answers, or of errors where the name says so.
-        low: Lower end of the 95 % bootstrap interval, as is ``high`` the upper.
+        low: Lower end of the 95 % interval, as is ``high`` the upper.
         n: Cases.
         guess: What the best constant answer would get; None for error rates.
         ceiling: What the teacher's own audio gets; None where there is no such thing.

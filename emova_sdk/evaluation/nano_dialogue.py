@@ -1,6 +1,6 @@
 """How well emova-nano understands and answers: pictures, typed turns, spoken questions. Held-out combinations throughout.
 
-Each figure comes with its number of cases, the score of the best constant guess, and a bootstrap interval.
+Each figure comes with its number of cases, the score of the best constant guess, and a 95 % interval.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from emova_sdk.components.base import LLMCore, VisionEncoder
 from emova_sdk.components.nano.tools import TOOLS
+from emova_sdk.evaluation.intervals import wilson
 from emova_sdk.training import dialogue
 from emova_sdk.training.dialogue import PICTURE_INTENTS
 from emova_sdk.training.nano_examples import Utterance
@@ -41,7 +42,7 @@ class Score:
 
     Attributes:
         share: Right among all.
-        low: Lower end of the 95 % bootstrap interval, as is ``high`` the upper.
+        low: Lower end of the 95 % interval, as is ``high`` the upper.
         n: Cases.
         guess: Share that the best constant answer would get.
     """
@@ -60,7 +61,7 @@ class Score:
             return cls(0.0, 0.0, 0.0, 0, 0.0)
         draws = np.random.default_rng(seed).choice(values, size=(1000, len(values))).mean(1)
         guess = max(Counter(truths).values()) / len(truths)
-        low, high = np.quantile(draws, [0.025, 0.975])
+        low, high = np.quantile(draws, [0.025, 0.975]) if draws.min() < draws.max() else wilson(float(values[0]), len(values))
         return cls(float(values.mean()), float(low), float(high), len(values), guess)
 
     def to_dict(self) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Judging nano's hearing and speaking: phone errors, unit statistics, probes, and an independent recogniser.
 
-Every figure comes with its n and a bootstrap interval; accuracies with the share of the majority class.
+Every figure comes with its n and a 95 % interval; accuracies with the share of the majority class.
 """
 
 from collections import Counter
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from emova_sdk.evaluation.intervals import interval
 from emova_sdk.models.nano_tokenizer import NanoTokenizer
 
 
@@ -23,15 +24,6 @@ def edit_distance(reference: Sequence[Any], found: Sequence[Any]) -> int:
         # Insertions chain from left to right: a running minimum once the slope is taken out.
         row = np.minimum.accumulate(best - np.arange(len(best))) + np.arange(len(best))
     return int(row[-1])
-
-
-def interval(errors: Sequence[float], sizes: Sequence[float], *, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval over utterances of sum(errors) / sum(sizes)."""
-    rng = np.random.default_rng(seed)
-    top, bottom = np.asarray(errors, float), np.asarray(sizes, float)
-    picks = rng.integers(0, len(top), (1000, len(top)))
-    rates = top[picks].sum(1) / np.maximum(bottom[picks].sum(1), 1e-9)
-    return float(np.quantile(rates, 0.025)), float(np.quantile(rates, 0.975))
 
 
 def rate(errors: Sequence[float], sizes: Sequence[float]) -> dict[str, Any]:

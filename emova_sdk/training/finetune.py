@@ -7,6 +7,7 @@ what and how fast; that is a `Recipe`.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -20,13 +21,13 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from emova_sdk.components.emova.checkpoints import Checkpoint, find_checkpoint, load_model
 from emova_sdk.components.emova.templates import template
-from emova_sdk.errors import ConfigError, MissingDependencyError
+from emova_sdk.errors import ConfigError, InputError, MissingDependencyError
 from emova_sdk.training.data import ConversationDataset, collate, read_samples
 from emova_sdk.training.recipe import Recipe
 from emova_sdk.training.sampling import ModalitySampler
 from emova_sdk.training.speech_tokens import insert_speech_tokens
 
-__all__ = ["EmovaTrainer", "choose_parameters", "finetune", "parameter_groups", "part_of"]
+__all__ = ["EmovaTrainer", "choose_parameters", "finetune", "losses", "parameter_groups", "part_of"]
 
 _BLOCK = re.compile(r"\.(?:blocks|layers)\.(\d+)\.")
 
@@ -102,6 +103,13 @@ class EmovaTrainer(Trainer):
             self.optimizer = kind(parameter_groups(model, self.recipe), **options)
         return cast("torch.optim.Optimizer", self.optimizer)
 
+    def log(self, logs: dict[str, float], *arguments: Any, **options: Any) -> None:
+        """Log the learning rate of each part, in place of the first group's."""
+        if logs.pop("learning_rate", None) is not None and self.optimizer is not None:
+            groups = cast("torch.optim.Optimizer", self.optimizer).param_groups
+            logs |= {f"learning_rate_{group.get('name', 'all')}": float(group["lr"]) for group in groups}
+        super().log(logs, *arguments, **options)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if not self.recipe.group_by_modality:
@@ -111,13 +119,14 @@ class EmovaTrainer(Trainer):
         return ModalitySampler(lengths, batch_size=self.args.train_batch_size, world_size=world, seed=self.args.seed)
 
 
-def finetune(recipe: Recipe, *, progress: bool = False, resume: bool = False) -> Path:
+def finetune(recipe: Recipe, *, progress: bool = False, resume: bool = False, force: bool = False) -> Path:
     """Train as a recipe says.
 
     Args:
         recipe: What is trained, on what, and how.
         progress: Whether to show a progress bar.
         resume: Whether to go on from the last checkpoint in the output folder.
+        force: Whether to write into an output folder that holds files already.
 
     Returns:
         The output folder: a checkpoint the SDK loads, ``training.json`` with the losses, and, for adapters, the folder
@@ -125,10 +134,11 @@ def finetune(recipe: Recipe, *, progress: bool = False, resume: bool = False) ->
 
     Raises:
         ConfigError: The recipe trains nothing.
-        InputError: The data are not of the published format.
+        InputError: The data are not of the published format; the output folder holds files, or nothing to go on from.
         LoadError: The checkpoint cannot be loaded.
         MissingDependencyError: A package that training needs is not installed.
     """
+    _check_output(Path(recipe.output), resume=resume, force=force)
     samples = read_samples(recipe.data)
     checkpoint = Checkpoint.open(find_checkpoint(recipe.model))
     torch.manual_seed(recipe.seed)
@@ -162,6 +172,24 @@ def finetune(recipe: Recipe, *, progress: bool = False, resume: bool = False) ->
     )
     trainer.train(resume_from_checkpoint=resume)
     return _save(trainer, processor, recipe)
+
+
+def losses(folder: Path) -> list[float]:
+    """The losses of a run, from its ``training.json``; the last is the mean over the steps since the one before."""
+    log = json.loads((folder / "training.json").read_text(encoding="utf-8"))["log"]
+    return [float(entry["loss"]) for entry in log if "loss" in entry]
+
+
+def _check_output(output: Path, *, resume: bool, force: bool) -> None:
+    if int(os.environ.get("RANK", "0")):  # the first process has looked, and may have begun to write
+        return
+    if resume and not any(output.glob("checkpoint-*")):
+        raise InputError(f"`{output}` holds no checkpoint to go on from", "start without `resume`")
+    if not (resume or force) and output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(
+            f"the output folder `{output}` is not empty",
+            "choose another `output`, go on with --resume, or overwrite with --force",
+        )
 
 
 def _dtype(recipe: Recipe) -> torch.dtype:

@@ -5,6 +5,8 @@ The published stages come with the package (`RECIPES`); a recipe of one's own is
 
 from __future__ import annotations
 
+import os
+import sys
 import tomllib
 from collections.abc import Sequence
 from importlib import resources
@@ -14,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emova_sdk.errors import ConfigError
+from emova_sdk.registry import suggest
 
 __all__ = ["LoraOptions", "Recipe", "load_recipe", "recipe_names"]
 
@@ -68,7 +71,7 @@ class Recipe(_Strict):
         save_steps: Updates between checkpoints.
         keep: Checkpoints kept.
         deepspeed: DeepSpeed configuration file.
-        workers: Processes that prepare data.
+        workers: Processes that prepare data; 4, or as many as there are cores where those are fewer.
         seed: Of the data order and of new weights.
     """
 
@@ -100,7 +103,7 @@ class Recipe(_Strict):
     save_steps: int = Field(default=1000, ge=1)
     keep: int = Field(default=1, ge=1)
     deepspeed: str | None = None
-    workers: int = Field(default=4, ge=0)
+    workers: int = Field(default_factory=lambda: min(4, _cores()), ge=0)
     seed: int = 42
 
 
@@ -135,12 +138,36 @@ def load_recipe(source: str | Path, *, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        option = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            f"option `{option}` of recipe `{source}`: {first['msg'].lower()}",
-            f"set it with an override, or choose among {', '.join(Recipe.model_fields)}",
-        ) from error
+        raise _option_error(error, str(source)) from error
+
+
+def _options() -> tuple[str, ...]:
+    nested = (f"lora.{name}" for name in LoraOptions.model_fields)
+    return (*(name for name in Recipe.model_fields if name != "lora"), *nested)
+
+
+def _option_error(error: ValidationError, source: str) -> ConfigError:
+    """Name the option that is wrong, and the nearest that exists."""
+    first = error.errors()[0]
+    # pydantic adds the alternatives of a union to where an error is
+    depth = 2 if first["loc"][0] == "lora" else 1
+    option = ".".join(str(part) for part in first["loc"][:depth])
+    if first["type"] == "extra_forbidden":
+        return ConfigError(f"recipe `{source}` has no option `{option}`", suggest(option, _options()))
+    if first["type"] == "missing":
+        return ConfigError(
+            f"recipe `{source}` needs the option `{option}`", f"add it to the recipe, or pass --set {option}=..."
+        )
+    reasons = " or ".join(
+        one["msg"][:1].lower() + one["msg"][1:] for one in error.errors() if one["loc"][:depth] == first["loc"][:depth]
+    )
+    given: Any = first["input"]
+    return ConfigError(f"option `{option}` of recipe `{source}` is `{str(given)[:80]}`: {reasons}", f"change `{option}`")
+
+
+def _cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _read(source: str | Path) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from emova_sdk.evaluation.intervals import interval
+from emova_sdk.evaluation.nano_dialogue import Score
 from emova_sdk.evaluation.nano_speech import (
     WordJudge,
     accuracy,
@@ -31,6 +33,15 @@ from emova_sdk.evaluation.nano_speech import (
 )
 def test_edit_distance(reference, found, distance):
     assert edit_distance(reference, found) == distance
+
+
+def test_intervals_have_width_where_all_cases_are_equal():
+    for wrong, sizes, share in (([0, 0], [1, 1], 0.0), ([4, 4], [4, 4], 1.0), ([1, 1, 1], [2, 2, 2], 0.5), ([3], [1], 3.0)):
+        low, high = interval(wrong, sizes)
+        assert low <= share <= high
+        assert high - low > 0.2
+    assert interval([0] * 100, [1] * 100)[1] == pytest.approx(0.037, abs=0.001)
+    assert Score.of([True] * 20, ["a"] * 20).low == pytest.approx(0.839, abs=0.001)
 
 
 def test_rates_come_with_an_interval_and_n():

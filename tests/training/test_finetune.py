@@ -1,18 +1,20 @@
 """Training runs end in checkpoints that load, learn what they are shown, and change only what they should."""
 
 import json
+import os
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import REPLY, tiny_model, tiny_tokenizer, write_checkpoint, write_data
 
+from emova_sdk.cli.app import run
 from emova_sdk.components.emova.checkpoints import Checkpoint, load_model
 from emova_sdk.components.emova.prompts import template
 from emova_sdk.components.emova.reply import parse_reply
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.training.data import ConversationDataset, collate, read_samples
-from emova_sdk.training.finetune import choose_parameters, finetune, parameter_groups, part_of
+from emova_sdk.training.finetune import choose_parameters, finetune, losses, parameter_groups, part_of
 from emova_sdk.training.recipe import Recipe, load_recipe, recipe_names
 from emova_sdk.training.speech_tokens import speech_token_ids
 
@@ -147,6 +149,31 @@ def test_a_run_goes_on_where_it_stopped(start, tmp_path):
     assert json.loads((folder / "training.json").read_text())["steps"] == 2
 
 
+def test_the_log_tells_the_rate_of_each_part_and_the_losses_are_read_back(start, tmp_path):
+    folder = finetune(
+        recipe(start, tmp_path / "out", projector_learning_rate=1e-3, vision_learning_rate=1e-4, schedule="constant")
+    )
+    logged = [entry for entry in json.loads((folder / "training.json").read_text())["log"] if "loss" in entry]
+    assert {name: value for name, value in logged[0].items() if name.startswith("learning_rate")} == {
+        "learning_rate_language_model": 5e-3,
+        "learning_rate_projector": 1e-3,
+        "learning_rate_vision": 1e-4,
+    }
+    assert losses(folder) == [entry["loss"] for entry in logged]
+
+
+def test_files_in_the_output_folder_are_kept_unless_forced(start, tmp_path):
+    (tmp_path / "kept.txt").write_text("mine")
+    once = recipe(start, tmp_path, max_steps=1)
+    with pytest.raises(InputError, match="is not empty") as refused:
+        finetune(once)
+    assert "--force" in str(refused.value.hint)
+    with pytest.raises(InputError, match="no checkpoint to go on from"):
+        finetune(once, resume=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["kept.txt"]
+    assert (finetune(once, force=True) / "model.safetensors").exists()
+
+
 def test_a_recipe_that_trains_nothing_is_refused(start, tmp_path):
     nothing = recipe(start, tmp_path / "out", language_model="frozen", projector=False, vision="frozen")
     with pytest.raises(ConfigError, match="trains nothing"):
@@ -221,8 +248,49 @@ def test_a_wrong_recipe_is_one_clear_error(arguments, match):
         load_recipe(arguments[0], overrides=arguments[1:])
 
 
+@pytest.mark.parametrize(
+    ("override", "message", "hint"),
+    [
+        ("presicion=fp32", "has no option `presicion`", "did you mean `precision`?"),
+        ("lora.ranke=3", "has no option `lora.ranke`", "did you mean `lora.rank`?"),
+        (
+            "precision=float32",
+            "option `precision` of recipe `sft` is `float32`: input should be 'bf16' or 'fp32'",
+            "change `precision`",
+        ),
+        ("vision=some", "input should be 'full' or 'frozen' or input should be a valid integer", "change `vision`"),
+    ],
+)
+def test_a_wrong_option_is_told_with_what_is_right(override, message, hint):
+    with pytest.raises(ConfigError) as refused:
+        load("sft", override)
+    assert message in refused.value.message
+    assert hint in str(refused.value.hint)
+
+
+def test_no_more_workers_than_cores():
+    assert 1 <= load("sft").workers <= min(4, os.cpu_count() or 1)
+
+
 def test_a_file_that_is_not_toml_is_one_clear_error(tmp_path):
     path = tmp_path / "broken.toml"
     path.write_text("model = ")
     with pytest.raises(ConfigError, match="not TOML"):
         load_recipe(path)
+
+
+def test_the_command_tells_the_losses_and_that_they_hardly_moved(start, tmp_path, capsys):
+    pytest.importorskip("accelerate")
+    chosen = recipe(start, tmp_path / "out", learning_rate=1e-9, schedule="constant").model_dump(
+        exclude={"lora"}, exclude_none=True
+    )
+    options = [f"--set={name}={json.dumps(value)}" for name, value in chosen.items()]
+    assert run(["train", "sft", *options]) == 0
+    told = capsys.readouterr()
+    assert "a trained checkpoint" in told.out and "the loss went from" in told.out
+    assert "warning: the loss hardly moved; `learning_rate` is 1e-09" in told.err
+    assert run(["train", "sft", *options]) == 1
+    assert "is not empty" in capsys.readouterr().err
+    assert run(["train", "sft", *options, "--force", "--json"]) == 0
+    loss = json.loads(capsys.readouterr().out)["loss"]
+    assert loss["last"] == pytest.approx(loss["first"], rel=0.02)

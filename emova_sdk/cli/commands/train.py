@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # the stages of emova_sdk.training.nano_stages, written again because importing those takes longer than showing the help
 StageName = Literal["data", "tokenizer", "style", "vocoder", "vision", "llm", "all"]
+_HARDLY_MOVED = 0.02
+"""Share of the first loss that the last must at least be below it."""
 Report = Callable[[dict[str, float]], None]
 
 
@@ -43,6 +45,9 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Recipe: set or replace an option.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Recipe: go on from the last checkpoint.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Recipe: write into an output folder that holds files already.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train emova-nano from nothing, stage by stage, or fine-tune an EMOVA checkpoint by a recipe.
@@ -56,11 +61,11 @@ def train(
     elif what is None:
         raise InputError("it is not said what to train", "name `nano` or a recipe; `emova train --list` lists those")
     elif what == "nano":
-        _refuse("nano", {"--set": overrides, "--resume": resume}, "a recipe")
+        _refuse("nano", {"--set": overrides, "--resume": resume, "--force": force}, "a recipe")
         _train_nano(stage or "all", budget_s, out, workers or os.cpu_count() or 1, as_json=as_json)
     else:
         _refuse(what, {"--stage": stage, "--budget-s": budget_s, "--out": out, "--workers": workers}, "`nano`")
-        _train_recipe(what, overrides or [], resume=resume, as_json=as_json)
+        _train_recipe(what, overrides or [], resume=resume, force=force, as_json=as_json)
 
 
 def _refuse(what: str, options: dict[str, Any], whose: str) -> None:
@@ -87,21 +92,27 @@ def _list(*, as_json: bool) -> None:
         print_table(("name", "what it trains"), rows)
 
 
-def _train_recipe(what: str, overrides: list[str], *, resume: bool, as_json: bool) -> None:
+def _train_recipe(what: str, overrides: list[str], *, resume: bool, force: bool, as_json: bool) -> None:
     from emova_sdk.training.recipe import load_recipe
 
     recipe = load_recipe(what, overrides=overrides)
     _require_trainer()
-    from emova_sdk.training.finetune import finetune
+    from emova_sdk.training.finetune import finetune, losses
 
     began = time.monotonic()
-    folder = finetune(recipe, progress=sys.stderr.isatty(), resume=resume)
+    folder = finetune(recipe, progress=sys.stderr.isatty(), resume=resume, force=force)
     seconds = round(time.monotonic() - began, 2)
+    told = losses(folder)
     if as_json:
         stages = [{"stage": what, "seconds": seconds, "skipped": False}]
-        print_json({"what": what, "out": str(folder), "stages": stages, "preset": None, "missing": []})
+        loss = {"first": told[0], "last": told[-1]} if told else None
+        print_json({"what": what, "out": str(folder), "stages": stages, "preset": None, "missing": [], "loss": loss})
     else:
-        typer.echo(f"{folder}: a trained checkpoint, after {seconds:.0f} s")
+        fell = f"; the loss went from {told[0]:.4g} to {told[-1]:.4g}" if told else ""
+        typer.echo(f"{folder}: a trained checkpoint, after {seconds:.0f} s{fell}")
+    if len(told) > 1 and told[-1] > told[0] * (1 - _HARDLY_MOVED):
+        rates = f"`learning_rate` is {recipe.learning_rate:g}"
+        typer.echo(f"warning: the loss hardly moved; {rates}: raise it, or train for more steps", err=True)
 
 
 def _require_trainer() -> None:
@@ -132,7 +143,7 @@ def _train_nano(stage: str, budget_s: float | None, out: Path | None, workers: i
     if as_json:
         stages = [{"stage": one.stage, "seconds": round(one.seconds, 2), "skipped": one.skipped} for one in results]
         place = str(preset) if preset else None
-        print_json({"what": "nano", "out": str(out), "stages": stages, "preset": place, "missing": missing})
+        print_json({"what": "nano", "out": str(out), "stages": stages, "preset": place, "missing": missing, "loss": None})
     elif preset:
         typer.echo(f"{preset}: the trained emova-nano; try `emova chat -c {out}`")
     else:
