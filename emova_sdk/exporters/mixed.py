@@ -102,13 +102,35 @@ def reduce(
         ParityError: If the graph disagrees, in float32 or with ``strict``.
         ExportError: If it cannot be converted, with ``strict``.
     """
+    options: dict[str, Any] = {"cases": cases, "method": method, "progress": progress}
+    if precision != "int4" or strict or graph.weights == "blocks":
+        return _climb(graph, whole, folder, precision, _LADDERS[precision][begin:], strict=strict, **options)
+    kept = _IN_8_BITS
+    if not begin and smaller_in_4_bits(whole, method.block_size):
+        found = _climb(graph, whole, folder, "int4", ("nothing",), strict=False, **options)
+        if found.precision == "int4":
+            return found
+        kept = tuple(Kept("weights", one.because) for one in found.kept)
+    # 8 bits hold convolutions as well, and may do so in more ways
+    later = begin + len(_LADDERS["int8"]) - len(_LADDERS["int4"]) if begin else 0
+    found = _climb(graph, whole, folder, "int8", _LADDERS["int8"][later:], strict=False, **options)
+    return replace(found, kept=(*kept, *found.kept)) if found.precision == "int8" else found
+
+
+def _climb(
+    graph: Graph,
+    whole: Path,
+    folder: Path,
+    precision: Precision,
+    ladder: tuple[Part, ...],
+    *,
+    strict: bool,
+    cases: Sequence[Case],
+    method: Method,
+    progress: Callable[[str], object],
+) -> Reduced:
+    """The first attempt of a ladder that holds."""
     kept: list[Kept] = []
-    ladder = _LADDERS[precision][begin:]
-    if precision == "int4" and not strict and graph.weights == "rows" and not smaller_in_4_bits(whole, method.block_size):
-        later = begin + len(_LADDERS["int8"]) - len(_LADDERS["int4"]) if begin else 0
-        options: dict[str, Any] = {"cases": cases, "method": method, "begin": later, "progress": progress}
-        found = reduce(graph, whole, folder, precision="int8", **options)
-        return replace(found, kept=(*_IN_8_BITS, *found.kept)) if found.precision == "int8" else found
     if precision in {"int8", "int4"} and not reducible(whole, precision):
         what = "products" if precision == "int4" else "products or convolutions"
         ladder, kept = (), [Kept("the whole graph", f"it has no {what} with weights")]

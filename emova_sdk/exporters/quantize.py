@@ -139,9 +139,14 @@ def smaller_in_4_bits(path: Path, block_size: int) -> bool:
     """Whether 4 bits, which hold matrix products alone, make a smaller file than 8, which hold convolutions as well."""
     import onnx
 
-    graph = onnx.load(str(path), load_external_data=False).graph
+    model = onnx.load(str(path), load_external_data=False)
+    graph, kept = model.graph, set(_spectrum(model))
     sizes = {tensor.name: prod(tensor.dims) for tensor in graph.initializer}
-    read = {node.input[at]: node.op_type in _PRODUCTS for node in graph.node if (at := READERS.get(node.op_type))}
+    read = {
+        node.input[at]: node.op_type in _PRODUCTS
+        for node in graph.node
+        if (at := READERS.get(node.op_type)) and node.name not in kept
+    }
     products, others = (sum(sizes.get(name, 0) for name, held in read.items() if held is kind) for kind in (True, False))
     return products * (0.5 + 4 / block_size) + others * 4 < products + others
 
@@ -223,7 +228,8 @@ def _to_blocks(source: Path, target: Path, bits: int, block_size: int) -> None:
 
     model = onnx.load(str(source))
     _gemms_as_products(model, source.parent)
-    quantizer = MatMulNBitsQuantizer(model, bits=bits, block_size=block_size, is_symmetric=True, accuracy_level=4)
+    settings: dict[str, Any] = {"bits": bits, "block_size": block_size, "is_symmetric": True, "accuracy_level": 4}
+    quantizer = MatMulNBitsQuantizer(model, nodes_to_exclude=_spectrum(model), **settings)
     quantizer.process()
     wrapped: Any = quantizer.model
     _save(getattr(wrapped, "model", wrapped), target)

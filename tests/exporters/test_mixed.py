@@ -112,6 +112,12 @@ def test_4_bits_are_never_larger_than_8_and_files_are_named_by_what_they_hold(
         assert not record["kept"]
 
 
+def test_what_does_not_bear_4_bits_is_tried_in_8_in_every_way_there_is(tmp_path: Path) -> None:
+    record = exported(sensitive(40.0, mismatch=0.15), tmp_path / "out", precision="int4")
+    assert (record["precision"], record["file"]) == ("int8", "vision_encoder/rounded.int8.onnx")
+    assert [kept["part"] for kept in record["kept"]] == ["weights", "activations"]
+
+
 def test_a_report_begins_with_what_to_ship(tmp_path: Path) -> None:
     exported(sensitive(2.0, mismatch=0.2), tmp_path / "small", precision="int8")
     told = (tmp_path / "small" / "report.md").read_text()
