@@ -62,6 +62,24 @@ def working(what: str) -> Generator[Callable[[str], None], None, None]:
         yield status.update
 
 
+@contextmanager
+def counting(what: str) -> Generator[Callable[[int, int], None], None, None]:
+    """Show a bar of how much of something is done; nothing where stderr is not a terminal.
+
+    Yields:
+        What is told the number done and the number of all.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _done, _all: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
     """Print a plain table that stays readable without colours.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 IGNORED = -100
 """Label of a token that no loss is computed for."""
 _ROLES: Mapping[str, str] = {"human": "user", "gpt": "assistant"}
+_LABELS = ("emotion", "pitch", "speaker")
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,14 @@ class Sample:
         id: Its name.
         turns: Roles and texts, the user's first, alternating.
         images: Pictures, relative to a folder; as many as the texts have ``<image>`` marks.
+        labels: How the first turn is spoken, as far as the record tells: its keys ``emotion``, ``pitch`` and ``speaker``.
+            Nothing is learned from them.
     """
 
     id: str
     turns: tuple[TurnText, ...]
     images: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def length(self) -> int:
@@ -77,7 +81,7 @@ def _records(path: Path) -> Iterable[tuple[int, Any]]:
     if text.lstrip().startswith("["):
         yield from enumerate(_json(text, f"`{path}`"), 1)
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines would cut texts at U+2028 too
         if line.strip():
             yield number, _json(line, f"`{path}`, line {number}")
 
@@ -105,7 +109,8 @@ def _sample(record: Any, where: str) -> Sample:
     marks = sum((text or "").count(IMAGE_MARK) for _, text in turns)
     if len(images) != marks:
         raise InputError(f"{where} has {marks} `{IMAGE_MARK}` and {len(images)} pictures", "mark each picture's place once")
-    return Sample(str(record.get("id", where)), tuple(turns), images)
+    labels = {name: value for name in _LABELS if isinstance(value := record.get(name), str)}
+    return Sample(str(record.get("id", where)), tuple(turns), images, labels)
 
 
 def _from_user(turns: Sequence[TurnText]) -> list[TurnText]:

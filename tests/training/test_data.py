@@ -204,3 +204,9 @@ def test_the_sampler_is_repeatable_and_differs_between_epochs():
 def test_a_sample_without_text_is_refused():
     with pytest.raises(InputError, match="length 0"):
         modality_order([1, 0], 1, 1)
+
+
+def test_a_line_ends_where_json_lines_end(write):
+    record = {"id": "1", "conversations": [HUMAN, {"from": "gpt", "value": "one\u2028two\x85three"}]}
+    (sample,) = read_samples(write(json.dumps(record, ensure_ascii=False) + "\r\n", "data.jsonl"))
+    assert sample.turns[1][1] == "one\u2028two\x85three"

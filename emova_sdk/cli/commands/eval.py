@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emova_sdk.cli.app import app
-from emova_sdk.cli.options import JsonOption, require_writable
-from emova_sdk.cli.output import print_json, print_table
+from emova_sdk.cli.options import ConfigOption, JsonOption, SetOption, default_config, read_config, require_writable, typed_path
+from emova_sdk.cli.output import counting, print_json, print_table
 
 if TYPE_CHECKING:
     from emova_sdk.evaluation.nano_card import Card, Figure
@@ -90,6 +90,39 @@ def alignment(
         print_json({"model": "emova-nano", **card.to_dict()})
     else:
         print_table(HEADINGS, [_row(figure) for figure in card.figures])
+
+
+@group.command()
+def model(
+    *,
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="FILE", help="Recordings (.csv, .tsv, .jsonl), or data as `emova data build` writes."),
+    ],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    cases: Annotated[int | None, typer.Option("--cases", min=1, metavar="N", help="Only the first N spoken sentences.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure any model on speech of your own: words, emotions, and whether its replies can be read.
+
+    Each figure comes with its cases, its 95 % interval, and for emotions what the best constant answer would get.
+
+    Recordings are heard by the config's ears; of data whose speech is units already only the language model is asked.
+    """
+    from emova_sdk.evaluation.own_model import measure_model
+
+    settings = read_config(config, overrides)
+    with counting("asking") as step:
+        card = measure_model(settings, typed_path(data), cases=cases, step=step)
+    if as_json:
+        print_json({"model": config or default_config(), **card.to_dict()})
+        return
+    print_table(HEADINGS[:-1], [_row(figure)[:-1] for figure in card.figures])
+    for name, value in card.facts.items():
+        typer.echo(f"{name.replace('_', ' ')}: {_plain(value)}")
+    for name, why in card.left_out.items():
+        typer.echo(f"not measured: {name}: {why}")
 
 
 def _announce(name: str) -> None:
