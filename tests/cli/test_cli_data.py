@@ -67,6 +67,11 @@ def test_a_model_is_measured_on_recordings_and_on_the_data_made_of_them(emova, t
     shown = [{figure["name"]: figure for figure in one["figures"]} for one in (of_sound, of_units)]
     assert shown[0]["word_error"] == shown[1]["word_error"] and shown[0]["word_error"]["n"] == 2
     assert shown[0]["valid"]["value"] == shown[1]["valid"]["value"] == 1.0
+    answering = emova("eval", "model", "--data", "data.jsonl", "--set", "llm_core.transcript=hello there", "--json").data(
+        "eval"
+    )
+    assert answering["model"] == "fake --set llm_core.transcript=hello there"
+    assert answering["figures"][0]["value"] == 0.5
     assert (of_sound["model"], of_units["facts"]["conversations_without_speech"]) == ("fake", 2)
 
 

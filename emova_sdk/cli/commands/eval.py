@@ -116,7 +116,8 @@ def model(
     with counting("asking") as step:
         card = measure_model(settings, typed_path(data), cases=cases, step=step)
     if as_json:
-        print_json({"model": config or default_config(), **card.to_dict()})
+        named = " ".join([config or default_config(), *(f"--set {one}" for one in overrides or ())])
+        print_json({"model": named, **card.to_dict()})
         return
     print_table(HEADINGS[:-1], [_row(figure)[:-1] for figure in card.figures])
     for name, value in card.facts.items():

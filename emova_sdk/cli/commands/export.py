@@ -15,7 +15,6 @@ import typer
 from emova_sdk.cli.app import app
 from emova_sdk.cli.options import ConfigOption, JsonOption, SetOption, default_config
 from emova_sdk.cli.output import print_json, print_table, working
-from emova_sdk.processor import same_everywhere
 
 export = typer.Typer(
     name="export", help="Export components to graphs that run without torch, and verify them.", rich_markup_mode=None
@@ -176,6 +175,8 @@ def verify(
 
 
 def _tell_agreement(folder: Path, manifest: dict[str, Any], found: dict[str, Any]) -> None:
+    from emova_sdk.processor import same_everywhere
+
     graphs = {(slot, graph["name"]): graph for slot, records in manifest["components"].items() for graph in records}
     count = sum(len(records) for slot, parts in found.items() for name, records in parts.items() if (slot, name) in graphs)
     told = f"{folder}: {len(graphs)} graphs agree in {count} comparisons"
