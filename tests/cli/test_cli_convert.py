@@ -16,7 +16,7 @@ def test_convert_says_what_it_wrote(emova, monkeypatch: pytest.MonkeyPatch):
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(data["files"])
     assert data["bytes"] == sum(path.stat().st_size for path in Path("hf").iterdir())
     again = emova("convert", "origin", "hf")
-    assert again.code == 1 and "`hf` is not empty" in again.err
+    assert again.code == 1 and "`hf` holds an earlier checkpoint" in again.err
 
 
 def test_a_checkpoint_that_is_not_there_is_one_clear_error(emova):

@@ -96,6 +96,7 @@ def test_units_that_say_nothing_leave_a_model_that_answers_typed_words_and_decli
     assert "".join(event.text for event in heard if isinstance(event, TextDelta)) == "I did not catch that."
 
 
+@pytest.mark.slow
 def test_nano_from_rendered_speech_to_a_preset_on_a_tiny_budget(emova, monkeypatch):
     """The stages after the first are the real ones, from nothing; the speech is nano's own."""
     write_work(Path("work"))

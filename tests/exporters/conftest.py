@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from emova_sdk.cli.app import run
 from emova_sdk.components.emova.weights import released_tensors
 from emova_sdk.models.spiral import SpiralConfig, SpiralTokenizer
 from emova_sdk.models.vits import Vits, VitsConfig
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_registry() -> Iterator[None]:
+    """PyTorch reads the sources of all its translations before every export: two seconds each. Once is enough here."""
+    made = cache(ONNXRegistry.from_torchlib.__func__)
+
+    def again(kind: type[ONNXRegistry], opset_version: int) -> ONNXRegistry:
+        registry = copy.copy(made(kind, opset_version))
+        registry.functions = {target: list(found) for target, found in registry.functions.items()}
+        return registry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", classmethod(again))
+        yield
+
 
 SPEECH = ("speech_tokenizer", "style_module", "vocoder")
 

@@ -142,6 +142,7 @@ def test_what_torch_calls_is_compiled_and_what_it_cannot_is_said(
     assert rows[0].error.startswith("no module of torch is called")
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_process_of_its_own(bundle: Path, tiny: Path, tmp_path: Path) -> None:
     record = next(
         one for one in json.loads((bundle / "manifest.json").read_text())["components"]["vocoder"] if one["name"] == "generator"

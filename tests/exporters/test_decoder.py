@@ -87,6 +87,7 @@ def test_a_flavour_agrees_with_transformers(graphs: dict[str, Graph], files: dic
     assert read >= {(1, 0), (5, 0), (1, 5), (7, 6), (1, 77)}
 
 
+@pytest.mark.slow
 def test_a_llama_without_biases_and_with_a_head_of_its_own_agrees_too(tmp_path: Path) -> None:
     graph = graphs_of(_model("llama"))["decoder"]
     require(compare(graph, export_onnx(graph, tmp_path / "decoder.onnx")), "decoder")
@@ -97,6 +98,7 @@ def test_the_portable_flavour_holds_operators_of_the_standard_alone(files: dict[
     assert domains == {"decoder": {"", "com.microsoft"}, "decoder_portable": {""}, "embed": {""}}
 
 
+@pytest.mark.slow
 def test_a_comparison_notices_a_mask_that_is_missing(graphs: dict[str, Graph], tmp_path: Path) -> None:
     graph = graphs["decoder_portable"]
     path = export_onnx(graph, tmp_path / "blind.onnx")

@@ -98,6 +98,7 @@ def test_parity_holds_at_the_shortest_and_at_sizes_never_exported(bundle: Path, 
     require(compare(graph, file_of(bundle, name), sizes=OTHER_SIZES[name]), name)
 
 
+@pytest.mark.slow
 def test_the_command_verifies_again_and_notices_other_weights(
     bundle: Path, tiny: Path, tmp_path: Path, written_config: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -155,7 +155,9 @@ def test_axes_check_themselves() -> None:
     assert [size["patches"] for size in sizes] == [4, 8, 16, 24]
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    "precision", [pytest.param(one, marks=[] if one == "int8" else [pytest.mark.slow]) for one in PRECISIONS]
+)
 def test_a_bundle_is_verified_whole_and_can_be_verified_again(tmp_path: Path, precision: Any) -> None:
     # `ids` are the argmax of random values: next to a tie any rounding decides
     component = Exportable(graph(calibration=lambda: [inputs(2, size) for size in (3, 9, 20)], mismatch=0.3))
@@ -178,6 +180,7 @@ def test_a_bundle_is_verified_whole_and_can_be_verified_again(tmp_path: Path, pr
     assert len(list((tmp_path / "out" / "vision_encoder").iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_smaller_precisions_are_smaller(tmp_path: Path) -> None:
     component = Exportable(graph(calibration=lambda: [inputs(8, 40)], mismatch=0.3))
     bytes_of: dict[str, int] = {}

@@ -74,7 +74,9 @@ class Watching(FakeVisionEncoder):
         return [Graph("product", arranged, inputs, ("y",), dynamic, sample=sample, reference=Watched())]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("fp32", marks=pytest.mark.slow), "int8", pytest.param("int4", marks=pytest.mark.slow)]
+)
 def test_no_second_copy_of_the_weights_is_held_or_left_behind(tmp_path: Path, precision: Any) -> None:
     eyes = Watching()
     manifest = export_bundle({"vision_encoder": eyes}, tmp_path / "out", precision=precision)
@@ -152,6 +154,7 @@ def test_linear_layers_of_flat_rows_become_blocks_too(tmp_path: Path, bias: bool
     require(compare(graph, path, tolerance=TOLERANCES["int4"]), graph.name)
 
 
+@pytest.mark.slow
 def test_larger_blocks_make_smaller_files_and_others_are_refused(tmp_path: Path) -> None:
     graph = Watching().graphs()[0]
     whole = export_onnx(graph, tmp_path / "product.onnx")

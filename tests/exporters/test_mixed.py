@@ -78,6 +78,7 @@ def test_less_is_reduced_before_nothing_is(tmp_path: Path) -> None:
     assert {node.domain for node in model.graph.node} == {""}, "the standard's operators alone"
 
 
+@pytest.mark.slow
 def test_strictly_a_precision_that_fails_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ParityError, match="output `ids`"):
         exported(sensitive(100.0), tmp_path / "out", precision="int8", strict=True)
@@ -118,6 +119,7 @@ def test_what_does_not_bear_4_bits_is_tried_in_8_in_every_way_there_is(tmp_path:
     assert [kept["part"] for kept in record["kept"]] == ["weights", "activations"]
 
 
+@pytest.mark.slow
 def test_a_report_begins_with_what_to_ship(tmp_path: Path) -> None:
     exported(sensitive(2.0, mismatch=0.2), tmp_path / "small", precision="int8")
     told = (tmp_path / "small" / "report.md").read_text()

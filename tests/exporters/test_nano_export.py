@@ -110,6 +110,7 @@ SCENE = np.full((96, 96, 3), 240, np.uint8)
 SCENE[20:40, 50:75] = (220, 30, 30)
 
 
+@pytest.mark.slow
 def test_a_turn_from_the_export_is_the_turn_of_the_original(bundle: Path, parts: dict[str, Any], question: Audio) -> None:
     original = Pipeline(**parts).session().ask(question, Image(SCENE))
     with Pipeline.from_config(bundle, overrides=["llm_core.min_confidence=0.0"]) as pipeline:
@@ -132,6 +133,7 @@ def linked(bundle: Path, folder: Path) -> Path:
     return snapshot
 
 
+@pytest.mark.slow
 def test_an_export_in_a_hub_cache_talks_and_is_verified(bundle: Path, tmp_path: Path, question: Audio) -> None:
     snapshot = linked(bundle, tmp_path / "cache")
     with Pipeline.from_config(bundle) as plain, Pipeline.from_config(snapshot) as pipeline:
@@ -141,6 +143,7 @@ def test_an_export_in_a_hub_cache_talks_and_is_verified(bundle: Path, tmp_path: 
     assert set(verify_bundle(None, snapshot)) == set(SLOTS)
 
 
+@pytest.mark.slow
 def test_the_language_model_is_found_in_either_flavour(bundle: Path, tmp_path: Path) -> None:
     snapshot = linked(bundle, tmp_path / "cache")
     manifest = json.loads((snapshot / "manifest.json").read_text())
@@ -176,6 +179,7 @@ def test_a_portable_export_does_the_work_and_becomes_engines(portable: Path, par
 BARE = Path(__file__).parents[2] / "examples" / "bare_onnx_runtime" / "nano_speech.py"
 
 
+@pytest.mark.slow
 def test_an_export_ends_in_sound_in_bare_onnx_runtime(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     imports = [node for node in ast.walk(ast.parse(BARE.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
     modules = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imports}
@@ -242,6 +246,7 @@ def without_torch(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_commands_talk_where_torch_is_missing(bundle: Path, tmp_path: Path, question: Audio) -> None:
     heard, spoken = tmp_path / "question.wav", tmp_path / "answer.wav"
     question.save(heard)
@@ -263,6 +268,7 @@ def test_the_default_says_what_it_needs_where_torch_is_missing(monkeypatch: pyte
     assert caught.value.hint.startswith("pip install torch; or name an export")
 
 
+@pytest.mark.slow
 def test_the_manifest_says_how_the_components_do_their_work(bundle: Path) -> None:
     tasks = json.loads((bundle / "manifest.json").read_text())["tasks"]
     assert {one["task"] for one in tasks["vocoder"]} == {f"speech, {e}" for e in ("neutral", "happy", "sad", "angry")}
@@ -271,6 +277,7 @@ def test_the_manifest_says_how_the_components_do_their_work(bundle: Path) -> Non
     assert all(one["passed"] for records in tasks.values() for one in records)
 
 
+@pytest.mark.slow
 def test_what_bears_8_bits_bears_them_on_other_inputs_too(tmp_path: Path) -> None:
     component: dict[str, Any] = {"style_module": NanoStyleModule()}
     export_bundle(component, tmp_path / "small", precision="int8", source="mine")
@@ -295,12 +302,14 @@ def test_sounds_that_are_silent_broken_or_clipped_do_not_pass(question: Audio) -
     assert compare_tasks("vision_encoder", None, None, precision="fp32") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [BundleVisionEncoder, BundleSpeechTokenizer, BundleLLM, BundleStyleModule, BundleVocoder])
 def test_what_runs_the_export_conforms(bundle: Path, kind: Any) -> None:
     failed = [f"{one.name}: {one.message}" for one in run_checks(lambda: kind(str(bundle), threads=1)) if not one.passed]
     assert not failed, "\n".join(failed)
 
 
+@pytest.mark.slow
 def test_options_of_another_family_are_refused(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no option `seed`"):
         BundleVocoder(str(bundle), seed=3)

@@ -52,6 +52,7 @@ def config(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "assistant.toml"
 
 
+@pytest.mark.slow
 def test_a_turn_is_heard_seen_and_spoken_where_torch_is_missing(config: Path) -> None:
     command = [sys.executable, "-c", TURN, str(config)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)

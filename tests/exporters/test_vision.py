@@ -63,7 +63,9 @@ def _eyes(folder: Path, options: dict[str, Any]) -> EmovaVision:
     return eyes
 
 
-@pytest.fixture(scope="module", params=list(TOWERS))
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[] if name == "square" else [pytest.mark.slow]) for name in TOWERS]
+)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[EmovaVision, Path]:
     folder = tmp_path_factory.mktemp(request.param)
     eyes = _eyes(folder / "model", TOWERS[request.param])
@@ -96,6 +98,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> tuple[EmovaVision, Path]
     return eyes, folder / "out"
 
 
+@pytest.mark.slow
 def test_pictures_of_several_sizes_are_seen_together(native: tuple[EmovaVision, Path]) -> None:
     eyes, bundle = native
     (graph,) = eyes.graphs()

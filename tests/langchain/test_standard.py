@@ -1,4 +1,4 @@
-"""LangChain's own standard tests, run on the fake preset. Every skipped case is listed in `SKIPPED` with its reason.
+"""LangChain's own standard tests, run on the fake preset. What they ask for that EMOVA does not offer is listed in `left_out.py`.
 
 `test_standard_nano` runs the same on emova-nano.
 """
@@ -17,21 +17,11 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.tools import BaseTool
 from langchain_tests.integration_tests import ChatModelIntegrationTests, ToolsIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests, ToolsUnitTests
+from left_out import LEFT_OUT
 
 from emova_sdk import Audio, Image, Pipeline
 from emova_sdk.langchain import ChatEmova, audio_block, emova_tools
 from emova_sdk.langchain.messages import wav
-
-SKIPPED = {
-    "test_init_from_env": "nothing of a chat model comes from the environment: a config does that",
-    "test_serdes": "a pipeline is loaded weights; its config is what is kept",
-    "test_stream_time": "no recorded network traffic: there is no network",
-    "test_json_mode": "the fake model cannot write JSON; see test_chat_model.py for a model that does",
-    "test_pdf_inputs": "EMOVA reads no PDF",
-    "test_pdf_tool_message": "EMOVA reads no PDF",
-    "test_anthropic_inputs": "Anthropic's own format of messages is not EMOVA's",
-    "model_override": "the model is what the pipeline was made of: a call cannot change it",
-}
 
 
 class Standard:
@@ -182,13 +172,13 @@ class TestSpeak(Speak, ToolsIntegrationTests):
     pass
 
 
-def test_no_case_is_skipped_that_exists_no_more() -> None:
+def test_no_case_is_left_out_that_exists_no_more() -> None:
     suites = (ChatModelUnitTests, ChatModelIntegrationTests)
     cases = {name for suite in suites for name in dir(suite) if name.startswith("test_")}
-    assert {name for name in SKIPPED if name.startswith("test_")} <= cases
+    assert {name for name in LEFT_OUT if name.startswith("test_")} <= cases
 
 
-def test_every_skipped_case_is_listed() -> None:
+def test_every_case_left_out_is_listed() -> None:
     """The capabilities declared above, and not this list, decide what is skipped: the two must agree."""
     ours = TestChatEmova()
     declared = {
@@ -202,4 +192,4 @@ def test_every_skipped_case_is_listed() -> None:
         "test_tool_calling": ours.has_tool_calling,
         "test_structured_output": ours.has_structured_output,
     }
-    assert {case for case, supported in declared.items() if not supported} == set(declared) & set(SKIPPED)
+    assert {case for case, supported in declared.items() if not supported} == set(declared) & set(LEFT_OUT)

@@ -34,7 +34,7 @@ EXPECTED: dict[str, tuple[str, type[Exception]]] = {
     "test_structured_output_pydantic_2_v1": (FORM, ConfigError),
     "test_structured_output_optional_param": (FORM, ConfigError),
 }
-"""Cases that must fail, how, and why; those that are skipped are in `test_standard.SKIPPED`, with their reasons."""
+"""Cases that must fail, how, and why; those that are left out are in `left_out.py`, with their reasons."""
 
 
 @cache
