@@ -5,6 +5,7 @@ Every figure comes with its n and a 95 % interval; accuracies with the share of 
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ class WordJudge:
         from emova_sdk.errors import MissingDependencyError
 
         try:
-            from pocketsphinx import Decoder
+            decoder: Any = import_module("pocketsphinx").Decoder
         except ImportError as error:
             raise MissingDependencyError(
                 "judging speech needs `pocketsphinx`", "install emova-sdk[eval]", package="pocketsphinx"
@@ -101,7 +102,7 @@ class WordJudge:
         options: dict[str, Any] = {"samprate": 16000, "loglevel": "FATAL"}
         if sentences is not None:
             options["lm"] = _domain_model(sentences, folder)
-        self._decoder: Any = Decoder(**options)
+        self._decoder = decoder(**options)
 
     def write_down(self, samples: NDArray[np.float32]) -> str:
         """Words heard in float32 samples at 16 kHz."""

@@ -27,15 +27,15 @@ class Muon(torch.optim.Muon):
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._move(weight, group)
+                    self._move(weight, weight.grad, group)
         return loss
 
-    def _move(self, weight: Tensor, group: dict[str, Any]) -> None:
+    def _move(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         rate, momentum, state = float(group["lr"]), group["momentum"], self.state[weight]
         if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(weight.grad)
-        kept: Tensor = state["momentum_buffer"].lerp_(weight.grad, 1 - momentum)
-        update = weight.grad.lerp(kept, momentum) if group["nesterov"] else kept
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        kept: Tensor = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+        update = gradient.lerp(kept, momentum) if group["nesterov"] else kept
         update = orthogonalized(update, group["ns_coefficients"], steps=group["ns_steps"], eps=group["eps"])
         rows, columns = weight.shape
         matched = group["adjust_lr_fn"] == "match_rms_adamw"

@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal, get_args
 
+from emova_sdk.components.nano.familiar import FILE
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.training import speech_data, voices
 from emova_sdk.training.budget import Budget
@@ -215,6 +216,7 @@ def assemble_preset(out: Path) -> Path:
         raise ConfigError(f"`{out}` has no trained {', '.join(missing)} yet", "run the other stages first")
     preset = out / "preset"
     export_speech(out, preset)
+    shutil.copy(out / "style" / FILE, preset / "style_module" / FILE)
     for name in ("vision_encoder", "llm_core"):
         shutil.copytree(out / name, preset / name, dirs_exist_ok=True)
     tables = [f'[{slot}]\ntype = "nano"\npath = "./{slot}"\n' for slot in _SLOTS]

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from emova_sdk.components.nano.familiar import Familiar
 from emova_sdk.components.nano.manner import manner
 from emova_sdk.models.nano_features import pitch_track
 from emova_sdk.models.nano_style import AXES, NanoStyle, style_input
@@ -85,7 +86,7 @@ def augmented(mel: Tensor, pitch: Tensor, strength: Tensor, rng: np.random.Gener
 
 
 def train_style(out: Path, *, budget_s: float, size: int = 32, data: list[Heard] | None = None, seed: int = 3) -> Path:
-    """Train from scratch or from the checkpoint under `out`; return the checkpoint.
+    """Train from scratch or from the checkpoint under `out`; return the checkpoint, with the voices that it knows beside it.
 
     Args:
         out: Work folder with rendered speech.
@@ -95,6 +96,8 @@ def train_style(out: Path, *, budget_s: float, size: int = 32, data: list[Heard]
         seed: Of the weights.
     """
     data = styled_speech(out, "train") if data is None else data
+    (out / "style").mkdir(parents=True, exist_ok=True)
+    Familiar.of([h.statistics[0].numpy() for h in data]).save(out / "style")  # of other voices nothing will be said
     torch.manual_seed(seed)
     model = NanoStyle(statistics=data[0].statistics.shape[1]).train()
     model.normalize(torch.cat([h.statistics for h in data]))

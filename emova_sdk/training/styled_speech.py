@@ -5,6 +5,7 @@ WORLD: Morise et al., IEICE Trans. 2016; the `pyworld` package (MIT). Nothing of
 
 import warnings
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -43,12 +44,11 @@ def _world() -> Any:
     try:
         with warnings.catch_warnings():  # it still asks setuptools for its version
             warnings.simplefilter("ignore")
-            import pyworld
+            return import_module("pyworld")
     except ImportError as error:
         raise MissingDependencyError(
             "training data needs `pyworld`", "install emova-sdk[speech-data]", package="pyworld"
         ) from error
-    return pyworld
 
 
 def analyse(samples: NDArray[np.float32]) -> Analysis:

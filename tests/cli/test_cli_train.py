@@ -82,6 +82,7 @@ def test_a_stage_that_is_done_is_skipped_and_a_new_tokenizer_sets_aside_what_was
         nano_stages.assemble_preset(tmp_path)
 
 
+@pytest.mark.slow
 def test_units_that_say_nothing_leave_a_model_that_answers_typed_words_and_declines_speech(tmp_path):
     (tmp_path / "units").mkdir()
     (tmp_path / "units" / "train.jsonl").write_text(

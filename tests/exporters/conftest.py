@@ -20,6 +20,15 @@ from emova_sdk.models.spiral import SpiralConfig, SpiralTokenizer
 from emova_sdk.models.vits import Vits, VitsConfig
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What works on the export of all speech components is slow: tracing them takes a minute."""
+    for item in items:
+        found = getattr(item, "_fixtureinfo", None)
+        if found and any(one.baseid.endswith("exporters") for one in found.name2fixturedefs.get("bundle", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_registry() -> Iterator[None]:
     """PyTorch reads the sources of all its translations before every export: two seconds each. Once is enough here."""

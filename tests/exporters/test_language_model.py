@@ -95,6 +95,7 @@ def test_each_file_runs_in_a_bare_session(bundle: Path) -> None:
     assert np.isfinite(logits).all()
 
 
+@pytest.mark.slow
 def test_the_flavour_for_other_runtimes_is_written_when_asked_for(original: EmovaLLM, tmp_path: Path) -> None:
     manifest = export_bundle({"llm_core": original}, tmp_path / "out", portable=True)
     assert [one["name"] for one in manifest["components"]["llm_core"]] == ["embed", "decoder_portable"]

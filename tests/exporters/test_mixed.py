@@ -67,6 +67,7 @@ def test_what_does_not_bear_8_bits_stays_in_float32_and_says_why(tmp_path: Path)
     assert names == ["rounded.expected.safetensors", "rounded.onnx", "rounded.onnx.data"]
 
 
+@pytest.mark.slow
 def test_less_is_reduced_before_nothing_is(tmp_path: Path) -> None:
     # rows of 8-bit products are too coarse, weights in 8 bits alone are not
     record = exported(sensitive(40.0, mismatch=0.15), tmp_path / "out", precision="int8")

@@ -108,6 +108,7 @@ def test_pictures_of_several_sizes_are_seen_together(native: tuple[EmovaVision, 
     assert min(record.cosine for record in records) > 0.99999
 
 
+@pytest.mark.slow
 def test_two_frames_of_a_clip_do_not_see_each_other(native: tuple[EmovaVision, Path]) -> None:
     eyes, bundle = native
     (graph,) = eyes.graphs()

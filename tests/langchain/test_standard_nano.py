@@ -36,6 +36,8 @@ EXPECTED: dict[str, tuple[str, type[Exception]]] = {
 }
 """Cases that must fail, how, and why; those that are left out are in `left_out.py`, with their reasons."""
 
+pytestmark = pytest.mark.slow  # a minute of small turns
+
 
 @cache
 def nano() -> Pipeline:

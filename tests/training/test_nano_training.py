@@ -32,6 +32,7 @@ SPEECH = tuple(
 )
 
 
+@pytest.mark.slow
 def test_vision_stage_writes_an_encoder_that_goes_on_where_it_stopped(tmp_path):
     with torch.random.fork_rng():
         figures = train_vision(tmp_path, budget_s=0.5)
@@ -116,6 +117,7 @@ def test_three_stages_run_on_a_tiny_budget_and_yield_a_model(tmp_path, vision_fo
     assert list(llm.generate([Message("user", ("hello",))]))
 
 
+@pytest.mark.slow
 def test_the_whole_language_stage_runs_from_speech_to_a_model_that_hears(tmp_path):
     (tmp_path / "units").mkdir()
     lines = [json.dumps({"text": u.text, "units": u.units, "kind": "target", "voice": "one"}) for u in SPEECH]

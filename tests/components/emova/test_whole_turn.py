@@ -77,6 +77,7 @@ def test_hears_a_recording_sees_a_picture_and_answers_aloud_in_order(config: Pat
     assert sum(event.units for event in events if isinstance(event, AudioDelta)) == 6
 
 
+@pytest.mark.slow
 def test_every_component_keeps_the_rules(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from emova_sdk.cli.app import run
 
