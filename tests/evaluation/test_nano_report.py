@@ -51,6 +51,7 @@ def test_phone_errors_and_units(nano, tests):
     assert 0 < found["kept_after_collapsing"] <= 1 and found["entropy"] > found["entropy_given_phone"] >= 0
 
 
+@pytest.mark.slow
 def test_probes_find_style_in_the_spectrum(nano, work, tests):
     train = [u for u in load_all(work) if u.plan.split == "train"]
     found = nano_report.judge_probes(nano, train, tests["seen"] + tests["unseen"])
@@ -114,6 +115,7 @@ def test_texts_that_are_spoken_are_left_out_of_training(work):
     assert set(nano_report.reply_texts(50)) <= held_out_texts(work)
 
 
+@pytest.mark.slow
 def test_ordinary_sentences_are_no_sentences_of_the_training_corpus():
     from emova_sdk.training.dialogue import sentences
     from emova_sdk.training.speech_data import make_dialogue_plan, make_everyday_plan, make_plan

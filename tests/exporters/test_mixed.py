@@ -114,6 +114,7 @@ def test_4_bits_are_never_larger_than_8_and_files_are_named_by_what_they_hold(
         assert not record["kept"]
 
 
+@pytest.mark.slow
 def test_what_does_not_bear_4_bits_is_tried_in_8_in_every_way_there_is(tmp_path: Path) -> None:
     record = exported(sensitive(40.0, mismatch=0.15), tmp_path / "out", precision="int4")
     assert (record["precision"], record["file"]) == ("int8", "vision_encoder/rounded.int8.onnx")
