@@ -26,10 +26,10 @@ demo: $(READY)     ## hear, see and answer: prints the turns, writes the answers
 	$(BIN)/emova demo
 
 test: $(READY)     ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -rs $(TESTS)
 
 test-slow: $(READY) ## run the slow tests, all or TESTS=tests/exporters
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m slow $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -rs -m slow $(TESTS)
 
 test-all: test test-slow  ## run all tests
 
