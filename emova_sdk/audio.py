@@ -248,6 +248,16 @@ def encode_pcm16(samples: Samples) -> NDArray[np.int16]:
     return np.rint(np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16)
 
 
+def require_unmasked(samples: object) -> None:
+    """Refuse masked arrays: what is hidden in them would be heard, or a whole sound taken for silence.
+
+    Raises:
+        InputError: If it is one.
+    """
+    if isinstance(samples, np.ma.MaskedArray):
+        raise InputError("audio samples are a masked array", "fill it: `samples.filled(0)`")
+
+
 def decode_pcm16(pcm: PCM16) -> Samples:
     """16-bit samples to float32: divided by 32768.
 
@@ -258,6 +268,7 @@ def decode_pcm16(pcm: PCM16) -> Samples:
     Raises:
         InputError: If it is anything else, e.g. floats, or the number of bytes is odd.
     """
+    require_unmasked(pcm)
     if isinstance(pcm, np.ndarray):
         if pcm.dtype.kind != "i" or pcm.dtype.itemsize != 2:
             raise InputError(f"PCM16 samples are {pcm.dtype}, not int16", _pcm16_hint(pcm.dtype))

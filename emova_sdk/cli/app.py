@@ -69,12 +69,20 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except (Exception, SystemExit) as error:  # the last place where an error can be said in words
+        if _reader_gone(error):
+            _abandon_stdout()
+            return 1
         if completing and isinstance(error, SystemExit):
             raise
         return _said(error, debug=debug)
     if code == INTERRUPTED:
         typer.echo("interrupted", err=True)
     return code if isinstance(code, int) else 0
+
+
+def _reader_gone(error: BaseException) -> bool:
+    """Whether typer made this end of a broken pipe."""
+    return isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError)
 
 
 def _said(error: BaseException, *, debug: bool) -> int:

@@ -10,9 +10,10 @@ place after place.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -226,18 +227,40 @@ def load_small(path: Path) -> Any:
     """A model with its 8-bit weights alone: all others stay on disk.
 
     Raises:
-        ExportError: If the `onnx` package is missing.
+        ExportError: If the `onnx` package is missing, or weights lie outside the model's folder or are cut off.
     """
     try:
         import onnx
-        from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+        from onnx.external_data_helper import uses_external_data
     except ImportError as error:
         raise ExportError("looking into a graph needs `onnx`", "pip install 'emova-sdk[export]'") from error
     model = onnx.load(str(path), load_external_data=False)
     for tensor in model.graph.initializer:
         if tensor.data_type == onnx.TensorProto.INT8 and uses_external_data(tensor):
-            load_external_data_for_tensor(tensor, str(path.parent))
+            _read_beside(tensor, path)
     return model
+
+
+def _read_beside(tensor: Any, path: Path) -> None:
+    """Load the external data of a tensor; unlike onnx's own loader through links too, of which a hub's cache is made."""
+    facts = {entry.key: entry.value for entry in tensor.external_data}
+    location = PurePosixPath(facts.get("location", "").replace("\\", "/"))
+    if not location.parts or location.is_absolute() or ".." in location.parts or ":" in location.parts[0]:
+        raise ExportError(f"weights of `{path.name}` are said to lie at `{location}`, outside its folder", "export it again")
+    try:
+        offset, length = int(facts.get("offset", 0)), int(facts.get("length", math.prod(tensor.dims)))
+        with (path.parent / location).open("rb") as file:
+            file.seek(offset)
+            data = file.read(length) if length == math.prod(tensor.dims) else b""
+    except (OSError, ValueError, OverflowError) as error:
+        raise ExportError(
+            f"weights of `{path.name}` in `{location}` cannot be read: {error}", "copy the export again"
+        ) from error
+    if len(data) != math.prod(tensor.dims):  # of 8 bits, a byte each
+        raise ExportError(f"weights of `{path.name}` in `{location}` are not whole", "copy the export again")
+    tensor.raw_data = data
+    tensor.data_location = tensor.DEFAULT
+    del tensor.external_data[:]
 
 
 def processors(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,13 +33,13 @@ class Audio:
 
     def __post_init__(self) -> None:
         samples = self.samples
+        sound.require_unmasked(samples)
         if not isinstance(samples, np.ndarray) or samples.dtype != np.float32:
             found = getattr(samples, "dtype", type(samples).__name__)
             raise InputError(f"audio samples are {found}, not a float32 array", _samples_hint(samples))
         if samples.ndim != 1:
             raise InputError(f"audio has shape {samples.shape}, not (samples,)", _channels_hint(samples.shape))
-        if not isinstance(self.sample_rate, int) or not 1_000 <= self.sample_rate <= 384_000:
-            raise InputError(f"sample rate `{self.sample_rate}` is not an integer of 1000 to 384000 Hz", "pass the rate in Hz")
+        object.__setattr__(self, "sample_rate", _rate(self.sample_rate))
         peak = float(np.max(np.abs(samples))) if len(samples) else 0.0
         if not np.isfinite(peak):
             raise InputError("audio holds NaN or infinite samples", "replace them before making an `Audio`")
@@ -128,6 +129,17 @@ class Audio:
 
     def __repr__(self) -> str:
         return f"Audio({self.duration_s:.2f} s, {self.sample_rate} Hz)"
+
+
+def _rate(rate: Any) -> int:
+    """Return a rate as a plain integer, of NumPy's integers too."""
+    try:
+        found = 0 if isinstance(rate, bool) else index(rate)
+    except TypeError:
+        found = 0
+    if not 1_000 <= found <= 384_000:
+        raise InputError(f"sample rate `{rate}` is not an integer of 1000 to 384000 Hz", "pass the rate in Hz")
+    return found
 
 
 def _samples_hint(samples: Any) -> str:
@@ -220,7 +232,7 @@ def _read_picture(source: FileSource, *, max_pixels: int, min_side: int) -> NDAr
                 picture = Pillow.open(file)
             _require_size(name, picture.size, max_pixels=max_pixels, min_side=min_side)
             upright = ImageOps.exif_transpose(picture)
-            return np.asarray(upright.convert("RGB"), dtype=np.uint8)
+            return np.asarray(_as_rgb(upright, name), dtype=np.uint8)
         except InputError:
             raise
         except UnidentifiedImageError as error:
@@ -230,6 +242,24 @@ def _read_picture(source: FileSource, *, max_pixels: int, min_side: int) -> NDAr
         except Exception as error:  # decoders of broken files raise whatever they stumble over: struct.error, KeyError, ...
             hint = "the file may be truncated: copy it again"
             raise InputError(f"{name} cannot be read as a picture: {error}", hint) from error
+
+
+def _as_rgb(picture: Any, name: str) -> Any:
+    """Return a picture as RGB: white shows through what is transparent, and greys of 16 bits become 8, not white."""
+    from PIL import Image as Pillow
+
+    if picture.mode.startswith("I;16") or picture.mode in {"I", "F"}:
+        grey = np.asarray(picture)
+        lowest, highest = grey.min(), grey.max()
+        unit = picture.mode == "F" and 0 < highest <= 1
+        if not np.isfinite(grey).all() or lowest < 0 or highest > 65535 or unit:
+            raise InputError(f"{name} has greys that are neither of 8 nor of 16 bits", "save it as an 8-bit picture")
+        scale = 257 if picture.mode.startswith("I;16") or highest > 255 else 1
+        return Pillow.fromarray(np.rint(grey / scale).astype(np.uint8)).convert("RGB")
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        seen = picture.convert("RGBA")
+        return Pillow.alpha_composite(Pillow.new("RGBA", seen.size, "white"), seen).convert("RGB")
+    return picture.convert("RGB")
 
 
 def _require_size(name: str, size: tuple[int, int], *, max_pixels: int, min_side: int) -> None:

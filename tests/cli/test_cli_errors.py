@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -177,6 +178,20 @@ def test_main_exits_with_the_code(emova):
     with pytest.raises(SystemExit) as stopped:
         main(["nonsense"])
     assert stopped.value.code == 2
+
+
+def test_a_reader_that_goes_away_ends_a_command_without_a_word(monkeypatch, emova):
+    abandoned = []
+
+    def write(*_ignored, **_options):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")  # which typer turns into SystemExit
+
+    monkeypatch.setattr(root, "_abandon_stdout", lambda: abandoned.append(True))
+    monkeypatch.setattr("emova_sdk.cli.commands.config.typer.echo", write)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # which typer replaces
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    found = emova("config", "schema")
+    assert (found.code, found.err, abandoned) == (1, "", [True])
 
 
 @pytest.mark.slow

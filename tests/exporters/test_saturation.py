@@ -20,6 +20,7 @@ from emova_sdk.exporters.saturation import (
     Originals,
     bound_pairs,
     integer_weights,
+    load_small,
     paired_sums,
     processors,
     product,
@@ -150,3 +151,53 @@ def test_weights_of_an_export_are_read_one_at_a_time_by_name(tmp_path: Path) -> 
     assert list(found) == ["w_quantized"]
     assert "w" not in found
     assert (found["w_quantized"] == WEIGHTS).all()
+
+
+def with_weights_beside(folder: Path) -> Path:
+    """A graph whose weights lie in `weights.data`, the second tensor of two."""
+    model = onnx.load(product_of(folder / "p.onnx", WEIGHTS))
+    tensor = model.graph.initializer[0]
+    (folder / "weights.data").write_bytes(b"other" + tensor.raw_data)
+    refer(tensor, "weights.data", len(tensor.raw_data))
+    (folder / "p.onnx").write_bytes(model.SerializeToString())
+    return folder / "p.onnx"
+
+
+def refer(tensor: Any, location: str, length: int) -> None:
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    del tensor.external_data[:]
+    for key, value in {"location": location, "offset": "5", "length": str(length)}.items():
+        tensor.external_data.add(key=key, value=value)
+
+
+def test_weights_are_read_through_the_links_of_a_hub_cache(tmp_path: Path) -> None:
+    path = with_weights_beside(tmp_path)
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "snapshot").mkdir()
+    for number, file in enumerate((path, tmp_path / "weights.data")):
+        file.rename(tmp_path / "blobs" / str(number))
+        (tmp_path / "snapshot" / file.name).symlink_to(f"../blobs/{number}")
+    linked = tmp_path / "snapshot" / "p.onnx"
+    assert (numpy_helper.to_array(load_small(linked).graph.initializer[0]) == WEIGHTS).all()
+    assert processors(linked) == processors(product_of(tmp_path / "whole.onnx", WEIGHTS))
+
+
+@pytest.mark.parametrize("location", ["../weights.data", "/weights.data", "a/../../weights.data", ""])
+def test_weights_outside_the_folder_are_refused(tmp_path: Path, location: str) -> None:
+    path = with_weights_beside(tmp_path)
+    model = onnx.load(path, load_external_data=False)
+    refer(model.graph.initializer[0], location, WEIGHTS.size)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ExportError, match="outside its folder"):
+        load_small(path)
+
+
+def test_weights_that_are_cut_off_or_missing_are_refused(tmp_path: Path) -> None:
+    path = with_weights_beside(tmp_path)
+    (tmp_path / "weights.data").write_bytes(b"other and a few")
+    with pytest.raises(ExportError, match="not whole"):
+        load_small(path)
+    (tmp_path / "weights.data").unlink()
+    with pytest.raises(ExportError, match="cannot be read"):
+        load_small(path)

@@ -225,3 +225,59 @@ def test_features_are_one_matrix():
     for wrong in (np.zeros(4), np.zeros((1, 4, 8)), np.zeros((0, 8)), None):
         with pytest.raises(InputError, match="vision features have shape"):
             VisionFeatures(wrong, (2, 2))
+
+
+@pytest.mark.parametrize("rate", [np.int64(16_000), np.uint16(16_000)])
+def test_a_rate_may_be_an_integer_of_numpy(rate):
+    sound = Audio(np.zeros(4, np.float32), rate)
+    assert sound.sample_rate == 16_000
+    assert type(sound.sample_rate) is int
+
+
+@pytest.mark.parametrize("rate", [True, np.bool_(True), np.float64(16_000), None])
+def test_a_rate_that_is_no_integer_is_refused(rate):
+    with pytest.raises(InputError, match="sample rate"):
+        Audio(np.zeros(4, np.float32), rate)
+
+
+def test_masked_samples_are_refused():
+    masked = np.ma.masked_array([0.0, 0.5], [False, True], np.float32)
+    with pytest.raises(InputError, match="masked array"):
+        Audio(masked, 16_000)
+    with pytest.raises(InputError, match="masked array"):
+        Audio.from_pcm16(masked.astype(np.int16), 16_000)
+
+
+def stored(picture, kind):
+    file = io.BytesIO()
+    picture.save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_greys_of_16_bits_become_greys_of_8(kind):
+    greys = np.array([[0, 10_000], [40_000, 65_535]], np.uint16)
+    pixels = Image.open(stored(Pillow.fromarray(greys), kind)).pixels
+    assert pixels[..., 0].tolist() == [[0, 39], [156, 255]]
+
+
+@pytest.mark.parametrize(("dtype", "grey", "seen"), [(np.int32, 40_000, 156), (np.float32, 40_000, 156), (np.int32, 200, 200)])
+def test_wide_greys_are_scaled_by_their_range(dtype, grey, seen):
+    pixels = Image.open(stored(Pillow.fromarray(np.array([[0, grey], [0, 0]], dtype)), "TIFF")).pixels
+    assert pixels[0, 1].tolist() == [seen] * 3
+
+
+@pytest.mark.parametrize(
+    ("dtype", "grey"), [(np.int32, 70_000), (np.int32, -1), (np.float32, 0.5), (np.float32, 1), (np.float32, np.nan)]
+)
+def test_greys_of_no_known_range_are_refused(dtype, grey):
+    with pytest.raises(InputError, match="neither of 8 nor of 16 bits"):
+        Image.open(stored(Pillow.fromarray(np.array([[0, grey], [0, 0]], dtype)), "TIFF"))
+
+
+def test_what_is_transparent_is_white():
+    pixels = np.full((2, 2, 4), 0, np.uint8)
+    pixels[0, 0] = [255, 0, 0, 255]
+    found = Image.open(stored(Pillow.fromarray(pixels, "RGBA"), "PNG")).pixels
+    assert found[0, 0].tolist() == [255, 0, 0]
+    assert found[1, 1].tolist() == [255, 255, 255]
