@@ -12,6 +12,7 @@ from typing import Any, cast
 from emova_sdk.components.emova.lenient_json import COMMAS, QUOTES, Reader, Wait
 from emova_sdk.components.said import SaidText
 from emova_sdk.components.written_calls import written_calls
+from emova_sdk.errors import EmptyAnswerError
 from emova_sdk.types import EMOTIONS, PITCHES, LLMEvent, Metadata, Style, StyleChosen, TextDelta, ToolCall
 
 __all__ = ["REPLY_SCHEMA", "BrainReply"]
@@ -49,8 +50,11 @@ _SYNONYMS = {
     "worried": "fearful", "disgust": "disgusted", "calm": "neutral", "higher": "high", "raised": "high", "lower": "low",
     "deep": "low", "medium": "normal", "moderate": "normal", "mid": "normal", "neutral": "normal",
 }  # fmt: skip
+_DEEPEST = 32
+"""How many objects and lists may stand inside each other; answers have three at most."""
+_MARKS_ALONE = re.compile(r"[\s\[\]{}\"'“”`:,]*")
+"""What nobody can say: the remains of a form that was begun and never filled."""
 _LABEL = re.compile(r"[\s*_#>\"'-]*(\w+)[*_\"']*\s*[:=]\s*[*_]*\s*(.*)", re.DOTALL)
-
 _ELEMENT = re.compile(r"<(\w+)>\s*(.*?)\s*</\1>", re.DOTALL)
 
 
@@ -78,6 +82,7 @@ class BrainReply:
         self._remark = ""
         self._calls: list[ToolCall] = []
         self._styled = False
+        self._unsayable = ""
         self._told: list[str] = []
         self._streams = False
         self._compliant = True
@@ -150,6 +155,9 @@ class BrainReply:
                 yield from self._value(self._join)
                 self._end_object()
                 continue
+            if char in QUOTES and not self._remark.strip() and (yield from self._quoted_object_begins()):
+                yield from self._quoted_object()
+                continue
             self._plain(reader.skip(1))
         self._end_plain()
 
@@ -188,6 +196,21 @@ class BrainReply:
         """Whether the answer is a list of sentences."""
         at = yield from self._reader.blank(1)
         return self.empty and (yield from self._reader.peek(at)) in QUOTES
+
+    def _quoted_object_begins(self) -> Wait[bool]:
+        """Whether the answer is a string that holds an object, whose own quotes are escaped."""
+        at = yield from self._reader.blank(1)
+        while (yield from self._reader.peek(at)) in {"\\", '"'}:  # a string in a string
+            at += 1
+        if not self.empty or (yield from self._reader.peek(at)) != "{":
+            return False
+        return (yield from self._reader.peek((yield from self._reader.blank(at + 1)))) == "\\"
+
+    def _quoted_object(self) -> Wait[None]:
+        self._values, self._unsayable = {"text": ""}, ""
+        yield from self._reader.string(self._join)
+        self._end_object()
+        self.plain = self.empty
 
     def _join(self, text: str) -> None:
         self._values["text"] += text
@@ -229,7 +252,7 @@ class BrainReply:
 
     def _object(self) -> Wait[None]:
         """Read the fields of the object whose brace is skipped; the text of a second one is said as well."""
-        self._values, self._streams = {}, False
+        self._values, self._streams, self._unsayable = {}, False, ""
         yield from self._members()
         self._end_object()
         if self._told or not self.empty:
@@ -294,6 +317,9 @@ class BrainReply:
         if opening in QUOTES:
             yield from reader.string(sink)
         elif opening in {"{", "["}:
+            if reader.nesting >= _DEEPEST:
+                told = f"the model's answer has more than {_DEEPEST} objects and lists inside each other"
+                raise EmptyAnswerError(told, "try again, or use a model that keeps to the form")
             reader.skip(1)
             reader.nesting += 1
             yield from self._members() if opening == "{" else self._items(sink)
@@ -327,7 +353,7 @@ class BrainReply:
         if self._streams:
             return
         text = _text_in(self._values)
-        if text.lstrip()[:1] == "{":  # an object inside a string
+        if text.lstrip(' \n"')[:1] == "{":  # an object inside a string
             inner = BrainReply(self._tools)
             events = [*inner.push(text), *inner.finish()]
             self._styled = self._styled or any(isinstance(event, StyleChosen) for event in events)
@@ -344,8 +370,12 @@ class BrainReply:
         self._tell(self._said.push(text))
 
     def _tell(self, text: str) -> None:
+        if self.empty and _MARKS_ALONE.fullmatch(text):
+            self._unsayable += text
+            return
+        text, self._unsayable = self._unsayable + text, ""
         if text:
-            self.empty = self.empty and text.isspace()
+            self.empty = False
             self._events.append(TextDelta(text))
 
     def _choose_style(self) -> None:

@@ -19,6 +19,13 @@ _SAYS = ("message", "msg", "detail", "error", "errors", "error_description", "de
 _ECHO = frozenset({"input", "ctx", "body", "request", "received"})
 """Keys under which they repeat what they were sent."""
 
+_OTHER_NAMES = {
+    "response_format": re.compile(
+        r"json_schema|guided[_ ](?:json|decoding|grammar)|\bgrammar\b|structured[_ ]outputs?", re.IGNORECASE
+    )
+}
+"""What servers call a field besides its name."""
+
 _SPENT = ("insufficient_quota", "insufficient_balance", "billing", "credit_limit")
 _KEY = ("refuses the key", "set a valid `api_key`")
 _ADDRESS = (
@@ -133,7 +140,10 @@ def named_fields(body: object, fields: set[str]) -> set[str]:
 
 
 def _names(text: str, field: str) -> bool:
-    return re.search(rf"(?<![A-Za-z_]){re.escape(field)}(?![A-Za-z_])", text) is not None
+    also = _OTHER_NAMES.get(field)
+    return (also is not None and also.search(text) is not None) or re.search(
+        rf"(?<![A-Za-z_]){re.escape(field)}(?![A-Za-z_])", text
+    ) is not None
 
 
 def _texts(body: object, key: str = "") -> Iterator[tuple[str, str]]:

@@ -21,7 +21,7 @@ __all__ = ["CALL_MARK", "looks_like_call", "written_calls"]
 CALL_MARK = (
     r"<\|?tool_calls?\|?>|<\|?function_calls?\|?>|<function[=\s][^<>]*>|<\w*:?invoke\s[^<>]*>|<\w+:(?:tool|function)_calls?>"
     r"|<\|tool_calls?(?:_section)?_(?:begin|start)\|>|<｜tool▁calls?▁begin｜>|<\|python_tag\|>|\[TOOL_CALLS?\]|functools(?=\[)"
-    r"|<start_function_call>|```tool_(?:code|call)\w*"
+    r"|<\|START_ACTION\|>|\[[A-Za-z_][\w.]{0,40}\(\s?\w{1,30}=|<start_function_call>|```tool_(?:code|call)\w*"
 )
 """What announces a call, whatever the tools are."""
 

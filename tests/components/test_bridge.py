@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from emova_sdk.components.base import GenerationOptions
 from emova_sdk.components.bridge import Bridge
 from emova_sdk.components.bridge_reply import BrainReply
 from emova_sdk.components.openai import OpenAICore
-from emova_sdk.errors import BackendError, ConfigError, EmovaError, InputError
+from emova_sdk.errors import BackendError, ConfigError, EmovaError, EmptyAnswerError, InputError
 from emova_sdk.pipeline import Pipeline
 from emova_sdk.testing.fakes import (
     FakeLLMCore,
@@ -125,6 +126,11 @@ def test_it_speaks_while_the_brain_still_writes(endpoint: Endpoint, question: Au
         ('{"emotion": null, "pitch": null, "text": "Null."}', "Null.", "neutral"),
         ('{"emotion": "sad"}', "", "sad"),
         ("{}", "", None),
+        ("{", "", None),
+        ("[" * 3000, "", None),
+        (json.dumps(SAD), "Oh no. I am so sorry to hear that. Come in.", "sad"),
+        (json.dumps(json.dumps(SAD)), "Oh no. I am so sorry to hear that. Come in.", "sad"),
+        ('"{name}" is a placeholder.', '"{name}" is a placeholder.', None),
         ('Sure! Here is my answer:\n{"emotion": "sad", "pitch": "normal", "text": "Hello."}', "Hello.", "sad"),
         ('{emotion: "sad", pitch: low, text: "Hello."}', "Hello.", "sad"),
         ("{emotion: sad, pitch: low, text: Hello there}", "Hello there", "sad"),
@@ -223,6 +229,19 @@ def test_any_answer_is_read_and_cutting_makes_no_difference(answer: str) -> None
         return "".join(event.text for event in events if isinstance(event, TextDelta)), reply.empty
 
     assert read(1) == read(3) == read(1000)
+
+
+@given(st.sampled_from(['{"a":', '{"text":', "[", '{"text":[']), st.sampled_from([1, 30, 40, 400, 5000]), st.booleans())
+def test_however_deep_an_answer_is_it_is_read_or_refused_with_a_hint(opening: str, depth: int, may_remark: bool) -> None:
+    answer, brackets = '{"text":' + opening * depth, depth * (opening.count("{") + opening.count("["))
+    for size in (7, len(answer)):
+        reply = BrainReply(may_think=True, may_remark=may_remark)
+        events: list[LLMEvent] = []
+        with pytest.raises(EmptyAnswerError, match="inside each other") if brackets > 32 else nullcontext():
+            for at in range(0, len(answer), size):
+                events += reply.push(answer[at : at + size])
+            events += reply.finish()
+        assert not any(isinstance(event, TextDelta) for event in events)
 
 
 def test_an_answer_in_plain_text_is_spoken_in_the_sessions_style(endpoint: Endpoint, question: Audio) -> None:

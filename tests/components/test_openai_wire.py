@@ -237,6 +237,15 @@ def test_tools_and_a_form_that_exclude_each_other(endpoint: Endpoint, refusal: A
 
 
 @pytest.mark.parametrize(
+    "name", ["json_schema", "guided_json", "Guided decoding", "a grammar", "Structured output", "structured_outputs"]
+)
+def test_a_form_is_also_refused_by_another_name(endpoint: Endpoint, name: str) -> None:
+    endpoint.script = [refuses(400, f"{name} is not supported"), says("Fine.")]
+    assert text(ask(endpoint, options=FORM)) == "Fine."
+    assert ["response_format" in request for request in endpoint.requests] == [True, False]
+
+
+@pytest.mark.parametrize(
     "refusal",
     [
         body({"error": {"message": "create() got an unexpected keyword argument 'stream_options'"}}, status=500),

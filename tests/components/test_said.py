@@ -109,6 +109,7 @@ FORMS = [
     "{'name': 'book', 'arguments': {'guests': 4}}",
     "{name: book, arguments: {guests: 4}}",
     '{"tool": "book", "args": {"guests": 4}}',
+    '<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "book", "parameters": {"guests": 4}}]<|END_ACTION|>',
     '{"tool": "book", "guests": 4}',
     '{"book": {"guests": 4}}',
     '{"action": "book", "action_input": {"guests": 4}}',
@@ -148,6 +149,7 @@ def test_several_written_calls() -> None:
         "<tool_call>nonsense</tool_call>",
         '{"name": "dance", "arguments": {}}',
         "<function=dance>{}</function>",
+        '[dance(city="Rome")]',
         "[TOOL_CALLS]",
         '<tool_call>{"name": "book", "arguments": {"guests": </tool_call>',
     ],
@@ -156,6 +158,12 @@ def test_a_written_call_that_cannot_be_made_is_an_error(written: str) -> None:
     with pytest.raises(BackendError, match="no tool answers to") as caught:
         read(written, tools=TOOLS)
     assert caught.value.retryable
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_written_call_is_not_said_where_there_are_no_tools(size: int) -> None:
+    with pytest.raises(BackendError, match="no tool answers to"):
+        read('Hi. [dance(city="Rome")]', size)
 
 
 @pytest.mark.parametrize("size", [1, 1000])
