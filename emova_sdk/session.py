@@ -152,8 +152,10 @@ class Session:
         """Say that only ``heard_s`` seconds of the last answer were played: its text, sound and units are cut there.
 
         Raises:
-            InputError: If there is no answer to cut.
+            InputError: If there is no answer to cut, or ``heard_s`` is no number of seconds.
         """
+        if not heard_s >= 0:  # neither is NaN
+            raise InputError(f"`{heard_s}` is no number of seconds heard", "pass 0 or more")
         if self._answer is None or self._place_of(self._answer.turn_id) is None:
             raise InputError("there is no answer to cut", "call `cut` after an answer was given or interrupted")
         turn = self._answer.cut(heard_s, self._units_per_character)

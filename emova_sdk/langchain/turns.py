@@ -1,7 +1,7 @@
 """Turns of a session as LangChain messages, and back: the same turns, sounds, pictures and styles.
 
 A user's turn is one `HumanMessage`. An assistant's turn is one `AIMessage`; if it called tools, an `AIMessage` with the calls
-and a `ToolMessage` for each result come before it.
+and a `ToolMessage` for each result come before it. Tools that no answer followed are a turn without words.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ def turns_of(messages: Sequence[BaseMessage], *, media_folder: str | Path | None
     results: list[ToolResult] = []
     for message in messages:
         if isinstance(message, HumanMessage):
+            found += _unanswered(calls, results)
+            calls, results = [], []
             found.append(_user_turn(message, media_folder))
         elif isinstance(message, ToolMessage):
             failed = message.status == "error"
@@ -71,7 +73,7 @@ def turns_of(messages: Sequence[BaseMessage], *, media_folder: str | Path | None
             if not message.tool_calls:
                 found.append(_assistant_turn(message, tuple(calls), tuple(results), media_folder))
                 calls, results = [], []
-    return found
+    return [*found, *_unanswered(calls, results)]
 
 
 # --- to messages ---
@@ -181,6 +183,13 @@ def _assistant_turn(
         **_pieces_of(facts),
         **_id_of(message),
     )
+
+
+def _unanswered(calls: list[ToolCall], results: list[ToolResult]) -> list[Turn]:
+    """The turn of tools that no answer followed: what they did stays with the question they were called for."""
+    if not calls:
+        return []
+    return [Turn("assistant", "", tool_calls=tuple(calls), tool_results=tuple(results))]
 
 
 def _pieces_of(facts: dict[str, Any]) -> dict[str, Any]:

@@ -305,3 +305,24 @@ def test_what_cannot_be_opened_is_said() -> None:
         EmovaChatHistory("one", connection="no url")
     with pytest.raises(InputError, match="no name"):
         EmovaChatHistory("")
+
+
+def test_tools_that_no_answer_followed_stay_with_their_question() -> None:
+    call: Any = {"name": "weather", "args": {"city": "Rome"}, "id": "z1"}
+    asked = [HumanMessage("w"), AIMessage("", tool_calls=[call]), ToolMessage("sunny", tool_call_id="z1", name="weather")]
+
+    for messages in (asked, [*asked, HumanMessage("next"), AIMessage("fine")]):
+        turns = turns_of(messages)
+        assert [turn.role for turn in turns] == ["user", "assistant", "user", "assistant"][: len(turns)]
+        assert turns[1].tool_calls == (ToolCall("z1", "weather", {"city": "Rome"}),)
+        assert turns[1].tool_results == (ToolResult("z1", "weather", "sunny"),)
+        assert not any(turn.tool_calls for turn in turns[2:])
+
+
+@pytest.mark.parametrize("heard_s", [-1.0, float("nan")])
+def test_what_was_heard_is_a_number_of_seconds(pipeline: Pipeline, heard_s: float) -> None:
+    session = pipeline.session()
+    session.ask("hello")
+
+    with pytest.raises(InputError, match="number of seconds"):
+        session.cut(heard_s)
