@@ -15,13 +15,16 @@ from emova_sdk.types import ToolCall
 
 __all__ = ["SaidText"]
 
-_THOUGHT = r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion)?|analysis|scratchpad|(?:inner_)?monologue|cot(?:_\w+)?)"
+_THOUGHT = (
+    r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion)?|analysis|scratchpad|(?:inner_)?monologue|cot(?:_\w+)?"
+    r"|tool_(?:response|result)s?)"
+)
 _OPENS = (
-    rf"<(?:[\w-]+:)?{_THOUGHT}(?:\s[^<>]*)?>|\[think(?:ing)?\]|◁{_THOUGHT}▷"
+    rf"<\s?(?:[\w-]+:)?{_THOUGHT}(?:\s[^<>]*)?>|\[think(?:ing)?\]|◁{_THOUGHT}▷"
     rf"|<\|(?:begin_of_|start_)?{_THOUGHT}(?:_start|_begin)?\|>|<\|channel>\s*{_THOUGHT}"
 )
 _CLOSES = (
-    rf"</(?:[\w-]+:)?{_THOUGHT}\s*>|\[/think(?:ing)?\]|◁/{_THOUGHT}▷"
+    rf"<\s?/\s?(?:[\w-]+:)?{_THOUGHT}\s*>|\[/think(?:ing)?\]|◁/{_THOUGHT}▷"
     rf"|<\|(?:end_of_|end_|/){_THOUGHT}\|>|<\|{_THOUGHT}_end\|>|<channel\|>|\[BEGIN FINAL RESPONSE\]"
 )
 _CHANNEL = r"<\|channel\|>[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>"
@@ -30,6 +33,8 @@ _CONTROL = (
     r"|<start_of_turn>(?:model)?|\[END FINAL RESPONSE\])"
 )
 _WRAPPER = re.compile(r"\s*<(answer|response|final|final_answer|final_response|output|reply|solution)>\s*", re.IGNORECASE)
+_ROLE = re.compile(r"assistant(?::|\n)\s*", re.IGNORECASE)
+"""How an answer begins that names its own speaker."""
 _OBJECT = re.compile(r"\s*(?:(?:```|~~~)\w*\s*)?(?:\[\s*)?(?=\{)")
 _UNNAMED = re.compile(r"\s*analysis(?=[A-Z])")
 """How the first channel begins where a server has dropped the marks of channels; `_UNNAMED_END` ends it."""
@@ -135,12 +140,20 @@ class SaidText:
         """Look at the very beginning: an object, a wrapper, a channel without its marks; return whether to wait for more."""
         self._text = self._text if self._held else self._text.lstrip()
         start = (self._held + self._text).lstrip()
-        unsure = not start or "analysis".startswith(start) or _UNSURE.fullmatch(start) or _UNSURE_CALL.fullmatch(start)
+        unsure = (
+            not start
+            or "analysis".startswith(start)
+            or "assistant".startswith(start.casefold())
+            or _UNSURE.fullmatch(start)
+            or _UNSURE_CALL.fullmatch(start)
+        )
         if unsure and not final:
             return True
         self._begins = False
         if match := _UNNAMED.match(self._text):
             self._depth, self._holds, self._unnamed, self._text = 1, False, True, self._text[match.end() :]
+        elif match := _ROLE.match(self._text):
+            self._text, self._begins = self._text[match.end() :], True
         elif match := _WRAPPER.match(self._text):
             self._wrapper, self._text, self._begins = f"</{match[1]}>", self._text[match.end() :], True
         elif _OBJECT.match(start) and not re.match(looks_like_call(self._tools), start):
