@@ -59,6 +59,7 @@ def run(arguments: Sequence[str]) -> int:
         command = typer.main.get_command(app)
         if not completing and HELP & set(_options(arguments)):
             return _show_help(command, arguments)
+        _spare_pydantic()
         with json_alone("--json" in _options(arguments)):
             code: Any = command.main(args=arguments, prog_name="emova", standalone_mode=False)
         if sys.stdout is not None:
@@ -78,6 +79,14 @@ def run(arguments: Sequence[str]) -> int:
     if code == INTERRUPTED:
         typer.echo("interrupted", err=True)
     return code if isinstance(code, int) else 0
+
+
+def _spare_pydantic() -> None:
+    """Keep pydantic from looking for plug-ins of its own where a package's list cannot be read: it would fail on that."""
+    from emova_sdk.offers import unreadable
+
+    if "PYDANTIC_DISABLE_PLUGINS" not in os.environ and unreadable():
+        os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 
 
 def _reader_gone(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 
 from emova_sdk.errors import EmovaError, MissingDependencyError
 from emova_sdk.files import exists
-from emova_sdk.offers import source_of, unreadable
+from emova_sdk.offers import offers, source_of, unreadable
 from emova_sdk.presets import broken_presets, presets
 from emova_sdk.processor import processor
 
@@ -81,7 +81,7 @@ def check_package() -> Finding:
     import emova_sdk
 
     place = Path(emova_sdk.__file__).parent
-    if not importlib.metadata.entry_points(group="emova_sdk.llm_core"):
+    if not offers("emova_sdk.llm_core"):
         return Finding("emova-sdk", "problem", f"{emova_sdk.__version__} in {place}, not installed", "run pip install -e .")
     return Finding("emova-sdk", "ok", f"{emova_sdk.__version__} in {place}")
 

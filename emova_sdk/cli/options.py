@@ -135,18 +135,19 @@ def style_of(
     return replace(default, **{axis: value for axis, value in named.items() if value is not None})  # type: ignore[arg-type]
 
 
-def require_writable(path: Path | None, suffixes: tuple[str, ...], *, force: bool = True) -> None:
+def require_writable(path: Path | None, suffixes: tuple[str, ...], *, force: bool = True, stdout: bool = False) -> None:
     """Refuse an output that could not be written, or would replace a file, before the work rather than after it.
 
     Args:
-        path: Where to; None and ``-`` (stdout) are no files.
+        path: Where to; None is no file.
         suffixes: Those that are allowed.
         force: Whether a file that is there may be replaced.
+        stdout: Whether ``-`` is allowed, and means stdout.
     """
     from emova_sdk.errors import InputError
     from emova_sdk.files import exists, is_folder
 
-    if path is None or path == STDIO:
+    if path is None or (stdout and path == STDIO):
         return
     if path.suffix.lower() not in suffixes:
         raise InputError(f"`{path}` does not end in {' or '.join(suffixes)}", "choose one of these suffixes for the output")

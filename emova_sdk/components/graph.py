@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from emova_sdk.errors import InputError
 
+LARGEST_AXIS = 2**24
+"""Size of any axis: checks make inputs of that size, and a manifest that asks for more must not fill the memory."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -28,13 +31,15 @@ class Axis:
     multiple_of: int = 1
 
     def __post_init__(self) -> None:
-        ordered = 0 <= self.min <= self.opt <= self.max and self.max > 0
+        ordered = 0 <= self.min <= self.opt <= self.max and 0 < self.max <= LARGEST_AXIS
         if (
             not self.name.isidentifier()
             or not ordered
             or any(size % self.multiple_of for size in (self.min, self.opt, self.max))
         ):
-            raise InputError(f"`{self}` is not a valid axis", "0 <= min <= opt <= max, all multiples of `multiple_of`")
+            raise InputError(
+                f"`{self}` is not a valid axis", f"0 <= min <= opt <= max <= {LARGEST_AXIS}, all multiples of `multiple_of`"
+            )
 
 
 @dataclass(frozen=True)

@@ -218,3 +218,15 @@ def test_ctrl_c_stops_a_running_command():
         process.send_signal(signal.SIGINT)  # the conversation
         assert process.wait(timeout=20) == 130
         assert process.stderr.read() == "interrupted\n"
+
+
+def test_a_package_whose_entry_points_cannot_be_read_stops_no_command(tmp_path):
+    package = tmp_path / "bad-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_bytes(b"\xc6\x28\xff")
+    code = "import emova_sdk.cli as c; c.main(['config', 'show', 'fake'])"  # a new process: pydantic looks once
+    search = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    environment = os.environ | {"PYTHONPATH": search}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -118,3 +118,10 @@ def test_an_export_with_media_needs_nothing_else(emova, kept):
     emova("history", "forget", name, "--db", "talk.db")
     assert emova("history", "import", f"{name}.jsonl", "--db", "other.db").code == 0
     assert list(Path("other.db.media").glob("*/*.wav"))
+
+
+@pytest.mark.parametrize("command", ["plot", "picture", "export"])
+def test_no_file_is_named_as_stdout_is(emova, kept, command):
+    refused = emova("history", command, "anna", "--db", kept, "--out", "-")
+    assert refused.code == 1 and "`-` does not end in" in refused.err
+    assert not Path("-").exists()

@@ -378,3 +378,13 @@ def test_the_command_lists_refuses_and_says_why(tmp_path: Path, capsys: pytest.C
         assert "hint: choose another folder, or replace it with `--force`" in capsys.readouterr().err
     assert run(["export", "verify", str(tmp_path)]) == 1
     assert "manifest" in capsys.readouterr().err
+
+
+def test_a_manifest_with_an_axis_that_fills_the_memory_is_refused(whole: tuple[Path, dict[str, Any]]) -> None:
+    folder, manifest = whole
+    made = deepcopy(manifest)
+    axes = made["components"]["vision_encoder"][0]["axes"]
+    axes[next(iter(axes))] |= {"max": 10**12, "opt": 10**12}
+    (folder / "manifest.json").write_text(json.dumps(made))
+    with pytest.raises(LoadError, match="axis"):
+        read_manifest(folder)

@@ -91,7 +91,7 @@ def chat(
     from emova_sdk.cli.trace import print_trace
     from emova_sdk.tools import builtin_tools
 
-    require_writable(out, (".wav", ".flac"), force=force or not (text or audio or images))
+    require_writable(out, (".wav", ".flac"), force=force or not (text or audio or images), stdout=True)
     require_free_stdout(out, as_json=as_json)
     require_one_stdin(text, audio, *(images or []))
     if devices:

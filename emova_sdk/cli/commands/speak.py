@@ -50,7 +50,7 @@ def speak(
     as_json: JsonOption = False,
 ) -> None:
     """Say a text with an emotion, a pitch and a speed."""
-    require_writable(out, (".wav", ".flac"), force=force)
+    require_writable(out, (".wav", ".flac"), force=force, stdout=True)
     require_free_stdout(out, as_json=as_json)
     out = out or unused(Path("speech.wav"))
     text = read_text(text)
