@@ -254,7 +254,7 @@ class Session:
                 raise InputError(
                     f"a `{type(part).__name__}` cannot be said to a session", "pass text, an `Audio` or an `Image`"
                 )
-        if not any(part if isinstance(part, str) else True for part in parts):
+        if not any(part.strip() if isinstance(part, str) else True for part in parts):
             raise InputError("there is nothing to answer", "pass text, an `Audio` or an `Image`")
         self.pipeline.require_speaker(style)
         given = tuple(well_formed(part) if isinstance(part, str) else part for part in parts)

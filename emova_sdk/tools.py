@@ -89,7 +89,7 @@ class Tool:
             return ToolResult(call.id, self.spec.name, answer_text(self._read.run(arguments, context)))
         except _ToolFailed as error:
             return ToolResult(call.id, self.spec.name, str(error), failed=True)
-        except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - whatever a tool does, the conversation goes on
+        except (Exception, SystemExit, CancelledError, GeneratorExit) as error:  # noqa: BLE001 - whatever a tool does, the conversation goes on
             return ToolResult(call.id, self.spec.name, _reason(error), failed=True)
 
 

@@ -364,6 +364,7 @@ CIRCLE.append(CIRCLE)
         (lambda: Audio.silence(1.0, 16_000), "sound or picture"),
         (lambda: raises(SystemExit(3)), "SystemExit: 3"),
         (lambda: raises(asyncio.CancelledError("late")), "CancelledError: late"),
+        (lambda: raises(GeneratorExit("closed")), "GeneratorExit: closed"),
         (lambda: raises(SilentError()), "SilentError"),
         (lambda: Place.model_validate({}), "2 validation errors for Place"),
     ],

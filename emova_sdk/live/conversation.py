@@ -135,8 +135,10 @@ class LiveSession:
         """Take the next recorded sound, of any length and of one rate; return what happened meanwhile.
 
         Raises:
-            InputError: If the rate changes within the conversation.
+            InputError: If the chunk is no `Audio`, or the rate changes within the conversation.
         """
+        if not isinstance(chunk, Audio):  # pyright: ignore[reportUnnecessaryIsInstance]  # users without a type checker
+            raise InputError(f"`push` takes an `Audio`, not `{type(chunk).__name__}`", "wrap samples: `Audio(samples, rate)`")
         if self._resampler is None:
             self._sample_rate, self._resampler = chunk.sample_rate, Resampler(chunk.sample_rate, RATE)
         if chunk.sample_rate != self._sample_rate:

@@ -41,7 +41,8 @@ class Style:
     speed: Speed = "normal"
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.]*", self.speaker):
+        speaker: object = self.speaker  # whatever a caller without a type checker passed
+        if not isinstance(speaker, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.]*", speaker):
             raise InputError(
                 f"speaker `{self.speaker}` is not a name of letters, digits and dots",
                 "use female, male or a voice's name",

@@ -326,3 +326,9 @@ def test_what_was_heard_is_a_number_of_seconds(pipeline: Pipeline, heard_s: floa
 
     with pytest.raises(InputError, match="number of seconds"):
         session.cut(heard_s)
+
+
+@pytest.mark.parametrize("said", ["", "  ", "\n"])
+def test_blanks_are_nothing_to_answer(pipeline: Pipeline, said: str) -> None:
+    with pytest.raises(InputError, match="nothing to answer"):
+        pipeline.session().ask(said)

@@ -304,6 +304,10 @@ def test_what_a_live_session_cannot_do_is_said() -> None:
     with pytest.raises(ConfigError, match="cannot hear"):
         LiveSession(Pipeline(llm_core=FakeLLMCore()).session(), activity=EnergyActivity())
     conversation = live()
+    wrong: Any
+    for wrong in (b"\0\0", np.zeros(160, np.float32), None, "sound"):
+        with pytest.raises(InputError, match="takes an `Audio`"):
+            conversation.push(wrong)
     conversation.push(quiet(0.1))
     with pytest.raises(InputError, match="rate changed"):
         conversation.push(Audio.silence(0.1, 8_000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -86,3 +87,10 @@ def test_no_guess_is_left_of_what_is_not_known(style, unknown):
 def test_nothing_may_be_known():
     assert PerceivedStyle.nothing_known() == PerceivedStyle(Style(), {"speaker": 0, "emotion": 0, "pitch": 0, "speed": 0})
     assert PerceivedStyle(Style(emotion="sad")).emotion == "sad"  # not judged by a score, but known
+
+
+def test_a_speaker_is_a_name() -> None:
+    nobody: Any = None
+    for wrong in (nobody, "", "a b"):
+        with pytest.raises(InputError, match="is not a name"):
+            Style(speaker=wrong)

@@ -134,12 +134,15 @@ def timer_seconds(duration: str) -> float:
     """Length of ``ten minutes`` in seconds.
 
     Raises:
-        InputError: If it is not a number and a unit of time.
+        InputError: If it is not a number and a unit of time, or negative.
     """
     *amount, unit = spoken(duration).split() or [""]
     if unit.rstrip("s") not in _SECONDS or not amount:
         raise InputError(f"`{duration}` is not a length of time", "ask e.g. for `ten minutes`")
-    return float(value_of(" ".join(amount)) * _SECONDS[unit.rstrip("s")])
+    seconds = float(value_of(" ".join(amount)) * _SECONDS[unit.rstrip("s")])
+    if seconds < 0:
+        raise InputError(f"`{duration}` is in the past", "ask e.g. for `ten minutes`")
+    return seconds
 
 
 def timer(duration: str) -> str:

@@ -31,7 +31,7 @@ def test_clock_and_timer():
     assert clock("what day", now=moment) == "monday"
     assert timer_seconds("ten minutes") == 600
     assert timer_seconds("2 hours") == 7200
-    for wrong in ("ten", "ten apples", ""):
+    for wrong in ("ten", "ten apples", "", "minus ten minutes", "-5 seconds"):
         with pytest.raises(InputError):
             timer_seconds(wrong)
 
