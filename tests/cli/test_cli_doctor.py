@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import importlib.metadata
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -117,7 +116,7 @@ def test_programs(monkeypatch):
 
 
 def test_a_package_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: ())
+    monkeypatch.setattr(diagnosis, "offers", lambda _group: [])
     assert diagnosis.check_package().status == "problem"
     assert diagnosis.installed("no-such-distribution-at-all") is None
 
