@@ -19,6 +19,7 @@ group = typer.Typer(help="List, show, exchange, forget and draw sessions that we
 app.add_typer(group, name="history")
 
 DbOption = Annotated[str, typer.Option("--db", metavar="FILE", help="The database: an SQLite file, or any SQLAlchemy URL.")]
+PictureOption = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="[default: SESSION.png]")]
 NameArgument = Annotated[str, typer.Argument(metavar="SESSION", help="Name of the session.")]
 
 
@@ -97,18 +98,23 @@ def retain(
     typer.echo(f"{len(forgotten)} forgotten" + (f": {', '.join(forgotten)}" if forgotten else ""))
 
 
+def _picture_path(name: str, out: Path | None, *, force: bool) -> Path:
+    path = out or Path(f"{name}.png")
+    require_writable(path, (".png",), force=force)
+    return path
+
+
 @group.command()
 def plot(
     name: NameArgument,
     db: DbOption,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="[default: SESSION.png]")] = None,
+    out: PictureOption = None,
     force: ForceOption = False,
 ) -> None:
     """Draw the emotions of a session over its turns."""
     from emova_sdk.cli.emotion_plot import draw_emotions, moods_of
 
-    path = out or Path(f"{name}.png")
-    require_writable(path, (".png",), force=force)
+    path = _picture_path(name, out, force=force)
     with _open(db) as store:
         turns = _turns(store, name)
     moods = moods_of(turns)
@@ -120,14 +126,13 @@ def plot(
 def picture(
     name: NameArgument,
     db: DbOption,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="[default: SESSION.png]")] = None,
+    out: PictureOption = None,
     force: ForceOption = False,
 ) -> None:
     """Draw a session: the words, style, waveform and pitch of each turn."""
     from emova_sdk.picture import draw_turns, panels_of
 
-    path = out or Path(f"{name}.png")
-    require_writable(path, (".png",), force=force)
+    path = _picture_path(name, out, force=force)
     with _open(db) as store:
         panels = panels_of(_turns(store, name), store.load_media)
     draw_turns(panels, title=name).save(path)
