@@ -216,17 +216,16 @@ class GraphContender:
         return lambda: _after(run_session(session, feed), self.sample), lambda: None
 
     def _original(self, inputs: dict[str, Any]) -> tuple[Run, Callable[[], None]]:
-        import torch
+        from emova_sdk.components.graph_source import open_source
 
         pipeline = Pipeline.from_config(self.config, overrides=self.overrides)
         component = pipeline.slots()[self.slot]
         component.load()
-        original = next(graph for graph in component.graphs() if graph.name == self.graph).original.eval()
-        tensors = [torch.from_numpy(array) for array in inputs.values()]
+        graph = next(graph for graph in component.graphs() if graph.name == self.graph)
+        original = open_source(graph.original, graph, threads=self.threads)
 
         def run() -> Sample:
-            with torch.inference_mode():
-                original(*tensors)
+            original(inputs)
             return self.sample
 
         return _compiled(run) if self.compiled else run, pipeline.close

@@ -174,8 +174,9 @@ class Plan:
 
     def _graph(self, graph: Graph, slot: str, folder: Path) -> Subject:
         sizes = _sizes(graph)
-        inputs, kept = graph.sized(sizes), folder / f"{slot}.{graph.name}.npz"
-        np.savez(kept, **{name: tensor.numpy() for name, tensor in inputs.items()})
+        inputs: dict[str, Any] = graph.sized(sizes)
+        kept = folder / f"{slot}.{graph.name}.npz"
+        np.savez(kept, **inputs)
         one: dict[str, Any] = {"slot": slot, "graph": graph.name, "inputs": str(kept), "sample": _sample(graph, sizes)}
         make = partial(GraphContender, config=self.config, overrides=self.overrides, threads=self.threads, **one)
         entries = self._originals(make)
@@ -211,12 +212,14 @@ def _sample(graph: Graph, sizes: Mapping[str, int]) -> Sample:
     return Sample(audio_s=samples / rate if rate and samples else None)
 
 
-def _least_work(graph: Graph, inputs: Mapping[str, Any]) -> Work:
-    """Operations of products and convolutions, as torch counts them, and the bytes of all weights."""
+def _least_work(graph: Graph, inputs: Mapping[str, Any]) -> Work | None:
+    """Operations of products and convolutions, as torch counts them, and the bytes of all weights; None of an ONNX file."""
+    if isinstance(graph.original, Path):
+        return None
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        graph.original.eval()(*(tensor.clone() for tensor in inputs.values()))
+        graph.original.eval()(*(torch.from_numpy(np.array(array)) for array in inputs.values()))
     held = {tensor.data_ptr(): tensor.nbytes for tensor in (*graph.original.parameters(), *graph.original.buffers())}
     return Work(float(counter.get_total_flops()), float(sum(held.values())))

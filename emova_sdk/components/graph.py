@@ -1,4 +1,4 @@
-"""What a component offers to exporters: a module, example inputs, dynamic axes and tolerances."""
+"""What a component offers to exporters: a network, example inputs, dynamic axes and tolerances."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from emova_sdk.errors import InputError
+
+Arrays = Mapping[str, NDArray[Any]]
+"""Inputs or outputs of a graph by name."""
 
 LARGEST_AXIS = 2**24
 """Size of any axis: checks make inputs of that size, and a manifest that asks for more must not fill the memory."""
@@ -48,29 +54,30 @@ class Graph:
 
     Attributes:
         name: E.g. ``generator``; unique within the component.
-        module: A ``torch.nn.Module`` in evaluation mode, with positional tensor arguments and tensor outputs.
-        inputs: Argument name to an example tensor, in the order of ``forward``; all sizes along dynamic axes are at
-            least 2 and differ between axes, because an exporter takes equal or unit sizes for one and the same.
+        source: A ``torch.nn.Module`` in evaluation mode, with positional tensor arguments and tensor outputs; or the path of
+            an ONNX file, which may keep its weights in other files beside it and in half precision.
+        inputs: Argument name to an example array (or CPU tensor), in the order of ``forward``; all sizes along dynamic axes
+            are at least 2 and differ between axes, because an exporter takes equal or unit sizes for one and the same.
         outputs: Names of the outputs, in order.
         dynamic: Argument name to ``{dimension: Axis}``.
         atol: Largest absolute difference of a floating-point output that still counts as equal, in float32.
         mismatch: Largest share of an integer output's values that may differ (values next to a rounding boundary).
-        sample: Makes the inputs for given sizes of the axes; without it the examples are tiled and cut.
+        sample: Makes the inputs for given sizes of the axes; without it the examples are tiled and cropped.
         checks: Sizes to compare at beside those that follow from the axes; ``sample`` may know names that are no axes.
-        reference: A module with the same arguments and outputs that the export is compared with, where ``module`` holds
-            operators that torch cannot compute, or where what it was written after is there; ``module`` itself without it.
+        reference: Another source to compare the export with, if ``source`` cannot run in torch or is a rewrite of an existing
+            module. Default: ``source``.
         calibration: Makes typical inputs, from which convolutions are quantised to int8; without it they stay float.
         weights: How int8 stores matrices: ``rows`` is for products that are computed in int8 altogether, ``blocks`` for
             ones that wait for memory, such as those of a decoder (with operators of ONNX Runtime).
-        certain: Integer output to what tells, of all outputs, which of its values are away from a rounding boundary; the
-            others do not count as differing. Without it all values count.
+        certain: Integer output to a function of all outputs (arrays by name) that returns a mask of the values away from a
+            rounding boundary; the others do not count as differing. Without it all values count.
         state: Outputs that are inputs of a later run, output to input; in half precision they are in half precision too.
         metadata: Facts a runtime needs beside the graph (rates, spaces, ids); strings. ``family`` names the components
             that run it in the SDK.
     """
 
     name: str
-    module: Any
+    source: Any
     inputs: Mapping[str, Any]
     outputs: tuple[str, ...]
     dynamic: Mapping[str, Mapping[int, Axis]]
@@ -81,9 +88,12 @@ class Graph:
     reference: Any = None
     calibration: Callable[[], Sequence[Mapping[str, Any]]] | None = None
     weights: Literal["rows", "blocks"] = "rows"
-    certain: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict[str, Callable[..., Any]])
+    certain: Mapping[str, Callable[[Arrays], Any]] = field(default_factory=dict[str, Callable[..., Any]])
     state: Mapping[str, str] = field(default_factory=dict[str, str])
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", {name: np.asarray(value) for name, value in self.inputs.items()})
 
     @property
     def axes(self) -> dict[str, Axis]:
@@ -103,26 +113,31 @@ class Graph:
     def shapes(self) -> dict[str, tuple[int | str, ...]]:
         """Shape of every input: a number, or the name of the axis."""
         return {
-            name: tuple(axes[at].name if at in axes else int(size) for at, size in enumerate(tensor.shape))
-            for name, tensor in self.inputs.items()
+            name: tuple(axes[at].name if at in axes else int(size) for at, size in enumerate(array.shape))
+            for name, array in self.inputs.items()
             for axes in (self.dynamic.get(name, {}),)
         }
 
     @property
     def original(self) -> Any:
-        """The module that an export is compared with."""
-        return self.module if self.reference is None else self.reference
+        """The source that an export is compared with."""
+        return self.source if self.reference is None else self.reference
 
     def compared(self) -> Graph:
-        """The graph as it is needed once it was exported: what has its weights arranged for an exporter is let go of."""
-        return replace(self, module=self.original)
+        """Return the graph without its export-only source, which frees the rearranged weights."""
+        return replace(self, source=self.original)
 
-    def sized(self, sizes: Mapping[str, int]) -> dict[str, Any]:
-        """Return inputs of the given sizes of the axes; what is left out keeps its usual size."""
+    def sized(self, sizes: Mapping[str, int]) -> dict[str, NDArray[Any]]:
+        """Return inputs of the given sizes of the axes; axes that are left out get their usual size."""
         wanted = {name: axis.opt for name, axis in self.axes.items()} | dict(sizes)
         if self.sample is not None:
-            return dict(self.sample(wanted))
-        return {name: _fitted(tensor, self.dynamic.get(name, {}), wanted) for name, tensor in self.inputs.items()}
+            return {name: np.asarray(value) for name, value in self.sample(wanted).items()}
+        return {name: _fitted(array, self.dynamic.get(name, {}), wanted) for name, array in self.inputs.items()}
+
+    def calibration_inputs(self) -> list[dict[str, NDArray[Any]]]:
+        """Return typical inputs; empty without ``calibration``."""
+        samples = self.calibration() if self.calibration is not None else ()
+        return [{name: np.asarray(value) for name, value in one.items()} for one in samples]
 
 
 Profile = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
@@ -155,10 +170,7 @@ def profile(shapes: Mapping[str, Sequence[int | str]], axes: Mapping[str, Axis])
     }
 
 
-def _fitted(tensor: Any, axes: Mapping[int, Axis], sizes: Mapping[str, int]) -> Any:
+def _fitted(array: NDArray[Any], axes: Mapping[int, Axis], sizes: Mapping[str, int]) -> NDArray[Any]:
     for dimension, axis in axes.items():
-        size, have = sizes[axis.name], tensor.shape[dimension]
-        repeats = [1] * tensor.ndim
-        repeats[dimension] = -(-size // have)
-        tensor = tensor.repeat(*repeats).narrow(dimension, 0, size)
-    return tensor.clone()
+        array = np.take(array, np.arange(sizes[axis.name]) % array.shape[dimension], axis=dimension)
+    return array.copy()

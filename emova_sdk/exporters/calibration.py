@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def quantize_calibrated(
 
     if graph.calibration is None:
         raise ExportError(f"graph `{graph.name}` has no `calibration`", "export it in fp32")
-    samples = iter([_arrays(inputs) for inputs in graph.calibration()])
+    samples = iter(graph.calibration_inputs())
 
     class Samples(CalibrationDataReader):
         def get_next(self) -> Any:
@@ -65,10 +65,6 @@ def quantize_calibrated(
         nodes_to_exclude=[*exclude, *_spared(onnx.load(str(source), load_external_data=False))],
         extra_options={"ActivationSymmetric": portable, "WeightSymmetric": True, "QuantizeBias": False},
     )
-
-
-def _arrays(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tensor.numpy() for name, tensor in inputs.items()}
 
 
 def _spared(model: Any) -> list[str]:

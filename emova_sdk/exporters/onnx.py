@@ -1,8 +1,8 @@
-"""A component's graph to an ONNX file that stock ONNX Runtime runs, with nothing of the SDK in it.
+"""Write a graph as an ONNX file that stock ONNX Runtime runs without the SDK.
 
-The file is written by ``torch.onnx.export(dynamo=True)`` with named dynamic axes. What was declared dynamic is checked to
-be so in the file, stack traces and paths of the exporting machine are removed, and the weights lie beside the graph
-(``NAME.onnx.data``), whatever their size.
+A torch module is traced by ``torch.onnx.export(dynamo=True)`` with named dynamic axes; an ONNX file is read. Axes that were
+declared dynamic are checked to be dynamic in the file, stack traces and paths of the exporting machine are removed, and
+weights are written beside the graph (``NAME.onnx.data``) in float32.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import inspect
 import logging
+import sys
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -17,8 +18,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from emova_sdk.components.graph import Graph
 from emova_sdk.errors import ExportError, MissingDependencyError
+from emova_sdk.exporters.saturation import read_weights
 
 OPSET = 20
 """Default operator set: the newest at which TensorRT builds attention in float32."""
@@ -36,24 +40,58 @@ def export_onnx(graph: Graph, path: str | Path, *, opset: int = OPSET) -> Path:
         The path.
 
     Raises:
-        ExportError: If the module cannot be traced, or an axis did not stay dynamic.
+        ExportError: If the source cannot be traced or read, or an axis did not stay dynamic.
         MissingDependencyError: If the exporter's packages are not installed.
     """
     path = Path(path)
+    if isinstance(graph.source, Path):
+        model = _read(graph, graph.source)
+        _require_dynamic(graph, model)
+        _tidy(model, graph)
+        import_module("onnx_ir").save(model, str(path), external_data=f"{path.name}.data")
+        return path
     program = _traced(graph, opset)
     _require_dynamic(graph, program.model)
     _tidy(program.model, graph)
     program.save(str(path), external_data=True)
-    _let_go(program)
+    _free_weights(program)
     return path
 
 
-def _let_go(program: Any) -> None:
-    """Free what is only the exporter's of the weights: it keeps its last graph, and traces refer to themselves."""
+def _free_weights(program: Any) -> None:
+    """Free the exporter's copies of the weights: it keeps its last graph, and traces are reference cycles."""
     for value in program.model.graph.initializers.values():
         value.const_value = None
     program.exported_program = None
     gc.collect()
+
+
+def _read(graph: Graph, source: Path) -> Any:
+    """An ONNX file with its weights in float32, wherever they lie and however they are arranged."""
+    try:
+        import onnx
+        import onnx_ir
+        from onnx_ir.passes.common import RemoveUnusedNodesPass
+        from onnxscript.optimizer import fold_constants
+    except ImportError as error:
+        hint = "pip install 'emova-sdk[export]'"
+        raise MissingDependencyError("writing ONNX needs `onnx` and `onnxscript`", hint, package="onnxscript") from error
+    try:
+        model = onnx.load(str(source), load_external_data=False)
+        read_weights(model, source)
+        found = onnx_ir.from_proto(model)
+        # weights that are cast, turned or joined in the graph are no weights to a quantiser
+        fold_constants(found, input_size_limit=sys.maxsize, output_size_limit=sys.maxsize)
+        RemoveUnusedNodesPass()(found)
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        message = f"graph `{graph.name}` cannot be read from `{source}`: {reason[0] if reason else type(error).__name__}"
+        raise ExportError(message, "install or copy the component again") from error
+    names = [value.name for value in found.graph.inputs], [value.name for value in found.graph.outputs]
+    if names != (list(graph.inputs), list(graph.outputs)):
+        message = f"`{source}` has the inputs and outputs {names}, not those of graph `{graph.name}`"
+        raise ExportError(message, "name them as the graph does, in its order")
+    return found
 
 
 def _traced(graph: Graph, opset: int) -> Any:
@@ -71,8 +109,8 @@ def _traced(graph: Graph, opset: int) -> Any:
         with warnings.catch_warnings(), _quietly(), torch.no_grad():
             warnings.simplefilter("ignore")  # the exporter warns of its own internals
             program = torch.onnx.export(
-                graph.module.eval(),
-                tuple(tensor.clone() for tensor in graph.inputs.values()),
+                graph.source.eval(),
+                tuple(torch.from_numpy(np.array(array)) for array in graph.inputs.values()),
                 dynamo=True,
                 opset_version=opset,
                 input_names=list(graph.inputs),
@@ -106,7 +144,7 @@ def _quietly() -> Generator[None, None, None]:
 def _shapes(graph: Graph) -> tuple[Any, ...]:
     """Names of the dynamic axes, nested as the arguments of ``forward`` are."""
     flat = tuple({dimension: axis.name for dimension, axis in graph.dynamic.get(name, {}).items()} for name in graph.inputs)
-    kinds = [one.kind for one in inspect.signature(graph.module.forward).parameters.values()]
+    kinds = [one.kind for one in inspect.signature(graph.source.forward).parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL not in kinds:
         return flat
     named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
@@ -114,7 +152,7 @@ def _shapes(graph: Graph) -> tuple[Any, ...]:
 
 
 def _require_dynamic(graph: Graph, model: Any) -> None:
-    """The only protection from an axis that was silently fixed to the example's size."""
+    """Guard against an axis that was silently fixed to the example's size."""
     inputs = {value.name: value for value in model.graph.inputs}
     for name, axes in graph.dynamic.items():
         if name not in inputs:

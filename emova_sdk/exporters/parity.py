@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.graph import Axis, Graph
+from emova_sdk.components.graph_source import open_source
 from emova_sdk.components.onnx_session import open_session, run_session
 from emova_sdk.errors import ParityError
 
@@ -170,19 +171,12 @@ def cases_of(graph: Graph, sizes: Iterable[Mapping[str, int]] = ()) -> Iterator[
         graph: Whose.
         sizes: Sizes of the axes; by default those of `check_sizes` and the graph's own.
     """
-    import torch
-
+    run = open_source(graph.original, graph)
     for chosen in list(sizes) or [*check_sizes(graph), *graph.checks]:
         inputs = graph.sized(chosen)
-        with torch.inference_mode():
-            expected = graph.original.eval()(*(tensor.clone() for tensor in inputs.values()))
-        outputs = dict(zip(graph.outputs, expected if isinstance(expected, tuple | list) else (expected,), strict=True))
-        yield Case(
-            dict(chosen),
-            {name: tensor.numpy() for name, tensor in inputs.items()},
-            {name: tensor.numpy() for name, tensor in outputs.items()},
-            {name: certain(outputs).numpy() for name, certain in graph.certain.items()},
-        )
+        outputs = run(inputs)
+        certain = {name: np.asarray(mask(outputs)) for name, mask in graph.certain.items()}
+        yield Case(dict(chosen), inputs, outputs, certain)
 
 
 def judge(cases: Iterable[Case], path: Any, limits: Limits) -> list[OutputParity]:

@@ -11,7 +11,7 @@ place after place.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -231,32 +231,49 @@ def load_small(path: Path) -> Any:
     """
     try:
         import onnx
-        from onnx.external_data_helper import uses_external_data
     except ImportError as error:
         raise ExportError("looking into a graph needs `onnx`", "pip install 'emova-sdk[export]'") from error
     model = onnx.load(str(path), load_external_data=False)
-    for tensor in model.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.INT8 and uses_external_data(tensor):
-            _read_beside(tensor, path)
+    read_weights(model, path, kinds={onnx.TensorProto.INT8})
     return model
 
 
+def read_weights(model: Any, path: Path, *, kinds: Container[int] | None = None) -> None:
+    """Load the external data of a model; unlike onnx's own loader through links too, which a hub's cache consists of.
+
+    Args:
+        model: An ``onnx.ModelProto`` without its external data.
+        path: Its file.
+        kinds: Types of the tensors to load; all by default.
+
+    Raises:
+        ExportError: If weights lie outside the model's folder or are cut off.
+    """
+    from onnx.external_data_helper import uses_external_data
+
+    for tensor in model.graph.initializer:
+        if uses_external_data(tensor) and (kinds is None or tensor.data_type in kinds):
+            _read_beside(tensor, path)
+
+
 def _read_beside(tensor: Any, path: Path) -> None:
-    """Load the external data of a tensor; unlike onnx's own loader through links too, of which a hub's cache is made."""
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    size = math.prod(tensor.dims) * tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     facts = {entry.key: entry.value for entry in tensor.external_data}
     location = PurePosixPath(facts.get("location", "").replace("\\", "/"))
     if not location.parts or location.is_absolute() or ".." in location.parts or ":" in location.parts[0]:
         raise ExportError(f"weights of `{path.name}` are said to lie at `{location}`, outside its folder", "export it again")
     try:
-        offset, length = int(facts.get("offset", 0)), int(facts.get("length", math.prod(tensor.dims)))
+        offset, length = int(facts.get("offset", 0)), int(facts.get("length", size))
         with (path.parent / location).open("rb") as file:
             file.seek(offset)
-            data = file.read(length) if length == math.prod(tensor.dims) else b""
+            data = file.read(length) if length == size else b""
     except (OSError, ValueError, OverflowError) as error:
         raise ExportError(
             f"weights of `{path.name}` in `{location}` cannot be read: {error}", "copy the export again"
         ) from error
-    if len(data) != math.prod(tensor.dims):  # of 8 bits, a byte each
+    if len(data) != size:
         raise ExportError(f"weights of `{path.name}` in `{location}` are not whole", "copy the export again")
     tensor.raw_data = data
     tensor.data_location = tensor.DEFAULT

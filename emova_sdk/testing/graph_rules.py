@@ -8,14 +8,17 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 from emova_sdk.components.graph import Graph
-from emova_sdk.testing.subject import Subject, require
+from emova_sdk.components.graph_source import open_source
+from emova_sdk.errors import EmovaError
+from emova_sdk.testing.subject import CheckFailed, Subject, require
 
 
 def graphs_can_be_exported(subject: Subject) -> None:
-    """Every graph has a unique name, a module that runs on its examples, and axes that fit them.
+    """Every graph has a unique name, a source that runs on its examples, and axes that fit them.
 
     Make `inputs` follow the module's ``forward``, give examples of at least 2 along dynamic axes, within the axis' bounds.
     """
@@ -26,7 +29,7 @@ def graphs_can_be_exported(subject: Subject) -> None:
         require(re.fullmatch(r"\w[\w.-]*", graph.name) is not None, f"`{graph.name}` cannot be the name of a file")
         require(graph.atol > 0, f"graph `{graph.name}` has a tolerance of {graph.atol}")
         _check_axes(graph)
-        _check_module(graph)
+        _check_source(graph)
 
 
 def _check_axes(graph: Graph) -> None:
@@ -42,29 +45,32 @@ def _check_axes(graph: Graph) -> None:
             require(size % axis.multiple_of == 0, f"{where}: the example's {size} is not a multiple of {axis.multiple_of}")
 
 
+def _check_source(graph: Graph) -> None:
+    if not isinstance(graph.source, Path):
+        _check_module(graph)
+    try:
+        outputs = open_source(graph.original, graph)(graph.inputs)
+    except EmovaError as error:
+        raise CheckFailed(f"graph `{graph.name}` cannot be run on its examples: {error}") from error
+    wanted, found = sorted(graph.outputs), sorted(outputs)
+    require(found == wanted, f"graph `{graph.name}` names the outputs {wanted} and gives {found}")
+
+
 def _check_module(graph: Graph) -> None:
     import torch
 
-    require(isinstance(graph.module, torch.nn.Module), f"graph `{graph.name}` holds no torch.nn.Module")
-    parameters = inspect.signature(graph.module.forward).parameters.values()
+    require(isinstance(graph.source, torch.nn.Module), f"graph `{graph.name}` holds no torch.nn.Module and no path of a file")
+    parameters = inspect.signature(graph.source.forward).parameters.values()
     arguments = [one.name for one in parameters if one.kind is not inspect.Parameter.VAR_POSITIONAL][: len(graph.inputs)]
     if any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters):  # `*rest` takes what has no name of its own
         arguments += list(graph.inputs)[len(arguments) :]
     require(
         arguments == list(graph.inputs), f"graph `{graph.name}`: `forward` takes {arguments}, inputs are {list(graph.inputs)}"
     )
-    with torch.inference_mode():
-        found = graph.original(*graph.inputs.values())
-    outputs = found if isinstance(found, tuple | list) else (found,)
-    many = len(cast("Any", outputs))
-    require(many == len(graph.outputs), f"graph `{graph.name}` names {len(graph.outputs)} outputs and gives {many}")
-    require(
-        all(isinstance(output, torch.Tensor) for output in outputs), f"graph `{graph.name}` gives something else than tensors"
-    )
 
 
 def graphs_follow_their_axes(subject: Subject) -> None:
-    """Inputs of any size have the declared shapes; each is a tensor of its own; equal inputs give equal outputs.
+    """Inputs of any size have the declared shapes; each is an array of its own; equal inputs give equal outputs.
 
     Make `sample` follow the sizes it is given, give every axis an example size of its own, and make noise an input.
     """
@@ -78,12 +84,11 @@ def graphs_follow_their_axes(subject: Subject) -> None:
 
 
 def _check_examples(graph: Graph) -> None:
-    """An exporter takes one tensor, or one size, that comes twice for one and the same thing."""
-    tensors = [(name, tensor) for name, tensor in graph.inputs.items() if tensor.numel()]
+    """An exporter takes one array, or one size, that comes twice for one and the same thing."""
     places: dict[int, str] = {}
-    for name, tensor in tensors:
-        other = places.setdefault(tensor.data_ptr(), name)
-        require(other == name, f"graph `{graph.name}`: the examples `{other}` and `{name}` are one tensor")
+    for name, array in graph.inputs.items():
+        other = places.setdefault(array.ctypes.data, name) if array.size else name
+        require(other == name, f"graph `{graph.name}`: the examples `{other}` and `{name}` are one array")
     sizes: dict[int, str] = {}
     for name, axes in graph.dynamic.items():
         for dimension, axis in axes.items():
@@ -105,25 +110,19 @@ def _check_sized(graph: Graph, inputs: Mapping[str, Any], sizes: Mapping[str, in
 
 
 def _check_repeatable(graph: Graph, inputs: Mapping[str, Any]) -> None:
-    first, second = (_outputs(graph, inputs) for _ in range(2))
-    for name, left, right in zip(graph.outputs, first, second, strict=True):
+    run = open_source(graph.original, graph)
+    first, second = run(inputs), run(inputs)
+    for name in graph.outputs:
+        left, right = first[name], second[name]
         require(left.shape == right.shape, f"graph `{graph.name}`: `{name}` has another shape the second time")
         require(bool((left == right).all()), f"graph `{graph.name}`: `{name}` is another the second time")
-
-
-def _outputs(graph: Graph, inputs: Mapping[str, Any]) -> list[Any]:
-    import torch
-
-    with torch.inference_mode():
-        found = graph.original(*(tensor.clone() for tensor in inputs.values()))
-    return list(found) if isinstance(found, tuple | list) else [found]
 
 
 def _check_facts(graph: Graph) -> None:
     facts: Mapping[Any, Any] = graph.metadata
     wrong = [key for key, value in facts.items() if not isinstance(key, str) or not isinstance(value, str)]
     require(not wrong, f"graph `{graph.name}`: `{wrong[0] if wrong else ''}` of its metadata is no string")
-    for inputs in graph.calibration() if graph.calibration is not None else ():
+    for inputs in graph.calibration_inputs():
         require(set(inputs) == set(graph.inputs), f"graph `{graph.name}`: `calibration` makes {list(inputs)}")
 
 

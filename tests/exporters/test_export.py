@@ -57,7 +57,7 @@ def graph(module: nn.Module | None = None, **changes: Any) -> Graph:
     dynamic = {"x": {0: BATCH, 1: TIME}, "mask": {0: BATCH, 1: TIME}}
     facts: dict[str, Any] = {
         "name": "network",
-        "module": module or Network(),
+        "source": module or Network(),
         "inputs": inputs(),
         "outputs": ("y", "ids"),
         "dynamic": dynamic,

@@ -98,13 +98,13 @@ def test_both_flavours_of_a_decoder_share_their_weights() -> None:
     )
     runtime, portable = decoder_graphs(Qwen2Model(config).eval(), nn.Linear(32, 50, bias=False), longest=64, metadata={})
     for left, right in (
-        (runtime.module.head, portable.module.head),
-        (runtime.module.layers[1].down, portable.module.layers[1].down),
+        (runtime.source.head, portable.source.head),
+        (runtime.source.layers[1].down, portable.source.layers[1].down),
     ):
         assert left.data_ptr() == right.data_ptr()
     layer = runtime.reference.language_model.layers[0].self_attn
     joint = torch.cat([layer.q_proj.weight, layer.k_proj.weight, layer.v_proj.weight]).t()
-    assert torch.equal(runtime.module.layers[0].qkv, joint)
+    assert torch.equal(runtime.source.layers[0].qkv, joint)
 
 
 class Table(nn.Module):

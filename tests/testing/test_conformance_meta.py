@@ -191,7 +191,7 @@ def graph(**changes):
 
     values = {
         "name": "double",
-        "module": Double(),
+        "source": Double(),
         "inputs": {"x": torch.zeros(2, 4)},
         "outputs": ("y",),
         "dynamic": {"x": {1: Axis("frames", 2, 4, 8, multiple_of=2)}},
@@ -222,7 +222,7 @@ def with_graphs(*names):
             "other names": lambda: {"sample": lambda sizes: {"z": torch.zeros(2, sizes["frames"])}},
             "other type": lambda: {"sample": lambda sizes: {"x": torch.zeros(2, sizes["frames"], dtype=torch.int64)}},
             "one tensor twice": lambda: {
-                "module": Sum(),
+                "source": Sum(),
                 "inputs": dict.fromkeys("xy", shared),
                 "dynamic": {},
                 "outputs": ("z",),
@@ -231,7 +231,7 @@ def with_graphs(*names):
                 "inputs": {"x": torch.zeros(4, 4)},
                 "dynamic": {"x": {0: Axis("batch", 1, 2, 8), 1: Axis("frames", 2, 4, 8)}},
             },
-            "noise inside": lambda: {"module": Noisy()},
+            "noise inside": lambda: {"source": Noisy()},
             "a number for a fact": lambda: {"metadata": {"rate": 16000}},
             "calibration of others": lambda: {"calibration": lambda: [{"z": torch.zeros(2, 4)}]},
             "no tolerance": lambda: {"atol": 0.0},
@@ -240,10 +240,10 @@ def with_graphs(*names):
             "example out of bounds": lambda: {"dynamic": {"x": {1: Axis("frames", 5, 6, 8)}}},
             "example of one": lambda: {"inputs": {"x": torch.zeros(1, 4)}, "dynamic": {"x": {0: Axis("batch", 1, 2, 8)}}},
             "not a multiple": lambda: {"dynamic": {"x": {1: Axis("frames", 3, 6, 9, multiple_of=3)}}},
-            "no module": lambda: {"module": lambda x: x},
+            "no module": lambda: {"source": lambda x: x},
             "other arguments": lambda: {"inputs": {"wave": torch.zeros(2, 4)}, "dynamic": {}},
             "two outputs named": lambda: {"outputs": ("y", "z")},
-            "no tensor": lambda: {"module": type("Text", (torch.nn.Module,), {"forward": lambda self, x: "text"})()},
+            "no tensor": lambda: {"source": type("Text", (torch.nn.Module,), {"forward": lambda self, x: "text"})()},
         }
         return [graph(**faults[name]()) for name in names]
 

@@ -111,7 +111,7 @@ def tokenizer_graph(net: SpiralTokenizer, space: Space) -> Graph:
         {"audio": {0: _BATCH, 1: samples}, "lengths": {0: _BATCH}},
         atol=_LATENTS_ATOL,
         mismatch=_MISMATCH,
-        certain={"units": lambda outputs: net.quantizer.settled(outputs["latents"])},
+        certain={"units": lambda outputs: net.quantizer.settled(torch.from_numpy(outputs["latents"]))},
         sample=sample,
         metadata=facts,
     )

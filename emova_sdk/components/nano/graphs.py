@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from emova_sdk.components.graph import Axis, Graph
@@ -95,10 +96,10 @@ def _speech(samples: int, start: int) -> Tensor:
     return sound.repeat(samples // len(sound) + 2)[start % len(sound) :][:samples].clone()
 
 
-def _far_ahead(logits: Tensor) -> Tensor:
+def _far_ahead(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Units whose logit is clearly above the second best, (units,)."""
-    best = logits.topk(2, -1).values
-    return best[:, 0] - best[:, 1] > _LEAD
+    best = np.sort(logits, -1)[:, -2:]
+    return best[:, 1] - best[:, 0] > _LEAD
 
 
 # --- ears ---
@@ -124,7 +125,7 @@ def tokenizer_graphs(net: NanoTokenizer, *, metadata: Mapping[str, str]) -> list
             ("units", "latents"),
             {"audio": {0: samples}},
             mismatch=_MISMATCH,
-            certain={"units": lambda outputs: net.fsq.settled(outputs["latents"])},
+            certain={"units": lambda outputs: net.fsq.settled(torch.from_numpy(outputs["latents"]))},
             sample=heard,
             calibration=_calibrations(heard, samples),
             metadata=facts,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from emova_sdk.components.graph_source import open_source
 from emova_sdk.components.onnx_session import run_session
 from emova_sdk.errors import LoadError, MissingDependencyError
 
@@ -75,17 +76,15 @@ def torch_at_hand(what: str) -> Generator[None, None, None]:
 
 
 def in_torch(graphs: Iterable[Graph]) -> dict[str, Run]:
-    """Run graphs by their modules."""
-    return {graph.name: _by_module(graph.module) for graph in graphs}
+    """Run graphs by their sources."""
+    return {graph.name: _by_source(graph) for graph in graphs}
 
 
-def _by_module(module: Any) -> Run:
-    import torch
+def _by_source(graph: Graph) -> Run:
+    opened, names = open_source(graph.source, graph, threads=1), list(graph.inputs)
 
     def run(*inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-        with torch.inference_mode():
-            found = module(*map(torch.from_numpy, inputs))
-        return tuple(one.numpy() for one in (found if isinstance(found, tuple) else (found,)))
+        return tuple(opened(dict(zip(names, inputs, strict=True))).values())
 
     return run
 
