@@ -9,6 +9,8 @@ folder of its own, so that forgetting it is deleting that folder.
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 import shutil
 import threading
@@ -27,6 +29,7 @@ from emova_sdk.audio import write_atomically
 from emova_sdk.components.base import GenerationOptions
 from emova_sdk.context import Truncation
 from emova_sdk.errors import BackendError, ConfigError, InputError, MissingDependencyError
+from emova_sdk.files import is_folder, open_file
 from emova_sdk.pipeline import Pipeline
 from emova_sdk.policy import StylePolicy
 from emova_sdk.session import Session, TurnObserver
@@ -76,7 +79,8 @@ class SessionStore:
         keep_user_style: Whether the user's perceived style, which is sensitive, is kept.
 
     Raises:
-        ConfigError: If a database that is no SQLite file is given without a folder for media.
+        ConfigError: If a database that is no SQLite file is given without a folder for media, or the folder of an SQLite file
+            does not exist.
         BackendError: If the database cannot be opened.
     """
 
@@ -86,6 +90,8 @@ class SessionStore:
         url = str(database) if "://" in str(database) else f"sqlite:///{Path(database)}"
         engine = _engine(url)
         file = engine.url.database if url.startswith("sqlite") else None
+        if file and file != ":memory:" and not file.startswith("file:"):
+            _require_place(Path(file))
         if media is None and keep_media:
             if not file or file == ":memory:":
                 raise ConfigError(
@@ -237,8 +243,17 @@ class SessionStore:
         self._empty_log()
 
     def retain(self, *, days: float) -> list[str]:
-        """Forget every session that was not used for so many days; return their names."""
-        before = _now() - timedelta(days=days)
+        """Forget every session that was not used for so many days; return their names.
+
+        Raises:
+            InputError: If ``days`` is no number of days.
+        """
+        if not 0 <= days < math.inf:  # neither is NaN
+            raise InputError(f"`{days}` is no number of days", "pass 0 or more")
+        try:
+            before = _now() - timedelta(days=days)
+        except OverflowError:  # before the first day of the calendar: no session is that old
+            return []
         query = sql.select(_SESSIONS.c.id).where(_SESSIONS.c.updated_at < before)
         old = list(self._transact(lambda connection: connection.execute(query).scalars().all()))
         for session_id in old:
@@ -277,14 +292,15 @@ class SessionStore:
         Raises:
             InputError: If the file is not such an export, or a session of that name exists.
         """
+        with open_file(path, "exported session") as file:
+            content = file.read()
         try:
-            head, *turns = [json.loads(line) for line in Path(path).read_text("utf-8").splitlines() if line.strip()]
-            if head.get("format") != FORMAT:
-                raise InputError(f"`{path}` is not an exported session", f"its first line must say {FORMAT}")
-        except (OSError, ValueError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
+            head, *turns = [json.loads(line) for line in content.decode().splitlines() if line.strip()]
+            known = head.get("format") == FORMAT
+        except (ValueError, AttributeError) as error:
             raise InputError(f"`{path}` cannot be read as an exported session: {error}", "export it again") from error
+        if not known:
+            raise InputError(f"`{path}` is not an exported session", f"its first line must say {FORMAT}")
         name = session_id or str(head["id"])
         if any(one.id == name for one in self.sessions()):
             raise InputError(f"there is a session `{name}` already", "pass another `session_id`")
@@ -368,6 +384,14 @@ def _engine(url: str) -> sql.Engine:
     except (SQLAlchemyError, ValueError) as error:  # neither holds the URL: there may be a password in it
         hint = "name an SQLite file, or a URL such as postgresql+psycopg://host/name"
         raise ConfigError(f"the database URL cannot be used: {type(error).__name__}", hint) from error
+
+
+def _require_place(file: Path) -> None:
+    """Say what is in the way of a database file, before SQLite fails to open it without saying."""
+    if is_folder(file):
+        raise ConfigError(f"`{file}` is a folder, not a database", "name a file in it")
+    if not is_folder(Path(os.path.abspath(file)).parent):  # noqa: PTH100 - as SQLite reads it: `no/../x.db` is `x.db`
+        raise ConfigError(f"the folder `{file.parent}` does not exist", "create it, or choose another for the database")
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

@@ -183,8 +183,10 @@ def test_what_is_sensitive_or_large_can_be_left_out(tmp_path: Path, pipeline: Pi
 def test_a_store_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="folder for media"):
         SessionStore("sqlite://")
-    with pytest.raises(BackendError, match="refused"):
+    with pytest.raises(ConfigError, match=r"folder `.*missing` does not exist"):
         SessionStore(tmp_path / "missing" / "talk.db")
+    with pytest.raises(ConfigError, match="is a folder, not a database"):
+        SessionStore(tmp_path)
     (tmp_path / "broken.db").write_bytes(b"this is not a database, but it is long enough to look at" * 20)
     with pytest.raises(BackendError):
         SessionStore(tmp_path / "broken.db")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from traceback import walk_tb
+
 import typer
 
 from emova_sdk.errors import EmovaError
@@ -31,13 +33,16 @@ def report(error: BaseException, *, debug: bool) -> int:
 def in_words(error: BaseException) -> tuple[str, str]:  # noqa: PLR0911 - a table: one line for each kind of error
     """Return what happened and one action that helps, of errors of the SDK and of those of Python and the system."""
     from emova_sdk.files import hint_for, reason_of
+    from emova_sdk.offers import source_of
 
     match error:
         case EmovaError():
             return error.message, error.hint
-        case ModuleNotFoundError() if error.name and not error.name.startswith("emova_sdk"):
-            package = error.name.partition(".")[0]
-            return f"the package `{package}` is needed, and not installed", f"run pip install {package}"
+        case ImportError() if package := _at_fault(error):
+            if isinstance(error, ModuleNotFoundError) and source_of(package) is None:
+                return f"the package `{package}` is needed, and not installed", f"run pip install {package}"
+            hint = f"run pip install --upgrade --force-reinstall {package}"
+            return f"the package `{package}` cannot be used: {(str(error).splitlines() or [''])[0]}", hint
         case OSError() if error.errno is not None:
             about = f"`{error.filename}`: " if error.filename is not None else ""
             return f"{about}{reason_of(error)}", hint_for(error, "check the file or device")
@@ -49,3 +54,15 @@ def in_words(error: BaseException) -> tuple[str, str]:  # noqa: PLR0911 - a tabl
             return f"something tried to end the program (exit code {error.code})", "run it again with --debug"
         case _:
             return f"{type(error).__name__}: {error}", "run it again with --debug, and report what it shows"
+
+
+def _at_fault(error: ImportError) -> str:
+    """Return the package that is missing or failed, or an empty string if that is the SDK itself."""
+    named = error.name or ""
+    if not isinstance(error, ModuleNotFoundError):
+        inside = [str(frame.f_globals.get("__name__", "")) for frame, _ in walk_tb(error.__traceback__)]
+        inside = [module for module in inside if module.partition(".")[0] not in {"importlib", "__main__"}]
+        # `name` is what was imported from, which is not what tried to; of the SDK's own imports it is the one that failed
+        named = inside[-1] if inside and not inside[-1].startswith("emova_sdk.") else named
+    package = named.partition(".")[0]
+    return "" if package == "emova_sdk" else package

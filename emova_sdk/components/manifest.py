@@ -149,7 +149,10 @@ def parse_manifest(folder: Path) -> dict[str, Any]:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"])
         raise _refused(path, f"is not the manifest of an export: `{where}`: {first['msg']}") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        message = f"`{path}` cannot be read: {reason_of(error)}"
+        raise LoadError(message, hint_for(error, "export again"), path=str(path)) from error
+    except (ValueError, RecursionError) as error:
         raise _refused(path, f"is not the manifest of an export: {error}") from error
     return facts
 

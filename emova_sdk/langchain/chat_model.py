@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.langchain.identity import identity_of
-from emova_sdk.langchain.messages import Encoding, audio_block, messages_for, with_digests
+from emova_sdk.langchain.messages import Encoding, as_endpoints_read_it, audio_block, messages_for, with_digests
 from emova_sdk.langchain.options import CallOptions, openai_tools, refuse_strict, tool_specs
 from emova_sdk.langchain.options import tool_choice as choice_of
 from emova_sdk.langchain.tokens import TokenCounter, word_ids, words_in
@@ -299,7 +299,7 @@ class ChatEmova(BaseChatModel):
         self, messages: list[BaseMessage], record: TurnRecord, stop: list[str] | None, options: CallOptions
     ) -> Generator[Event, None, None]:
         """Understand the messages and let the pipeline answer; the record takes note of everything."""
-        read = messages_for(messages, self._encoding(record), media_folder=options.media_folder)
+        read = messages_for(as_endpoints_read_it(messages), self._encoding(record), media_folder=options.media_folder)
         record.understood(read, self._counter.count(read, options.tools))
         answer = self.wired.answer(
             read,

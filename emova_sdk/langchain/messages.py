@@ -19,6 +19,7 @@ from urllib.request import url2pathname
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.messages.content import ContentBlock, create_audio_block, create_image_block
 
+from emova_sdk.answer import NOT_RUN
 from emova_sdk.audio import encode_pcm16
 from emova_sdk.errors import InputError
 from emova_sdk.types import Audio, Image, Message, PerceivedStyle, Style, ToolCall, ToolResult
@@ -340,6 +341,50 @@ def messages_for(
         else:
             raise InputError(f"a message of type `{message.type}` cannot be read", "use system, human, AI and tool messages")
     return [*found, encoding(shown, None, by_user=False)] if shown else found
+
+
+def as_endpoints_read_it(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Let each tool call be followed by its one result, and no message be empty: OpenAI-compatible endpoints refuse the rest.
+
+    A result that comes later is moved, one that is missing is told as not run; one of no call is left out, and so is what is
+    blank.
+
+    Raises:
+        InputError: If nothing is left, or the last message is a blank one of the user.
+    """
+    found: list[BaseMessage] = []
+    taken: set[int] = set()
+    for place, message in enumerate(messages):
+        if isinstance(message, ToolMessage) or _is_blank(message):
+            continue
+        found.append(message)
+        for call in message.tool_calls if isinstance(message, AIMessage) else ():
+            at = _place_of_result(call["id"], messages, place, taken)
+            taken |= {at} if at is not None else set()
+            not_run = ToolMessage(NOT_RUN, tool_call_id=call["id"] or "", name=call["name"], status="error")
+            found.append(not_run if at is None else messages[at])
+    if not found or (isinstance(messages[-1], HumanMessage) and _is_blank(messages[-1])):
+        raise InputError("there is nothing to answer", "let the last message hold text, sound or a picture")
+    return found
+
+
+def _is_blank(message: BaseMessage) -> bool:
+    """Whether a message tells a language core nothing."""
+    if isinstance(message, AIMessage):
+        return not (message.tool_calls or message.text.strip())
+    if isinstance(message.content, str):
+        return not message.content.strip()
+    blocks = media_blocks(message)
+    return not any(block["type"] not in {"text", "text-plain"} or str(block.get("text", "")).strip() for block in blocks)
+
+
+def _place_of_result(call_id: str | None, messages: Sequence[BaseMessage], place: int, taken: set[int]) -> int | None:
+    for at, message in enumerate(messages[place + 1 :], start=place + 1):
+        if isinstance(message, ToolMessage) and at not in taken and message.tool_call_id == (call_id or ""):
+            return at
+        if isinstance(message, AIMessage) and any(call["id"] == call_id for call in message.tool_calls):
+            return None  # some servers count calls anew in each answer
+    return None
 
 
 def _parts_of(message: BaseMessage, media_folder: str | Path | None, *, spoken: bool = True) -> tuple[str | Audio | Image, ...]:

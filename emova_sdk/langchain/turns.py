@@ -6,6 +6,8 @@ and a `ToolMessage` for each result come before it. Tools that no answer followe
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,9 @@ from emova_sdk.types import (
 
 __all__ = ["messages_of", "turns_of"]
 
+_CALLS = "-tools"
+"""Ends the id of the message that holds a turn's calls, which begins with the turn's own."""
+
 
 def messages_of(turns: Iterable[Turn]) -> list[BaseMessage]:
     """Write turns as messages; sounds and pictures are inlined, references stay references."""
@@ -59,21 +64,24 @@ def turns_of(messages: Sequence[BaseMessage], *, media_folder: str | Path | None
     found: list[Turn] = []
     calls: list[ToolCall] = []
     results: list[ToolResult] = []
-    for message in messages:
+    asked = ""  # the turn that the calls belong to
+    for place, message in enumerate(messages):
+        turn_id = message.id or _made_up_id(place, message)
         if isinstance(message, HumanMessage):
-            found += _unanswered(calls, results)
+            found += _unanswered(calls, results, asked)
             calls, results = [], []
-            found.append(_user_turn(message, media_folder))
+            found.append(_user_turn(message, turn_id, media_folder))
         elif isinstance(message, ToolMessage):
             failed = message.status == "error"
             results.append(ToolResult(message.tool_call_id, message.name or "tool", message.text, failed=failed))
         elif isinstance(message, AIMessage):
+            asked = asked if calls else turn_id.removesuffix(_CALLS)
             calls += [ToolCall(call["id"] or "", call["name"], call["args"]) for call in message.tool_calls]
             _hear(found, message)
             if not message.tool_calls:
-                found.append(_assistant_turn(message, tuple(calls), tuple(results), media_folder))
+                found.append(_assistant_turn(message, turn_id, tuple(calls), tuple(results), media_folder))
                 calls, results = [], []
-    return [*found, *_unanswered(calls, results)]
+    return [*found, *_unanswered(calls, results, asked)]
 
 
 # --- to messages ---
@@ -98,7 +106,7 @@ def _assistant(turn: Turn) -> list[BaseMessage]:
         asked: Any = [
             {"type": "tool_call", "id": one.id, "name": one.name, "args": dict(one.arguments)} for one in turn.tool_calls
         ]
-        before.append(AIMessage(content="", tool_calls=asked, id=f"{turn.id}-tools"))
+        before.append(AIMessage(content="", tool_calls=asked, id=f"{turn.id}{_CALLS}"))
         before += [_tool_message(result) for result in turn.tool_results]
     facts = {
         "style": turn.style.to_dict() if turn.style else None,
@@ -147,7 +155,13 @@ def _media(media: Audio | Image | MediaRef | None, style: Style | None) -> list[
 # --- to turns ---
 
 
-def _user_turn(message: HumanMessage, folder: str | Path | None) -> Turn:
+def _made_up_id(place: int, message: BaseMessage) -> str:
+    """A name for the turn of a message that has none, the same at each reading."""
+    told = json.dumps([place, message.type, message.content], default=str)
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def _user_turn(message: HumanMessage, turn_id: str, folder: str | Path | None) -> Turn:
     facts = facts_of(message)
     sounds, images = _read_media(message, folder)
     return Turn(
@@ -158,12 +172,16 @@ def _user_turn(message: HumanMessage, folder: str | Path | None) -> Turn:
         images=images,
         metadata=facts.get("metadata", {}),
         **_pieces_of(facts),
-        **_id_of(message),
+        id=turn_id,
     )
 
 
 def _assistant_turn(
-    message: AIMessage, calls: tuple[ToolCall, ...], results: tuple[ToolResult, ...], folder: str | Path | None
+    message: AIMessage,
+    turn_id: str,
+    calls: tuple[ToolCall, ...],
+    results: tuple[ToolResult, ...],
+    folder: str | Path | None,
 ) -> Turn:
     facts = facts_of(message)
     sound, _ = _read_media(message, folder)
@@ -181,15 +199,15 @@ def _assistant_turn(
         timings=Timings.from_dict(timings) if timings else None,
         metadata=facts.get("metadata", {}),
         **_pieces_of(facts),
-        **_id_of(message),
+        id=turn_id,
     )
 
 
-def _unanswered(calls: list[ToolCall], results: list[ToolResult]) -> list[Turn]:
+def _unanswered(calls: list[ToolCall], results: list[ToolResult], turn_id: str) -> list[Turn]:
     """The turn of tools that no answer followed: what they did stays with the question they were called for."""
     if not calls:
         return []
-    return [Turn("assistant", "", tool_calls=tuple(calls), tool_results=tuple(results))]
+    return [Turn("assistant", "", tool_calls=tuple(calls), tool_results=tuple(results), id=turn_id)]
 
 
 def _pieces_of(facts: dict[str, Any]) -> dict[str, Any]:
@@ -237,7 +255,3 @@ def _reference(block: dict[str, Any]) -> MediaRef:
     name = str(block["file_id"])
     uri = "" if name.startswith("sha256:") else name
     return MediaRef(uri, str(block.get("mime_type", "")), str(extras.get("sha256", "")), extras.get("duration_s"))
-
-
-def _id_of(message: BaseMessage) -> dict[str, Any]:
-    return {"id": message.id} if message.id else {}

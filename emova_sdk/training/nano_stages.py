@@ -18,13 +18,14 @@ from typing import Literal, get_args
 
 from emova_sdk.components.nano.familiar import FILE
 from emova_sdk.errors import ConfigError, InputError
+from emova_sdk.files import exists, is_folder
 from emova_sdk.training import speech_data, voices
 from emova_sdk.training.budget import Budget
 from emova_sdk.training.nano_llm import hears, train_llm
 from emova_sdk.training.nano_vision import train_vision
 from emova_sdk.training.speech_stages import DIALOGUE_SHARDS, EVERYDAY_SHARDS, MANNER_SHARDS, export_speech, run_speech_stage
 
-__all__ = ["SHARES", "Stage", "StageResult", "assemble_preset", "divided", "missing_parts", "run_stage"]
+__all__ = ["SHARES", "Stage", "StageResult", "assemble_preset", "divided", "missing_parts", "require_work_folder", "run_stage"]
 
 Stage = Literal["data", "tokenizer", "style", "vocoder", "vision", "llm"]
 Report = Callable[[dict[str, float]], None]
@@ -64,6 +65,8 @@ _PARTS = {
     "vision_encoder": "vision_encoder/model.safetensors",
     "llm_core": "llm_core/model.safetensors",
 }
+_FINISHED = "stages.json"
+"""Which stages of a work folder are finished, and with what budget."""
 _SLOTS = ("vision_encoder", "speech_tokenizer", "llm_core", "style_module", "vocoder")
 
 
@@ -122,13 +125,14 @@ def run_stage(stage: Stage, out: Path, *, budget_s: float, workers: int = 1, rep
         hint = f"run `emova train nano --stage {needed}` with the same `--out` first, or `--stage all`"
         raise ConfigError(f"the stage `{stage}` needs what the stage `{needed}` writes to `{out}`", hint)
     out.mkdir(parents=True, exist_ok=True)
+    _write(out / _FINISHED, json.dumps(done, indent=1))  # also marks the folder, before anything else is in it
     began = _cpu_seconds()
     _run(stage, out, budget_s, workers, report)
     note = DEAF if stage == "llm" and not hears(out) else ""
     for later, folders in _BUILT_ON.get(stage, {}).items():
         done.pop(later, None)
         _set_aside(out, folders)
-    _write(out / "stages.json", json.dumps({**done, stage: budget_s}, indent=1))
+    _write(out / _FINISHED, json.dumps({**done, stage: budget_s}, indent=1))
     return StageResult(stage, _cpu_seconds() - began, note=note)
 
 
@@ -177,12 +181,24 @@ def _cpu_seconds() -> float:
 
 def _finished(out: Path) -> dict[str, float]:
     try:
-        return json.loads((out / "stages.json").read_text("utf-8"))
+        return json.loads((out / _FINISHED).read_text("utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:
         hint = "delete it; the stages go on from their checkpoints"
-        raise InputError(f"`{out / 'stages.json'}` is not JSON: {error}", hint) from error
+        raise InputError(f"`{out / _FINISHED}` is not JSON: {error}", hint) from error
+
+
+def require_work_folder(out: Path) -> None:
+    """Refuse a folder that holds other things than a training.
+
+    Raises:
+        InputError: If files in it might be replaced, or it is a file itself.
+    """
+    if exists(out) and not is_folder(out):
+        raise InputError(f"`{out}` is a file", "choose a folder to work in")
+    if is_folder(out) and any(out.iterdir()) and not exists(out / _FINISHED):
+        raise InputError(f"`{out}` holds other files already", "choose another folder, or work in it with `--force`")
 
 
 def _set_aside(out: Path, folders: tuple[str, ...]) -> None:

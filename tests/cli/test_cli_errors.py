@@ -230,3 +230,56 @@ def test_a_package_whose_entry_points_cannot_be_read_stops_no_command(tmp_path):
     environment = os.environ | {"PYTHONPATH": search}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def _module(name, code):
+    Path(name).mkdir()
+    Path(name, "__init__.py").write_text(code)
+
+
+@pytest.mark.parametrize(
+    ("code", "named", "told"),
+    [
+        ("raise ImportError('libfoo.so.1: cannot open shared object file')", "brokenpack", "libfoo.so.1"),
+        ("from json import nothing_of_this_name", "brokenpack", "nothing_of_this_name"),
+        ("import brokenpack.part_that_is_gone", "brokenpack", "part_that_is_gone"),
+        ("import gonepack", "gonepack", "is needed, and not installed"),
+    ],
+)
+def test_a_package_that_cannot_be_imported_is_named(emova, monkeypatch, tmp_path, code, named, told):
+    from emova_sdk.pipeline import Pipeline
+
+    _module("brokenpack", code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(Pipeline, "load", lambda self: __import__("brokenpack"))
+    done = emova("chat", "hello")
+    _is_one_clear_error(done)
+    assert f"the package `{named}`" in done.err and told in done.err
+    assert done.err.splitlines()[1].startswith("hint: run pip install") and done.err.rstrip().endswith(named)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [
+        (["bench", "--out", "bars.png"], "bars.png"),
+        (["eval", "nano", "--out", "card.md"], "card.md"),
+        (["eval", "nano", "--out", "card.json"], "card.json"),
+        (["demo", "--out", "mine"], "mine/reply.wav"),
+        (["demo", "--input", "mine"], "mine/scene.png"),
+        (["train", "nano", "--budget-s", "1", "--out", "mine"], "mine/assistant.toml"),
+    ],
+)
+def test_nothing_is_overwritten_unless_that_is_asked_for(emova, arguments, file):
+    Path("mine").mkdir()
+    Path(file).write_text("precious")
+    _is_one_clear_error(done := emova(*arguments))
+    assert "already" in done.err and "`--force`" in done.err
+    assert Path(file).read_text() == "precious"
+
+
+def test_demo_finds_a_folder_of_its_own(emova):
+    Path("demo").mkdir()
+    assert "demo-2/reply.wav" in emova("demo").out
+    assert emova("demo", "--input", "demo").code == 0
+    assert emova("demo", "--input", "demo").code == 1
+    assert emova("demo", "--input", "demo", "--force").code == 0

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from emova_sdk.cli.emotion_plot import Mood, draw_emotions, moods_of
+from emova_sdk.errors import InputError
+from emova_sdk.memory import SessionStore
 from emova_sdk.picture import EMOTION_COLOURS
 from emova_sdk.types import EMOTIONS, Image, PerceivedStyle, Style, Turn
 
@@ -110,6 +112,36 @@ def test_retention(emova, kept):
     assert emova("history", "retain", "--db", "talk.db", "--days", "1").out == "0 forgotten\n"
     assert emova("history", "retain", "--db", "talk.db", "--days", "0").out.startswith("1 forgotten: ")
     assert json.loads(emova("history", "list", "--db", "talk.db", "--json").out)["sessions"] == []
+
+    assert emova("chat", "hello", "--db", "talk.db").code == 0
+    assert emova("history", "retain", "--db", "talk.db", "--days", "1e300").out == "0 forgotten\n"
+    for days in ("nan", "inf"):
+        refused = emova("history", "retain", "--db", "talk.db", "--days", days)
+        assert refused.code != 0 and refused.err.startswith("error: ") and "report what it shows" not in refused.err
+    assert emova("history", "retain", "--db", "talk.db", "--days", "-1").code == 2
+
+
+@pytest.mark.parametrize("days", [-1.0, float("nan"), float("inf"), -float("inf")])
+def test_retention_takes_a_number_of_days(tmp_path, days):
+    with SessionStore(tmp_path / "talk.db") as store, pytest.raises(InputError, match="number of days"):
+        store.retain(days=days)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["history", "import", ".", "--db", "talk.db"], "`.` is a folder"),
+        (["history", "import", "nope", "--db", "talk.db"], "`nope` does not exist"),
+        (["chat", "hello", "--db", "no/such/t.db"], "the folder `no/such` does not exist"),
+        (["chat", "hello", "--db", "."], "`.` is a folder"),
+        (["export", "tensorrt", "nope", "--out", "engines"], "`nope/manifest.json` cannot be read: no such file"),
+        (["export", "verify", "nope"], "`nope/manifest.json` cannot be read: no such file"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_said_in_words(emova, arguments, told):
+    done = emova(*arguments)
+    assert done.code == 1 and told in done.err and "hint: " in done.err
+    assert "[Errno" not in done.err
 
 
 def test_an_export_with_media_needs_nothing_else(emova, kept):

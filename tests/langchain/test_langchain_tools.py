@@ -116,7 +116,8 @@ def test_a_tool_is_handed_the_users_feeling(pipeline: Pipeline) -> None:
     assert results[1].text == "noon"
     assert (results[2].status, results[2].text) == ("error", "RuntimeError: dropped")
     assert call_tools(messages, [])[0].text == "there is no tool `refund`"
-    answer = ChatEmova(model="fake", pipeline=pipeline).invoke([*messages, results[0]])
+    alone = conversation(pipeline, refund)
+    answer = ChatEmova(model="fake", pipeline=pipeline).invoke([*alone, *call_tools(alone, [refund])])
     assert "feels sad" in answer.text
 
 

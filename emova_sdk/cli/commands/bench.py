@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emova_sdk.cli.app import app
-from emova_sdk.cli.options import ConfigOption, JsonOption, SetOption, default_config, require_writable
+from emova_sdk.cli.options import ConfigOption, ForceOption, JsonOption, SetOption, default_config, require_writable
 from emova_sdk.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def bench(
         Path | None, typer.Option("--image", metavar="FILE", help="The picture.  [default: that of emova demo]")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Draw the ratios too: .png.")] = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare PyTorch, torch compile and exports: speed, memory, size, and what the machine could do.
@@ -65,7 +66,7 @@ def bench(
     from emova_sdk.components.onnx_session import usable_cores
     from emova_sdk.files import EXAMPLES
 
-    require_writable(out, (".png",))
+    require_writable(out, (".png",), force=force)
     name, chosen = config or default_config(), threads or usable_cores()
     question = Question(str(audio or EXAMPLES / "question.flac"), str(image or EXAMPLES / "scene.png"))
     exporting = exports_of(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,8 +35,7 @@ from emova_sdk.cli.output import print_json, working
 from emova_sdk.cli.records import reply_record
 
 if TYPE_CHECKING:
-    from emova_sdk.pipeline import Pipeline
-    from emova_sdk.session import Session
+    from emova_sdk.memory import SessionStore
 
 
 @app.command()
@@ -106,20 +104,21 @@ def chat(
     heard = [open_audio(audio, settings.limits)] if audio else []
     shown = [open_image(image, settings.limits) for image in images or []]
     written = [read_text(text)] if text is not None else []
-    with open_pipeline(settings) as pipeline:
+    with _store(db, name) as store, open_pipeline(settings) as pipeline:
         voice = style_of(pipeline.style, speed=speed, speaker=speaker)
         wanted = style_of(voice, emotion=emotion, pitch=pitch) if emotion or pitch else None
-        with _session(pipeline, db, name, style=voice, system=system, tools=builtin_tools()) as session:
-            if spoken is not None:
-                from emova_sdk.cli.voice import VoiceConversation
+        options: dict[str, Any] = {"style": voice, "system": system, "tools": builtin_tools()}
+        session = pipeline.session(**options) if store is None else store.session(pipeline, name or "chat", **options)
+        if spoken is not None:
+            from emova_sdk.cli.voice import VoiceConversation
 
-                VoiceConversation(session, images=shown, style=wanted, as_json=as_json, trace=trace, **spoken).run()
-                return
-            if not (heard or shown or written):
-                Conversation(session, style=wanted, out=out, as_json=as_json, trace=trace).run()
-                return
-            with working("answering"):
-                reply = session.ask(*heard, *shown, *written, style=wanted)
+            VoiceConversation(session, images=shown, style=wanted, as_json=as_json, trace=trace, **spoken).run()
+            return
+        if not (heard or shown or written):
+            Conversation(session, style=wanted, out=out, as_json=as_json, trace=trace).run()
+            return
+        with working("answering"):
+            reply = session.ask(*heard, *shown, *written, style=wanted)
     path = save_audio(reply.audio, out) if out and reply.audio else None
     if as_json:
         print_json(reply_record(reply, path))
@@ -151,17 +150,14 @@ def _spoken(
     return {"microphone": microphone, "loudspeaker": loudspeaker, "half_duplex": half_duplex} if live else None
 
 
-@contextmanager
-def _session(pipeline: Pipeline, db: str | None, name: str | None, **options: Any) -> Generator[Session, None, None]:
-    """Open a session that is kept in ``db``, or, without one, that is not kept."""
+def _store(db: str | None, name: str | None) -> AbstractContextManager[SessionStore | None]:
+    """Open what keeps the session, if anything does: before models are loaded, so that what is wrong is said at once."""
     from emova_sdk.errors import InputError
 
     if db is None:
         if name is not None:
             raise InputError("`--session` names a session of a database", "give the database with `--db FILE`")
-        yield pipeline.session(**options)
-        return
+        return nullcontext()
     from emova_sdk.memory import SessionStore
 
-    with SessionStore(db) as store:
-        yield store.session(pipeline, name or "chat", **options)
+    return SessionStore(db)

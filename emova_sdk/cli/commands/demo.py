@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from emova_sdk.cli.app import app
-from emova_sdk.cli.options import ConfigOption, JsonOption, SetOption, default_config, open_pipeline
+from emova_sdk.cli.options import (
+    ConfigOption,
+    ForceOption,
+    JsonOption,
+    SetOption,
+    default_config,
+    open_pipeline,
+    require_writable,
+    unused,
+)
 from emova_sdk.cli.output import describe_perceived, describe_style, describe_timings, describe_transcript, print_json, working
 from emova_sdk.cli.records import reply_record
 
@@ -22,13 +31,16 @@ if TYPE_CHECKING:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the files go.")] = Path("demo"),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where the files go.  [default: demo, or demo-2, ...]")
+    ] = None,
     given: Annotated[
         Path | None,
         typer.Option("--input", metavar="FOLDER", help="Only write the input there: question.wav, scene.png, ..., and leave."),
     ] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Hear, see and answer three spoken turns.
@@ -38,9 +50,10 @@ def demo(
     from emova_sdk.picture import draw_turns
 
     if given is not None:
-        typer.echo(f"written: {', '.join(map(str, _write_input(given)))}", err=as_json)
+        typer.echo(f"written: {', '.join(map(str, _write_input(given, force=force)))}", err=as_json)
         return
-    out.mkdir(parents=True, exist_ok=True)
+    out = out or unused(Path("demo"))
+    _make_room(out, ("reply.wav", "conversation.png", *(f"reply-{number}.wav" for number in range(1, 4))), force=force)
     name = config or default_config()
     panels: list[Panel] = []
     records: list[dict[str, Any]] = []
@@ -62,12 +75,20 @@ def demo(
         typer.echo(f"written: {', '.join(map(str, written))}")
 
 
-def _write_input(folder: Path) -> list[Path]:
+def _make_room(folder: Path, names: Iterable[str], *, force: bool) -> None:
+    """Make the folder, unless files in it would be replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        require_writable(folder / name, (Path(name).suffix,), force=force)
+
+
+def _write_input(folder: Path, *, force: bool) -> list[Path]:
     from emova_sdk.files import EXAMPLES
     from emova_sdk.types import Audio, Image
 
-    folder.mkdir(parents=True, exist_ok=True)
-    sounds = [Audio.open(path).save(folder / f"{path.stem}.wav") for path in sorted(EXAMPLES.glob("*.flac"))]
+    recordings = sorted(EXAMPLES.glob("*.flac"))
+    _make_room(folder, ("scene.png", *(f"{path.stem}.wav" for path in recordings)), force=force)
+    sounds = [Audio.open(path).save(folder / f"{path.stem}.wav") for path in recordings]
     return [*sounds, Image.example().save(folder / "scene.png")]
 
 

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emova_sdk.cli.app import app
-from emova_sdk.cli.options import ConfigOption, JsonOption, SetOption, default_config, read_config, require_writable, typed_path
+from emova_sdk.cli.options import (
+    ConfigOption,
+    ForceOption,
+    JsonOption,
+    SetOption,
+    default_config,
+    read_config,
+    require_writable,
+    typed_path,
+)
 from emova_sdk.cli.output import counting, print_json, print_table
 
 if TYPE_CHECKING:
@@ -43,6 +52,7 @@ def nano(
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="Write the figures too: .json, or .md for a table, put into a card."),
     ] = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure emova-nano: pictures, typed and spoken turns, hearing, speaking and style.
@@ -53,7 +63,7 @@ def nano(
     """
     from emova_sdk.evaluation.nano_card import measure
 
-    require_writable(out, (".json", ".md"))
+    require_writable(out, (".json", ".md"), force=force or _is_card(out))
     card = measure(preset=preset, work=work, cases=cases, begin=_announce)
     record = {"model": str(preset or "emova-nano"), **card.to_dict()}
     if out is not None:
@@ -149,11 +159,22 @@ def _markdown(card: Card) -> str:
     return "\n".join([*table, "", *facts, *absent]) + "\n"
 
 
+def _is_card(path: Path | None) -> bool:
+    """Whether a file has a place for the table, so that nothing else of it is replaced."""
+    try:
+        text = path.read_text("utf-8") if path is not None else ""
+    except (OSError, ValueError):
+        return False
+    return MARKS[1] in text.partition(MARKS[0])[2]
+
+
 def _put_into(path: Path, table: str) -> str:
     """A card that is there already keeps its text: the table goes between its marks."""
-    before, begin, rest = path.read_text("utf-8").partition(MARKS[0]) if path.exists() else ("", "", "")
+    if not _is_card(path):
+        return table
+    before, begin, rest = path.read_text("utf-8").partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
-    return f"{before}{begin}\n{table}{end}{after}" if begin and end else table
+    return f"{before}{begin}\n{table}{end}{after}"
 
 
 def _plain(value: Any) -> str:
@@ -161,6 +182,6 @@ def _plain(value: Any) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.tmp")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    from emova_sdk.audio import write_atomically
+
+    write_atomically(path, lambda file: file.write(text.encode()))

@@ -104,10 +104,12 @@ def to_tensorrt(
     as_json: JsonOption = False,
 ) -> None:
     """Build TensorRT engines from a checked ONNX export; on a GPU they are compared with the originals."""
-    from emova_sdk.exporters.bundle import EXPORT
+    from emova_sdk.exporters.bundle import EXPORT, read_manifest
     from emova_sdk.exporters.tensorrt import export_engines, parse_axes, require_builder
 
     EXPORT.require_free(out, force=force)
+    if bundle is not None:
+        read_manifest(bundle)  # said before what this machine lacks
     axes = parse_axes(axis or ())
     here = require_builder(target)
     exporting = _onnx_export(bundle, config or default_config(), overrides, component, precision, run=bool(here.gpu))

@@ -45,9 +45,7 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Recipe: set or replace an option.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Recipe: go on from the last checkpoint.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Recipe: write into an output folder that holds files already.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write into an output folder that holds other files already.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train emova-nano from nothing, stage by stage, or fine-tune an EMOVA checkpoint by a recipe.
@@ -61,8 +59,8 @@ def train(
     elif what is None:
         raise InputError("it is not said what to train", "name `nano` or a recipe; `emova train --list` lists those")
     elif what == "nano":
-        _refuse("nano", {"--set": overrides, "--resume": resume, "--force": force}, "a recipe")
-        _train_nano(stage or "all", budget_s, out, workers or os.cpu_count() or 1, as_json=as_json)
+        _refuse("nano", {"--set": overrides, "--resume": resume}, "a recipe")
+        _train_nano(stage or "all", budget_s, out, workers or os.cpu_count() or 1, force=force, as_json=as_json)
     else:
         _refuse(what, {"--stage": stage, "--budget-s": budget_s, "--out": out, "--workers": workers}, "`nano`")
         _train_recipe(what, overrides or [], resume=resume, force=force, as_json=as_json)
@@ -124,14 +122,16 @@ def _require_trainer() -> None:
         raise MissingDependencyError("fine-tuning needs `accelerate`", "install emova-sdk[train]", package="accelerate")
 
 
-def _train_nano(stage: str, budget_s: float | None, out: Path | None, workers: int, *, as_json: bool) -> None:
+def _train_nano(stage: str, budget_s: float | None, out: Path | None, workers: int, *, force: bool, as_json: bool) -> None:
     from emova_sdk.errors import InputError
 
     if budget_s is None or out is None:
         missing = "--budget-s" if budget_s is None else "--out"
         raise InputError(f"training nano needs `{missing}`", "e.g. emova train nano --stage all --budget-s 600 --out work")
-    from emova_sdk.training.nano_stages import assemble_preset, divided, missing_parts, run_stage
+    from emova_sdk.training.nano_stages import assemble_preset, divided, missing_parts, require_work_folder, run_stage
 
+    if not force:
+        require_work_folder(out)
     results: list[StageResult] = []
     for name, seconds in divided(stage, budget_s).items():
         with _progress(name, seconds) as report:
