@@ -13,11 +13,11 @@ from emova_sdk.types import (
     Audio,
     AudioDelta,
     Image,
-    LLMEvent,
     Metadata,
     PerceivedStyle,
     Segment,
     SpeechUnits,
+    SpokenEvent,
     Stage,
     Style,
     StyleChosen,
@@ -28,12 +28,13 @@ from emova_sdk.types import (
     Transcript,
     Turn,
     UnitsDelta,
+    UnitsEnd,
     UserStyle,
 )
 
 Input = str | Audio | Image
 
-NOT_RUN = "not run: the answer was interrupted before"
+NOT_RUN = "not run: the answer was stopped"
 CUT_SHORT = "stopped while it ran: whether it took effect is not known"
 """What stands in the place of a result, for each call has exactly one."""
 
@@ -93,6 +94,7 @@ class Answer:
     chosen: Style | None = None
     requested: Style | None = None
     units: list[SpeechUnits] = field(default_factory=list[SpeechUnits])
+    units_ended: bool = False
     unit_space: str = ""
     audio: list[AudioDelta] = field(default_factory=list[AudioDelta])
     tool_calls: list[ToolCall] = field(default_factory=list[ToolCall])
@@ -124,7 +126,7 @@ class Answer:
         finally:
             self.stages.append(Stage(name, began, time.perf_counter() - self.began, detail))
 
-    def spaced(self, event: LLMEvent | AudioDelta) -> LLMEvent | AudioDelta:
+    def spaced(self, event: SpokenEvent) -> SpokenEvent:
         """Put a space before what is said first after a tool was called, where something was said before."""
         if not isinstance(event, TextDelta) or not event.text or not self._rounds or not self.text:
             return event
@@ -137,16 +139,18 @@ class Answer:
         """Take note that the model stopped writing, for it wants the results of the tools it called."""
         self._rounds.append((len(self.text), len(self.tool_calls)))
 
-    def note(self, event: LLMEvent | AudioDelta) -> None:
+    def note(self, event: SpokenEvent) -> None:
         """Take an event into account."""
         now = time.perf_counter()
         match event:
             case TextDelta() | UnitsDelta():
-                self.first_token = self.first_token or now
+                self.first_token, self.units_ended = self.first_token or now, False
                 if isinstance(event, TextDelta):
                     self.text += event.text
                 else:
                     self.units.append(event.units)
+            case UnitsEnd():
+                self.units_ended = True
             case AudioDelta():
                 self.first_audio = self.first_audio or now
                 self.audio.append(event)
@@ -275,7 +279,7 @@ class Answer:
             return turn  # all of it was heard
         heard_units = self._units_within(heard_s)
         written = self.written_units
-        total = max(written, round(len(self.text) * units_per_character) if turn.interrupted else written)
+        total = written if self.units_ended else max(written, round(len(self.text) * units_per_character))
         heard_text = _words_within(self.text, heard_units / total if total else 0.0)
         units = None if turn.units is None else SpeechUnits(turn.units.ids[:heard_units])
         return replace(turn, audio=sound.cut(0.0, heard_s), units=units, interrupted=True, heard_text=heard_text)

@@ -9,19 +9,21 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+from collections.abc import Callable
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emova_sdk.arguments import checked, checked_except
 from emova_sdk.errors import InputError
 from emova_sdk.files import FileSource, hint_for, reason_of, searchable
 
 if TYPE_CHECKING:
     import mmap
     from array import array
-    from collections.abc import Callable
 
 Samples = NDArray[np.float32]
 PCM16: TypeAlias = "bytes | bytearray | memoryview | mmap.mmap | array[int] | NDArray[np.int16]"
@@ -34,6 +36,7 @@ __all__ = [
     "encode",
     "encode_pcm16",
     "read",
+    "require_rate",
     "resample",
     "write",
     "write_atomically",
@@ -47,6 +50,7 @@ _CANCELLED = 0.05
 """Least power of an average of channels, beside the loudest of them; channels that do not match at all leave half of it."""
 
 
+@checked_except("source")
 def read(source: FileSource, *, mix: bool = True, max_duration_s: float | None = None) -> tuple[Samples, int]:
     """Read a WAV, FLAC, OGG or MP3 file as mono float32.
 
@@ -168,12 +172,15 @@ def _holds_chunks(file: BinaryIO, at: int, end: int) -> bool:
 # --- channels ---
 
 
+@checked
 def downmix(samples: NDArray[Any]) -> Samples:
     """Mix channels to one: (samples, channels) or (samples,) to float32 (samples,).
 
     It is their average, or, where the channels cancel each other out (one of them has its polarity inverted), the loudest
     of them. A single channel stays bit for bit what it was.
     """
+    if samples.ndim not in {1, 2}:
+        raise InputError(f"audio has shape {samples.shape}, not (samples, channels)", "pass an array of one or two dimensions")
     if samples.ndim == 1 or samples.shape[1] == 1:
         return np.ascontiguousarray(samples.reshape(-1), dtype=np.float32)
     mono = samples.mean(axis=1)
@@ -185,6 +192,7 @@ def downmix(samples: NDArray[Any]) -> Samples:
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 
+@checked
 def write(path: str | Path, samples: Samples, sample_rate: int, *, float32: bool = False) -> None:
     """Write mono samples as a WAV or FLAC file, under a temporary name first.
 
@@ -204,19 +212,24 @@ def write(path: str | Path, samples: Samples, sample_rate: int, *, float32: bool
     write_atomically(path, lambda file: file.write(content))
 
 
+@checked
 def encode(samples: Samples, sample_rate: int, *, suffix: str = ".wav", float32: bool = False) -> bytes:
     """Return the bytes of a WAV or FLAC file, see `write`."""
     import soundfile as sf
 
+    if suffix not in WRITABLE:
+        raise InputError(f"`{suffix}` is no format that sounds are written in", f"choose one of {', '.join(WRITABLE)}")
+    _require_mono(samples)
     container, subtype = WRITABLE[suffix]
     if float32 and container != "WAV":
         raise InputError("32-bit float samples are written to .wav only", "use the suffix .wav")
     data = samples if float32 else encode_pcm16(samples)
     encoded = io.BytesIO()  # libsndfile hides the errors of a file that it writes itself
-    sf.write(encoded, data, sample_rate, format=container, subtype="FLOAT" if float32 else subtype)
+    sf.write(encoded, data, require_rate(sample_rate), format=container, subtype="FLOAT" if float32 else subtype)
     return encoded.getvalue()
 
 
+@checked
 def write_atomically(path: str | Path, write_to: Callable[[BinaryIO], object]) -> None:
     """Let ``write_to`` fill a temporary file beside ``path``, then rename it: a reader never sees half a file.
 
@@ -243,9 +256,30 @@ def write_atomically(path: str | Path, write_to: Callable[[BinaryIO], object]) -
         raise
 
 
+@checked
 def encode_pcm16(samples: Samples) -> NDArray[np.int16]:
     """float32 in [-1, 1] to int16: clipped, times 32767, rounded to nearest."""
     return np.rint(np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16)
+
+
+def _require_mono(samples: Samples) -> None:
+    if samples.ndim != 1:
+        raise InputError(f"audio has shape {samples.shape}, not (samples,)", "mix its channels with `downmix`")
+
+
+def require_rate(rate: object) -> int:
+    """Return a sample rate as a plain integer, of NumPy's integers too.
+
+    Raises:
+        InputError: If it is no integer of 1,000 to 384,000 Hz.
+    """
+    try:
+        found = 0 if isinstance(rate, bool) else index(rate)  # type: ignore[arg-type]  # the TypeError says so
+    except TypeError:
+        found = 0
+    if not 1_000 <= found <= 384_000:
+        raise InputError(f"sample rate `{rate}` is not an integer of 1000 to 384000 Hz", "pass the rate in Hz")
+    return found
 
 
 def require_unmasked(samples: object) -> None:
@@ -292,11 +326,13 @@ def _pcm16_hint(dtype: np.dtype[Any]) -> str:
     return "for raw bytes call `.tobytes()`; scale integers of another width to 16 bits"
 
 
+@checked
 def resample(samples: Samples, sample_rate: int, target_rate: int) -> Samples:
     """Change the rate of a whole signal, band-limited; float32 in, float32 out, rates in Hz."""
     import soxr
 
-    if sample_rate == target_rate or not len(samples):
+    _require_mono(samples)
+    if require_rate(sample_rate) == require_rate(target_rate) or not len(samples):
         return samples
     return np.ascontiguousarray(soxr.resample(samples, sample_rate, target_rate, quality="HQ"), dtype=np.float32)
 
@@ -309,16 +345,20 @@ class Resampler:
         target_rate: Rate of what comes out, in Hz.
     """
 
+    @checked
     def __init__(self, sample_rate: int, target_rate: int) -> None:
         import soxr
 
+        sample_rate, target_rate = require_rate(sample_rate), require_rate(target_rate)
         self._same = sample_rate == target_rate
         self._stream: Any = (
             None if self._same else soxr.ResampleStream(sample_rate, target_rate, 1, dtype="float32", quality="HQ")
         )
 
+    @checked
     def push(self, samples: Samples) -> Samples:
         """Take the next chunk, float32 (samples,); return what is ready, possibly nothing."""
+        _require_mono(samples)
         return samples if self._same else np.asarray(self._stream.resample_chunk(samples, last=False), np.float32)
 
     def finish(self) -> Samples:

@@ -6,12 +6,14 @@ store tells the model the same as one that was never closed. What is remembered 
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from emova_sdk.answer import NOT_RUN
+from emova_sdk.arguments import items_of
 from emova_sdk.errors import ConfigError, ContextLengthError, InputError
 from emova_sdk.types import (
     Audio,
@@ -48,6 +50,7 @@ NO_SOUND = "[speech, no longer available]"
 _TURNS_LEFT_OUT, _MEDIA_LEFT_OUT = "history_turns_left_out", "history_media_left_out"
 
 
+@runtime_checkable
 class TurnMemory(Protocol):
     """Keeps the turns of sessions, by the session's name."""
 
@@ -105,6 +108,8 @@ class Context:
             raise ConfigError(
                 f"there is no truncation `{truncation}`", "use `drop_oldest`, `drop_media`, `error` or a function"
             )
+        if callable(truncation):
+            _require_takes_turns(truncation)
         self._pipeline = pipeline
         self._system = [Message("system", (system,))] if system else []
         self._limit, self._truncation = limit, truncation
@@ -141,7 +146,7 @@ class Context:
         if not told or self._truncation == "error":
             return False
         if callable(self._truncation):
-            return self._keep_only(told, self._truncation(told))
+            return self._keep_only(told, self._truncation)
         rich = [turn for turn in told if turn.id not in self._in_words and (turn.images or turn.audio is not None)]
         if self._truncation == "drop_media" and rich:
             self._in_words |= {turn.id for turn in _oldest_exchanges(rich)}
@@ -170,7 +175,7 @@ class Context:
             message = f"the history has {len(told)} turns, and the limit is {self._limit}"
             raise ContextLengthError(message, "raise `history_limit`, or choose another truncation")
         if callable(self._truncation):
-            self._keep_only(told, self._truncation(told))
+            self._keep_only(told, self._truncation)
             return
         at = len(told) - self._limit
         while at < len(told) and told[at].role != "user":  # an exchange is told whole or not at all
@@ -181,8 +186,8 @@ class Context:
         else:
             self._dropped |= older
 
-    def _keep_only(self, told: Sequence[Turn], kept: Iterable[Turn]) -> bool:
-        ids = {turn.id for turn in kept}
+    def _keep_only(self, told: Sequence[Turn], truncation: Callable[[Sequence[Turn]], Iterable[Turn]]) -> bool:
+        ids = {turn.id for turn in items_of(truncation(told), Turn, "`truncation` returned")}
         fewer = {turn.id for turn in told} - ids
         self._dropped |= fewer
         return bool(fewer)
@@ -279,6 +284,15 @@ class Context:
             return []
         ids = turn.units.ids[begin:end]
         return [SpeechUnits(ids)] if len(ids) else []
+
+
+def _require_takes_turns(truncation: Callable[..., object]) -> None:
+    try:
+        inspect.signature(truncation).bind(())
+    except TypeError as error:
+        raise ConfigError(f"`truncation` cannot be called with the turns: {error}", "let it take one list of turns") from error
+    except ValueError:  # a function whose signature is not known, such as some of C
+        return
 
 
 def _marked_as_interrupted(messages: list[Message]) -> list[Message]:

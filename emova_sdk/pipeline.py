@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
+from emova_sdk.arguments import checked, checked_except
 from emova_sdk.components.base import (
     SLOTS,
     Component,
@@ -19,6 +20,7 @@ from emova_sdk.components.base import (
     VisionEncoder,
     Vocoder,
 )
+from emova_sdk.config import PipelineConfig, build_components, load_config
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.fit import check_fit, check_kinds
 from emova_sdk.markup import without_markup
@@ -34,6 +36,7 @@ from emova_sdk.types import (
     PerceivedStyle,
     SpeechChunk,
     SpeechUnits,
+    SpokenEvent,
     Style,
     StyleChosen,
     TextDelta,
@@ -41,6 +44,7 @@ from emova_sdk.types import (
     Transcript,
     Turn,
     UnitsDelta,
+    UnitsEnd,
     UserStyle,
     VisionFeatures,
 )
@@ -48,7 +52,6 @@ from emova_sdk.types import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from emova_sdk.config import PipelineConfig
     from emova_sdk.context import Truncation, TurnMemory
     from emova_sdk.session import Session, TurnObserver
     from emova_sdk.tools import Tool
@@ -94,6 +97,7 @@ class Pipeline:
         ConfigError: If no slot is filled, or a slot is filled with the wrong kind of component.
     """
 
+    @checked_except(*SLOTS)
     def __init__(
         self,
         *,
@@ -119,6 +123,7 @@ class Pipeline:
         self.require_speaker(style)
 
     @classmethod
+    @checked
     def from_config(cls, config: str | Path | PipelineConfig, *, overrides: Sequence[str] = ()) -> Pipeline:
         """Build a pipeline from a preset's name, a TOML file, a folder that holds one, or a config.
 
@@ -129,8 +134,6 @@ class Pipeline:
         Raises:
             ConfigError: If the config is wrong; the message names the table and option.
         """
-        from emova_sdk.config import build_components, load_config
-
         settings = load_config(config, overrides=overrides) if isinstance(config, str | Path) else config
         slots: dict[str, Any] = dict(build_components(settings))
         limits = Limits(**settings.limits.model_dump())
@@ -198,6 +201,7 @@ class Pipeline:
             id=id,
         )
 
+    @checked
     def transcribe(self, audio: Audio) -> Transcript:
         """Write down what is said.
 
@@ -215,6 +219,7 @@ class Pipeline:
                 text += event.text if isinstance(event, TextDelta) else ""
         return Transcript(text.strip())
 
+    @checked
     def speak(self, text: str, *, style: Style | None = None) -> Audio:
         """Say ``text`` in ``style``.
 
@@ -228,6 +233,7 @@ class Pipeline:
         parts = [event.audio for event in events if isinstance(event, AudioDelta)]
         return Audio.concat(parts, sample_rate=vocoder.sample_rate)
 
+    @checked
     def look(self, image: Image, question: str) -> str:
         """Answer a typed question about a picture, in text."""
         llm = self.require("llm_core", LLMCore, "look")
@@ -237,6 +243,7 @@ class Pipeline:
         with closing(llm.generate([message])) as events:
             return "".join(event.text for event in events if isinstance(event, TextDelta)).strip()
 
+    @checked
     def perceive(self, audio: Audio) -> PerceivedStyle | None:
         """Tell how something is said, or None when no style module perceives."""
         if self.style_module is None or not self.style_module.perceives:
@@ -245,11 +252,13 @@ class Pipeline:
 
     # --- the pieces a session is made of ---
 
+    @checked
     def hear(self, audio: Audio) -> SpeechUnits:
         """Turn sound of any rate into units."""
         tokenizer = self.require("speech_tokenizer", SpeechTokenizer, "hear")
         return tokenizer.encode([self._heard(audio).resample(tokenizer.sample_rate)])[0]
 
+    @checked
     def see(self, image: Image) -> VisionFeatures | Image:
         """Turn a picture into features, or leave it as it is for a language model that reads pictures itself."""
         width, height = image.size
@@ -262,6 +271,7 @@ class Pipeline:
             return image
         return self.require("vision_encoder", VisionEncoder, "see").encode([image])[0]
 
+    @checked
     def say(self, text: str, *, style: Style | None = None) -> Generator[LLMEvent, None, None]:
         """Let the language model write the units of ``text``, sentence by sentence so that the first comes soon.
 
@@ -285,6 +295,7 @@ class Pipeline:
                 "pass words in a language of the voice",
             )
 
+    @checked
     def answer(
         self,
         messages: Sequence[Message],
@@ -296,7 +307,7 @@ class Pipeline:
         tools: Sequence[ToolSpec] = (),
         options: GenerationOptions = GenerationOptions(),
         aloud: bool = True,
-    ) -> Generator[LLMEvent | AudioDelta, None, None]:
+    ) -> Generator[SpokenEvent, None, None]:
         """Let the language model answer ``messages``, spoken; text it wrote without units is spoken afterwards.
 
         Args:
@@ -333,6 +344,7 @@ class Pipeline:
         with closing(self.voice(saying, style=style, default=default, policy=policy, perceived=guessed)) as events:
             yield from (event for event in events if not (isinstance(event, StyleChosen) and chosen))
 
+    @checked
     def voice(
         self,
         events: Generator[LLMEvent, None, None],
@@ -341,7 +353,7 @@ class Pipeline:
         default: Style | None = None,
         policy: StylePolicy | None = None,
         perceived: PerceivedStyle | None = None,
-    ) -> Generator[LLMEvent | AudioDelta, None, None]:
+    ) -> Generator[SpokenEvent, None, None]:
         """Speak the units among ``events`` while they are written; everything but the units passes through.
 
         `StyleChosen` comes before the first sound, whether or not the model chose a style. See `answer` for the arguments.
@@ -363,19 +375,21 @@ class Pipeline:
                         told = True
                         yield chosen()
                 elif isinstance(event, UnitsDelta):
+                    yield event
                     if self.vocoder is not None:
                         if not told:
                             told = True
                             yield chosen()
                         speech = speech or self._speech(chosen().style)
                         yield from _audible(speech.push(event.units))
-                    yield event
                 else:
                     perceived = event.perceived if isinstance(event, UserStyle) and perceived is None else perceived
                     yield event
             if speech is not None:
+                yield UnitsEnd()
                 yield from _audible(speech.drain())
 
+    @checked
     def applicable(self, style: Style, *, policy: StylePolicy | None = None, perceived: PerceivedStyle | None = None) -> Style:
         """Return the nearest style the style module can speak and the policy permits; other axes fall back to normal."""
         policy = policy or self.policy
@@ -397,6 +411,7 @@ class Pipeline:
             )
         return audio
 
+    @checked
     def require_speaker(self, style: Style | None) -> None:
         """Refuse a speaker whom the voice does not have: there is no nearest one, as there is of emotions.
 

@@ -11,22 +11,23 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, get_args
+from typing import Any, Protocol, TypeVar, cast, get_args, runtime_checkable
 from uuid import uuid4
 
 from emova_sdk.answer import UNITS_PER_CHARACTER, Answer, Input, Reply, TurnWatch
+from emova_sdk.arguments import checked, checked_except, items_of
 from emova_sdk.components.base import GenerationOptions
 from emova_sdk.context import Context, Truncation, TurnMemory
 from emova_sdk.errors import BackendError, ContextLengthError, InputError
+from emova_sdk.pipeline import Pipeline
 from emova_sdk.policy import StylePolicy
 from emova_sdk.tools import Tool, TurnContext, as_tools
 from emova_sdk.types import (
     Audio,
-    AudioDelta,
     Event,
     Image,
-    LLMEvent,
     Metadata,
+    SpokenEvent,
     Style,
     ToolResult,
     Transcript,
@@ -35,15 +36,13 @@ from emova_sdk.types import (
     well_formed,
 )
 
-if TYPE_CHECKING:
-    from emova_sdk.pipeline import Pipeline
-
 MAX_TOOL_ROUNDS = 8
 """How often a model may ask for tools before it has to answer."""
 
 Item = TypeVar("Item")
 
 
+@runtime_checkable
 class TurnObserver(Protocol):
     """Watches the answers of sessions, e.g. `emova_sdk.telemetry.Telemetry`."""
 
@@ -74,6 +73,7 @@ class Session:
         ConfigError: If something that is no tool is among the tools, or an option is out of range.
     """
 
+    @checked_except("tools", "history_limit", "truncation")
     def __init__(
         self,
         pipeline: Pipeline,
@@ -101,7 +101,7 @@ class Session:
         self.options = options
         load_media = memory.load_media if memory is not None else None
         self._context = Context(pipeline, system=system, limit=history_limit, truncation=truncation, load_media=load_media)
-        self._turns = list(history)
+        self._turns = items_of(history, Turn, "`history` holds")
         self._stored: set[str] = set()  # ids of the turns that the memory has
         self._unsaved: dict[str, Turn] = {}
         self._reload()
@@ -115,6 +115,7 @@ class Session:
         """The turns so far, oldest first (a copy)."""
         return list(self._turns)
 
+    @checked_except("parts")
     def ask(self, *parts: Input, style: Style | None = None) -> Reply:
         """Say, show or type something and wait for the whole answer.
 
@@ -131,6 +132,7 @@ class Session:
             pass
         return answer.reply()
 
+    @checked_except("parts")
     def respond(self, *parts: Input, style: Style | None = None, waited_s: float | None = None) -> Generator[Event, None, None]:
         """As `ask`, but yield the events of the answer while it is made; closing the generator interrupts it.
 
@@ -148,6 +150,7 @@ class Session:
         """
         return self._run(self._begin(parts, style, waited_s))
 
+    @checked
     def cut(self, heard_s: float) -> Turn:
         """Say that only ``heard_s`` seconds of the last answer were played: its text, sound and units are cut there.
 
@@ -193,6 +196,7 @@ class Session:
             self._unsaved.pop(turn_id, None)
         return None
 
+    @checked
     def picture(self, *, title: str = "") -> Image:
         """Draw the conversation: words, style, waveform and pitch of each turn; `Image.save` writes it.
 
@@ -324,9 +328,9 @@ class Session:
             answer.perceived = perceived
             yield UserStyle(perceived)
 
-    def _written(self, answer: Answer) -> Generator[LLMEvent | AudioDelta, None, None]:
+    def _written(self, answer: Answer) -> Generator[SpokenEvent, None, None]:
         """What the model writes, spoken; a conversation longer than it reads is shortened until it fits."""
-        told: list[LLMEvent | AudioDelta] = []  # before the answer: what was heard, which comes again
+        told: list[SpokenEvent] = []  # before the answer: what was heard, which comes again
         while True:
             said = False
             try:
@@ -343,7 +347,7 @@ class Session:
             else:
                 return
 
-    def _voiced(self, answer: Answer) -> Generator[LLMEvent | AudioDelta, None, None]:
+    def _voiced(self, answer: Answer) -> Generator[SpokenEvent, None, None]:
         earlier = self._earlier(answer)
         now = [answer.user_turn(), *([answer.finish(whole=True)] if answer.tool_calls else [])]
         messages = self._context.messages(earlier, now)
@@ -384,7 +388,7 @@ class Session:
 
     def _record(self, answer: Answer, *, whole: bool) -> None:
         """Add the two turns; an answer that failed or was stopped before anything came of it leaves no trace."""
-        came = answer.text or answer.audio or answer.tool_results or answer.running
+        came = answer.text or answer.audio or answer.tool_calls
         if answer.understood is None or not (whole or came):
             return
         turn = answer.finish(whole=whole)

@@ -125,7 +125,7 @@ def stop_at(session: Session, kind: str, count: int = 1) -> None:
 @pytest.mark.parametrize(
     ("kind", "count", "told"),
     [
-        ("tool_result", 1, ["booked for 4", "not run: the answer was interrupted before"]),
+        ("tool_result", 1, ["booked for 4", "not run: the answer was stopped"]),
         ("tool_result", 2, ["booked for 4", "booked for 5"]),
         ("text_delta", 1, ["booked for 4", "booked for 5"]),
         ("audio_delta", 1, ["booked for 4", "booked for 5"]),
@@ -142,11 +142,30 @@ def test_an_interruption_at_any_moment_keeps_the_calls(kind: str, count: int, to
     assert session.history[1].interrupted
 
 
-def test_an_interruption_before_any_tool_ran_leaves_no_trace() -> None:
-    llm = Scripted(asks(4))
+@pytest.mark.parametrize("count", [1, 2])
+def test_calls_that_were_announced_and_never_run_are_told_as_not_run(count: int) -> None:
+    llm = Scripted(asks(4, 5))
     session = pipeline_of(llm).session(tools=[book])
-    stop_at(session, "tool_call")
-    assert session.history == []
+    stop_at(session, "tool_call", count)
+    assert [call.arguments["guests"] for call in session.history[1].tool_calls] == [4, 5][:count]
+    assert all(result.failed for result in session.history[1].tool_results)
+    session.ask("hello?")
+    require_valid(llm.told[-1])
+    assert results(llm.told[-1]) == ["not run: the answer was stopped"] * count
+
+
+def test_a_failure_after_announced_calls_tells_them_as_not_run() -> None:
+    def breaks() -> Iterator[Any]:
+        yield from asks(4)
+        raise BackendError("the endpoint is gone", retryable=True)
+
+    llm = Scripted(breaks)
+    session = pipeline_of(llm).session(tools=[book])
+    with pytest.raises(BackendError):
+        session.ask("a table, please")
+    session.ask("hello?")
+    require_valid(llm.told[-1])
+    assert results(llm.told[-1]) == ["not run: the answer was stopped"]
 
 
 @pytest.mark.parametrize("rounds", [[asks(4), fails], [asks(4, say="One moment."), fails], [asks(n) for n in range(8)]])
@@ -517,6 +536,38 @@ def test_a_function_decides_what_is_told_and_error_ends_the_conversation() -> No
     talk_until_too_long(session)
     with pytest.raises(ContextLengthError):
         pipeline_of(llm).session().ask("a question that is too long " * 20)
+
+
+@pytest.mark.parametrize("returned", [None, 5, "abc", [None], [{"role": "user"}]])
+def test_a_truncation_that_returns_no_turns_is_one_error_and_loses_nothing(returned: Any) -> None:
+    answers = [returned]
+    llm = Scripted(says("one"), says("two"), says("three"))
+    session = pipeline_of(llm).session(history_limit=2, truncation=lambda turns: answers.pop() if answers else turns[-2:])
+    session.ask("first")
+    session.ask("second")
+    before = session.history
+    with pytest.raises(InputError, match=r"`truncation` returned a `\w+`, not a `Turn`") as error:
+        session.ask("third")
+    assert "list of `Turn`s" in error.value.hint
+    assert session.history == before
+    assert session.ask("third").text
+
+
+def test_a_truncation_may_be_a_generator() -> None:
+    def newest(turns: Any) -> Iterator[Turn]:
+        yield from turns[-2:]
+
+    llm = Scripted()
+    session = pipeline_of(llm).session(history_limit=2, truncation=newest)
+    for word in ("first", "second", "third"):
+        session.ask(word)
+    assert [message.text for message in llm.told[-1] if message.role == "user"] == ["second", "third"]
+
+
+@pytest.mark.parametrize("truncation", [lambda: (), lambda turns, more: turns])
+def test_a_truncation_that_cannot_be_called_with_turns_is_refused_at_once(truncation: Any) -> None:
+    with pytest.raises(ConfigError, match="cannot be called with the turns"):
+        pipeline_of(Scripted()).session(truncation=truncation)
 
 
 @pytest.mark.parametrize(

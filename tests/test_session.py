@@ -29,7 +29,7 @@ from emova_sdk import (
 )
 from emova_sdk.errors import BackendError, InputError
 from emova_sdk.testing.fakes import FakeLLMCore, FakeSpeechTokenizer, FakeStyleModule, FakeVisionEncoder, FakeVocoder
-from emova_sdk.types import Metadata
+from emova_sdk.types import Metadata, SpeechUnits, UnitsDelta
 
 QUESTION = Audio((0.3 * np.sin(2 * np.pi * 220 * np.arange(24_000) / 16_000)).astype(np.float32), 16_000)
 PICTURE = Image(np.full((8, 8, 3), (10, 10, 250), np.uint8))
@@ -184,6 +184,27 @@ def test_cut_keeps_text_sound_and_units_up_to_what_was_heard() -> None:
     assert nothing.heard_text == ""
     session.ask("hello?")
     assert [message.text for message in llm.told[-1]] == ["count", half.heard_text, "and on", "hello?"]
+
+
+@pytest.mark.parametrize("text", ["one two three four", "Hello, nice to hear you.", "a b"])
+@pytest.mark.parametrize("units_per_word", [1, 9])
+def test_an_answer_closed_after_its_last_event_was_heard_to_its_last_word(text: str, units_per_word: int) -> None:
+    class Paced(FakeLLMCore):
+        def generate(self, messages, *, task="chat", **options):  # type: ignore[no-untyped-def]
+            for word in text.split():
+                yield TextDelta(f"{word} ")
+                yield UnitsDelta(SpeechUnits.of(range(units_per_word)))
+
+    pipeline = make(Paced())
+    count = len(list(pipeline.session().respond("hello")))
+    session = pipeline.session()
+    events = session.respond("hello")
+    for _ in range(count):
+        next(events)
+    events.close()
+    closed = session.history[-1]
+    assert (closed.heard_text or "").split() == text.split()
+    assert session.cut(60.0).heard_text == closed.heard_text
 
 
 def test_cut_after_everything_was_heard_changes_nothing() -> None:

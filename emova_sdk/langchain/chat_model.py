@@ -33,10 +33,10 @@ from emova_sdk.types import (
     Audio,
     AudioDelta,
     Image,
-    LLMEvent,
     Message,
     Part,
     PerceivedStyle,
+    SpokenEvent,
     Style,
     TextDelta,
     ToolCall,
@@ -44,7 +44,6 @@ from emova_sdk.types import (
 
 __all__ = ["ChatEmova"]
 
-Event = LLMEvent | AudioDelta
 
 _wiring = RLock()
 """`batch` calls a model from several threads, which must not make two pipelines of it."""
@@ -297,7 +296,7 @@ class ChatEmova(BaseChatModel):
 
     def _events(
         self, messages: list[BaseMessage], record: TurnRecord, stop: list[str] | None, options: CallOptions
-    ) -> Generator[Event, None, None]:
+    ) -> Generator[SpokenEvent, None, None]:
         """Understand the messages and let the pipeline answer; the record takes note of everything."""
         read = messages_for(as_endpoints_read_it(messages), self._encoding(record), media_folder=options.media_folder)
         record.understood(read, self._counter.count(read, options.tools))
@@ -348,7 +347,7 @@ def _chunk(content: Any) -> ChatGenerationChunk:
     return ChatGenerationChunk(message=AIMessageChunk(content=content))
 
 
-def _first_call_only(events: Generator[Event, None, None]) -> Generator[Event, None, None]:
+def _first_call_only(events: Generator[SpokenEvent, None, None]) -> Generator[SpokenEvent, None, None]:
     called = False
     with closing(events):
         for event in events:
@@ -357,7 +356,7 @@ def _first_call_only(events: Generator[Event, None, None]) -> Generator[Event, N
             called = called or isinstance(event, ToolCall)
 
 
-def _until(events: Generator[Event, None, None], stop: Sequence[str]) -> Generator[Event, None, None]:
+def _until(events: Generator[SpokenEvent, None, None], stop: Sequence[str]) -> Generator[SpokenEvent, None, None]:
     """End before a stop text; what may be the beginning of one is held back until that is known."""
     longest = max((len(text) for text in stop), default=1)
     held = ""

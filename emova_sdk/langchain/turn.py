@@ -18,11 +18,11 @@ from emova_sdk.langchain.turns import tool_call
 from emova_sdk.types import (
     Audio,
     AudioDelta,
-    LLMEvent,
     Message,
     Metadata,
     PerceivedStyle,
     SpeechUnits,
+    SpokenEvent,
     Style,
     StyleChosen,
     TextDelta,
@@ -30,6 +30,7 @@ from emova_sdk.types import (
     ToolCall,
     Transcript,
     UnitsDelta,
+    UnitsEnd,
     UserStyle,
 )
 
@@ -67,7 +68,7 @@ class TurnRecord:
         self._other_in = tokens - self._units_in
         self._mark("understood_s")
 
-    def note(self, event: LLMEvent | AudioDelta) -> None:
+    def note(self, event: SpokenEvent) -> None:
         """Take note of an event."""
         match event:
             case TextDelta():
@@ -89,6 +90,8 @@ class TurnRecord:
                 self._calls.append(event)
             case Metadata():
                 self._facts.update(event.values)
+            case UnitsEnd():
+                pass
 
     def finish(self) -> None:
         """Take note of the end."""

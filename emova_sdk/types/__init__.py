@@ -9,6 +9,7 @@ from emova_sdk.types.events import (
     Event,
     LLMEvent,
     Metadata,
+    SpokenEvent,
     StyleChosen,
     TextDelta,
     ToolCall,
@@ -16,6 +17,7 @@ from emova_sdk.types.events import (
     ToolSpec,
     Transcript,
     UnitsDelta,
+    UnitsEnd,
     UserStyle,
 )
 from emova_sdk.types.signals import Audio, Image, SpeechChunk, SpeechUnits, VisionFeatures
@@ -44,6 +46,7 @@ __all__ = [
     "SpeechChunk",
     "SpeechUnits",
     "Speed",
+    "SpokenEvent",
     "Stage",
     "Style",
     "StyleChosen",
@@ -55,6 +58,7 @@ __all__ = [
     "Transcript",
     "Turn",
     "UnitsDelta",
+    "UnitsEnd",
     "UserStyle",
     "VisionFeatures",
     "well_formed",

@@ -87,6 +87,13 @@ class UnitsDelta:
 
 
 @dataclass(frozen=True)
+class UnitsEnd:
+    """The model has written all units of its answer; from a pipeline, not seen by callers of a session."""
+
+    kind: ClassVar[str] = "units_end"
+
+
+@dataclass(frozen=True)
 class AudioDelta:
     """The next piece of the answer's sound; ``units`` of the answer's units are complete with it."""
 
@@ -162,3 +169,4 @@ class ToolSpec:
 
 LLMEvent = Transcript | UserStyle | StyleChosen | TextDelta | UnitsDelta | ToolCall | Metadata
 Event = Transcript | UserStyle | StyleChosen | TextDelta | AudioDelta | ToolCall | ToolResult
+SpokenEvent = LLMEvent | UnitsEnd | AudioDelta

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import index
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk import audio as sound
+from emova_sdk.arguments import checked, checked_except
 from emova_sdk.errors import InputError
 from emova_sdk.files import EXAMPLES, FileSource, searchable
 
@@ -39,7 +41,7 @@ class Audio:
             raise InputError(f"audio samples are {found}, not a float32 array", _samples_hint(samples))
         if samples.ndim != 1:
             raise InputError(f"audio has shape {samples.shape}, not (samples,)", _channels_hint(samples.shape))
-        object.__setattr__(self, "sample_rate", _rate(self.sample_rate))
+        object.__setattr__(self, "sample_rate", sound.require_rate(self.sample_rate))
         peak = float(np.max(np.abs(samples))) if len(samples) else 0.0
         if not np.isfinite(peak):
             raise InputError("audio holds NaN or infinite samples", "replace them before making an `Audio`")
@@ -47,6 +49,7 @@ class Audio:
             raise InputError(f"audio peaks at {peak:.0f}, far outside [-1, 1]", "divide integer samples by 32768")
 
     @classmethod
+    @checked_except("source")
     def open(cls, source: FileSource, *, max_duration_s: float | None = None) -> Audio:
         """Read a WAV, FLAC, OGG or MP3 file, several channels mixed to one.
 
@@ -62,7 +65,7 @@ class Audio:
     @classmethod
     def example(cls, name: Literal["question", "happy", "sad"] = "question") -> Audio:
         """Return a spoken sentence that is shipped: a question about `Image.example`, or something happy or sad."""
-        if name not in {"question", "happy", "sad"}:
+        if str(name) not in {"question", "happy", "sad"}:
             raise InputError(f"there is no example `{name}`", "choose one of question, happy, sad")
         return cls.open(EXAMPLES / f"{name}.flac")
 
@@ -76,12 +79,16 @@ class Audio:
         return cls(sound.decode_pcm16(pcm), sample_rate)
 
     @classmethod
+    @checked
     def silence(cls, duration_s: float, sample_rate: int) -> Audio:
         """Return ``duration_s`` seconds of zeros."""
-        return cls(np.zeros(round(duration_s * sample_rate), np.float32), sample_rate)
+        if not 0.0 <= duration_s < math.inf:
+            raise InputError(f"`{duration_s}` is no length in seconds", "pass 0 or more")
+        return cls(np.zeros(round(duration_s * sound.require_rate(sample_rate)), np.float32), sample_rate)
 
     @classmethod
-    def concat(cls, parts: list[Audio], *, sample_rate: int | None = None) -> Audio:
+    @checked
+    def concat(cls, parts: Sequence[Audio], *, sample_rate: int | None = None) -> Audio:
         """Join sounds of one rate end to end; ``sample_rate`` is needed only when ``parts`` may be empty.
 
         Raises:
@@ -98,6 +105,7 @@ class Audio:
         """Length in seconds."""
         return len(self.samples) / self.sample_rate
 
+    @checked
     def save(self, path: str | Path) -> Path:
         """Write a PCM16 ``.wav`` or ``.flac`` file (temporary name first, then renamed) and return its path."""
         sound.write(path, self.samples, self.sample_rate)
@@ -109,15 +117,15 @@ class Audio:
 
     def resample(self, sample_rate: int) -> Audio:
         """Return the sound at another rate (Hz), band-limited."""
-        return (
-            self
-            if sample_rate == self.sample_rate
-            else Audio(sound.resample(self.samples, self.sample_rate, sample_rate), sample_rate)
-        )
+        rate = sound.require_rate(sample_rate)
+        return self if rate == self.sample_rate else Audio(sound.resample(self.samples, self.sample_rate, rate), rate)
 
+    @checked
     def cut(self, start_s: float, end_s: float) -> Audio:
-        """Return the part between two times in seconds."""
-        begin, end = (max(0, round(t * self.sample_rate)) for t in (start_s, end_s))
+        """Return the part between two times in seconds, as far as there is one."""
+        if math.isnan(start_s) or math.isnan(end_s):
+            raise InputError(f"there is no sound from `{start_s}` to `{end_s}` seconds", "pass two times in seconds")
+        begin, end = (round(min(max(0.0, t), self.duration_s) * self.sample_rate) for t in (start_s, end_s))
         return Audio(self.samples[begin:end], self.sample_rate)
 
     def __eq__(self, other: object) -> bool:
@@ -129,17 +137,6 @@ class Audio:
 
     def __repr__(self) -> str:
         return f"Audio({self.duration_s:.2f} s, {self.sample_rate} Hz)"
-
-
-def _rate(rate: Any) -> int:
-    """Return a rate as a plain integer, of NumPy's integers too."""
-    try:
-        found = 0 if isinstance(rate, bool) else index(rate)
-    except TypeError:
-        found = 0
-    if not 1_000 <= found <= 384_000:
-        raise InputError(f"sample rate `{rate}` is not an integer of 1000 to 384000 Hz", "pass the rate in Hz")
-    return found
 
 
 def _samples_hint(samples: Any) -> str:
@@ -177,6 +174,7 @@ class Image:
             raise InputError(f"image has shape {pixels.shape}, not (height, width, 3)", "convert it to RGB")
 
     @classmethod
+    @checked_except("source")
     def open(cls, source: FileSource, *, max_pixels: int = 64_000_000, min_side: int = 2) -> Image:
         """Read a PNG, JPEG, WebP, GIF or BMP file as RGB, turned upright by its EXIF orientation.
 
@@ -201,6 +199,7 @@ class Image:
         """Width and height in pixels."""
         return self.pixels.shape[1], self.pixels.shape[0]
 
+    @checked
     def save(self, path: str | Path) -> Path:
         """Write a PNG file (temporary name first, then renamed) and return its path."""
         from PIL import Image as Pillow
