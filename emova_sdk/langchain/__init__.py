@@ -9,10 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emova_sdk.langchain.chat_model import ChatEmova
-    from emova_sdk.langchain.history import EmovaChatHistory
-    from emova_sdk.langchain.messages import audio_block, audio_of, image_block, style_of, user_style_of
-    from emova_sdk.langchain.tools import (
+    from emova_sdk.langchain.agent_tools import (
         acall_tools,
         ainject_turn_context,
         call_tools,
@@ -20,14 +17,19 @@ if TYPE_CHECKING:
         inject_turn_context,
         turn_context,
     )
-    from emova_sdk.langchain.turns import messages_of, turns_of
+    from emova_sdk.langchain.chat_history import EmovaChatHistory
+    from emova_sdk.langchain.chat_model import ChatEmova
+    from emova_sdk.langchain.messages import audio_block, audio_of, image_block, style_of, user_style_of
+    from emova_sdk.langchain.records import messages_of, turns_of
 
 _HOMES = {
     "emova_sdk.langchain.chat_model": "ChatEmova",
-    "emova_sdk.langchain.history": "EmovaChatHistory",
+    "emova_sdk.langchain.chat_history": "EmovaChatHistory",
     "emova_sdk.langchain.messages": "audio_block audio_of image_block style_of user_style_of",
-    "emova_sdk.langchain.tools": "acall_tools ainject_turn_context call_tools emova_tools inject_turn_context turn_context",
-    "emova_sdk.langchain.turns": "messages_of turns_of",
+    "emova_sdk.langchain.agent_tools": (
+        "acall_tools ainject_turn_context call_tools emova_tools inject_turn_context turn_context"
+    ),
+    "emova_sdk.langchain.records": "messages_of turns_of",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -13,8 +13,8 @@ from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, Us
 from langchain_core.messages.tool import ToolCallChunk
 
 from emova_sdk.langchain.messages import KEY, audio_block
+from emova_sdk.langchain.records import tool_call
 from emova_sdk.langchain.tokens import call_tokens, words_in
-from emova_sdk.langchain.turns import tool_call
 from emova_sdk.types import (
     Audio,
     AudioDelta,

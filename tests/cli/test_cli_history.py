@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from langchain_core.messages import AIMessage, HumanMessage
 
 from emova_sdk.cli.emotion_plot import Mood, draw_emotions, moods_of
 from emova_sdk.errors import InputError
+from emova_sdk.langchain import EmovaChatHistory, audio_block
 from emova_sdk.memory import SessionStore
 from emova_sdk.picture import EMOTION_COLOURS
-from emova_sdk.types import EMOTIONS, Image, PerceivedStyle, Style, Turn
+from emova_sdk.types import EMOTIONS, Audio, Image, PerceivedStyle, Style, Turn
 
 
 @pytest.fixture
@@ -157,3 +159,17 @@ def test_no_file_is_named_as_stdout_is(emova, kept, command):
     refused = emova("history", command, "anna", "--db", kept, "--out", "-")
     assert refused.code == 1 and "`-` does not end in" in refused.err
     assert not Path("-").exists()
+
+
+def test_a_langchain_history_is_listed_shown_and_drawn(emova, voice):
+    history = EmovaChatHistory("ada", connection="talk.db")
+    question = HumanMessage(content_blocks=[audio_block(Audio.open(voice))])
+    facts = {"transcript": "good morning", "user_style": PerceivedStyle(Style(emotion="sad"), {"emotion": 0.5}).to_dict()}
+    history.add_messages([question, AIMessage("Oh.", response_metadata={"emova": facts})])
+    history.close()
+    assert "ada" in emova("history", "list", "--db", "talk.db").out
+    assert emova("history", "show", "ada", "--db", "talk.db").out.startswith("you: good morning  (sad (50%)")
+    assert emova("history", "picture", "ada", "--db", "talk.db").out == "ada.png: 2 turns, 1 with sound\n"
+    refused = emova("history", "export", "ada", "--db", "talk.db")
+    assert refused.code == 1 and "LangChain history" in refused.err
+    assert emova("history", "forget", "ada", "--db", "talk.db").code == 0

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage, message_to_dict
 from langchain_core.runnables.history import RunnableWithMessageHistory
 
 from emova_sdk import Audio, Image, Pipeline, Style
@@ -26,6 +31,7 @@ from emova_sdk.langchain import (
 )
 from emova_sdk.langchain.messages import messages_for
 from emova_sdk.langchain.tokens import words_in
+from emova_sdk.memory import SessionStore
 from emova_sdk.testing.fakes import FakeLLMCore
 from emova_sdk.types import MediaRef, Message, PerceivedStyle, Timings, ToolCall, ToolResult, Transcript, Turn
 from emova_sdk.types.events import UNCLEAR
@@ -109,7 +115,7 @@ def test_messages_survive_with_style_and_media_outside(pipeline: Pipeline, url: 
     assert kept[1].usage_metadata == answer.usage_metadata  # type: ignore[union-attr]
     again = chat.model_copy(update={"media_folder": history.media_folder}).invoke([*kept, HumanMessage("And now?")])
     assert again.text == "You said: And now?."
-    assert list(tmp_path.glob("chats.media/*/*.png"))
+    assert list(tmp_path.glob("chats.db.media/*/*.png"))
 
 
 def test_a_session_goes_on_from_a_history(pipeline: Pipeline, url: str) -> None:
@@ -142,7 +148,7 @@ def test_forgetting_a_session_forgets_its_sound_and_no_others(url: str, tmp_path
     assert one.messages == []
     assert len(two.messages) == 1
     assert audio_of(two.messages[0], media_folder=two.media_folder) is not None
-    assert len(list(tmp_path.glob("chats.media/*/*"))) == 1
+    assert len(list(tmp_path.glob("chats.db.media/*/*"))) == 1
     one.close()
 
 
@@ -273,9 +279,10 @@ def test_what_fails_later_is_said_as_well(url: str, tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="cannot be written"):
         blocked.add_messages([HumanMessage(content_blocks=[audio_block(Audio.silence(0.1, 16_000))])])
     assert history.messages == []
-    history.close()
+    for one in (history, blocked):
+        one.close()
     (tmp_path / "chats.db").write_bytes(b"no database at all, and long enough to be read as one" * 40)
-    with pytest.raises(BackendError, match="database failed"):
+    with pytest.raises(BackendError, match="database refused"):
         _ = history.messages
 
 
@@ -299,10 +306,10 @@ def test_with_langchains_own_wrapper(pipeline: Pipeline, url: str) -> None:
 
 
 def test_what_cannot_be_opened_is_said() -> None:
-    with pytest.raises(ConfigError, match="cannot be opened"):
+    with pytest.raises(ConfigError, match="the folder `/nowhere/at` does not exist"):
         EmovaChatHistory("one", connection="sqlite:////nowhere/at/all.db")
-    with pytest.raises(ConfigError, match="cannot be opened"):
-        EmovaChatHistory("one", connection="no url")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        EmovaChatHistory("one", connection="no://url")
     with pytest.raises(InputError, match="no name"):
         EmovaChatHistory("")
 
@@ -332,3 +339,76 @@ def test_what_was_heard_is_a_number_of_seconds(pipeline: Pipeline, heard_s: floa
 def test_blanks_are_nothing_to_answer(pipeline: Pipeline, said: str) -> None:
     with pytest.raises(InputError, match="nothing to answer"):
         pipeline.session().ask(said)
+
+
+# --- one database for sessions and histories ---
+
+
+def test_a_store_lists_and_forgets_histories_and_each_names_the_others_sessions(pipeline: Pipeline, tmp_path: Path) -> None:
+    with SessionStore(tmp_path / "chats.db") as store:
+        store.session(pipeline, "anna").ask("hello")
+        history = EmovaChatHistory("b/ob", connection=tmp_path / "chats.db")
+        history.add_messages([HumanMessage(content_blocks=[audio_block(Audio.silence(0.1, 16_000))])])
+        assert {(one.id, one.turns) for one in store.sessions()} == {("anna", 2), ("b/ob", 1)}
+        assert [store.is_chat_history(name) for name in ("anna", "b/ob")] == [False, True]
+        with pytest.raises(InputError, match="LangChain history"):
+            store.turns("b/ob")
+        with pytest.raises(InputError, match="session of `SessionStore`"):
+            EmovaChatHistory("anna", connection=tmp_path / "chats.db")
+        assert list(tmp_path.rglob("*.wav"))
+        store.forget("b/ob")
+        assert history.messages == []
+        assert store.media is not None
+        assert [file.parent.name for file in tmp_path.rglob("*.wav")] == ["anna"]
+        assert sorted(store.retain(days=0)) == ["anna"]
+        assert not list(tmp_path.rglob("*.wav"))
+
+
+def of_version_0_1(path: Path, names: Sequence[str], message: HumanMessage) -> None:
+    """Write a database, and media beside it, as they were."""
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE emova_messages (id INTEGER PRIMARY KEY, session_id VARCHAR(255), message TEXT)")
+        database.execute("CREATE TABLE emova_database (id INTEGER PRIMARY KEY, name VARCHAR(32) NOT NULL)")
+        database.execute("INSERT INTO emova_database VALUES (1, 'feed')")
+        for name in names:
+            own = hashlib.sha256(f"feed\n{name}".encode()).hexdigest()[:16]
+            folder = path.with_suffix(".media") / own
+            folder.mkdir(parents=True)
+            (folder / "00.wav").write_bytes(base64.b64decode(message.content_blocks[0]["base64"]))  # type: ignore[typeddict-item]
+            block = {**message.content_blocks[0], "file_id": f"{own}/00.wav"}
+            block.pop("base64")
+            kept = message_to_dict(HumanMessage(content=[block], id=f"of {name}"))
+            database.execute("INSERT INTO emova_messages (session_id, message) VALUES (?, ?)", (name, json.dumps(kept)))
+
+
+def test_a_database_of_0_1_is_taken_over_with_its_media(tmp_path: Path) -> None:
+    audio = Audio(np.linspace(-0.5, 0.5, 800, dtype=np.float32), 16_000)
+    of_version_0_1(tmp_path / "chats.db", ["anna", "b/ob"], HumanMessage(content_blocks=[audio_block(audio)]))
+    for name in ("anna", "b/ob", "anna"):
+        history = EmovaChatHistory(name, connection=f"sqlite:///{tmp_path / 'chats.db'}")
+        [message] = history.messages
+        assert message.id == f"of {name}"
+        kept = audio_of(message, media_folder=history.media_folder)
+        assert kept is not None
+        assert np.abs(kept.samples - audio.samples).max() < 1e-4
+        history.close()
+    history.clear()
+    assert history.messages == []
+    assert len(list(tmp_path.rglob("*.wav"))) == 1
+
+
+def test_a_name_that_stands_for_a_session_and_an_old_history_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+    with SessionStore(tmp_path / "chats.db") as store:
+        store.session(pipeline, "anna").ask("hello")
+        store.forget("anna")
+    message = HumanMessage(content_blocks=[audio_block(Audio.silence(0.1, 16_000))])
+    with closing(sqlite3.connect(tmp_path / "chats.db")) as database, database:
+        database.execute("DROP TABLE emova_database")
+    of_version_0_1(tmp_path / "chats.db", ["anna"], message)
+    with SessionStore(tmp_path / "chats.db") as store:
+        store.session(pipeline, "anna").ask("hello")
+        with pytest.raises(ConfigError, match="a LangChain history as well"):
+            EmovaChatHistory("anna", connection=tmp_path / "chats.db")
+        assert len(store.turns("anna")) == 2
+        store.forget("anna")
+    assert len(EmovaChatHistory("anna", connection=tmp_path / "chats.db").messages) == 1

@@ -155,7 +155,14 @@ def _turns(store: SessionStore, name: str) -> list[Turn]:
     names = [one.id for one in store.sessions()]
     if name not in names:
         raise InputError(f"there is no session `{name}`", f"there are {', '.join(names[:10])}" if names else "there are none")
-    return store.turns(name)
+    if not store.is_chat_history(name):
+        return store.turns(name)
+    from contextlib import closing
+
+    from emova_sdk.langchain import EmovaChatHistory
+
+    with closing(EmovaChatHistory(name, connection=store.database, media_folder=store.media)) as history:
+        return history.turns
 
 
 def _line(turn: Turn) -> str:

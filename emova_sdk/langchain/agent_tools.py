@@ -23,7 +23,7 @@ from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
 from emova_sdk.errors import EmovaError, InputError
 from emova_sdk.langchain.messages import stored_file
-from emova_sdk.langchain.turns import turns_of
+from emova_sdk.langchain.records import turns_of
 from emova_sdk.pipeline import Pipeline
 from emova_sdk.tools import TurnContext
 from emova_sdk.types import Audio, Emotion, Image, Pitch, Speed, Style

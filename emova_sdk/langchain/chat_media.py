@@ -18,7 +18,7 @@ from emova_sdk.errors import BackendError, InputError
 from emova_sdk.langchain.messages import stored_file
 from emova_sdk.types import Audio
 
-__all__ = ["HistoryMedia", "compact"]
+__all__ = ["MessageMedia", "compact"]
 
 _SUFFIX = {
     "audio/wav": ".wav", "audio/x-wav": ".wav", "audio/mp3": ".mp3", "audio/mpeg": ".mp3", "audio/flac": ".flac",
@@ -26,19 +26,17 @@ _SUFFIX = {
 }  # fmt: skip
 
 
-class HistoryMedia:
-    """Files of one session of one database.
+class MessageMedia:
+    """Files of the messages of one session of one database.
 
     Args:
         folder: What ``file_id`` counts from; histories may share it.
-        database_id: Name of the database.
-        session_id: Name of the session.
+        own: Name of the folder in it that is this session's alone.
     """
 
-    def __init__(self, folder: Path, database_id: str, session_id: str) -> None:
+    def __init__(self, folder: Path, own: str) -> None:
         self.folder = folder
-        # names may hold anything, a folder's may not; sessions of two databases may have one name
-        self._own = hashlib.sha256(f"{database_id}\n{session_id}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        self._own = own
 
     def keep(self, block: Any) -> Any:
         """Move what a block holds to a file of this history, and name the file in its place."""

@@ -10,26 +10,22 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 from uuid import uuid4
 
-import sqlalchemy as sql
-from sqlalchemy import event
-from sqlalchemy.exc import SQLAlchemyError
-
 from emova_sdk.audio import write_atomically
 from emova_sdk.components.base import GenerationOptions
 from emova_sdk.context import Truncation
-from emova_sdk.errors import BackendError, ConfigError, InputError, MissingDependencyError
-from emova_sdk.files import is_folder, open_file
+from emova_sdk.errors import ConfigError, InputError
+from emova_sdk.files import open_file
+from emova_sdk.memory.database import MESSAGE, SessionDatabase, StoredSession, utc_now
 from emova_sdk.pipeline import Pipeline
 from emova_sdk.policy import StylePolicy
 from emova_sdk.session import Session, TurnObserver
@@ -38,34 +34,8 @@ from emova_sdk.types import Audio, Image, MediaRef, Style, Turn
 
 FORMAT = "emova-session/1"
 """First line of an exported session."""
-
-_METADATA = sql.MetaData()
-_SESSIONS = sql.Table(
-    "emova_sessions",
-    _METADATA,
-    sql.Column("id", sql.String(64), primary_key=True),
-    sql.Column("created_at", sql.DateTime, nullable=False),
-    sql.Column("updated_at", sql.DateTime, nullable=False),
-)
-_TURNS = sql.Table(
-    "emova_turns",
-    _METADATA,
-    sql.Column("position", sql.Integer, primary_key=True, autoincrement=True),
-    sql.Column("session_id", sql.ForeignKey("emova_sessions.id", ondelete="CASCADE"), nullable=False, index=True),
-    sql.Column("turn_id", sql.String(64), nullable=False, index=True),
-    sql.Column("data", sql.Text, nullable=False),
-    sql.UniqueConstraint("session_id", "turn_id"),
-)
-
-
-@dataclass(frozen=True)
-class StoredSession:
-    """A session as a list shows it; times are UTC."""
-
-    id: str
-    created_at: datetime
-    updated_at: datetime
-    turns: int
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""Of a session, which is also the name of its folder."""
 
 
 class SessionStore:
@@ -87,28 +57,20 @@ class SessionStore:
     def __init__(
         self, database: str | Path, *, media: str | Path | None = None, keep_media: bool = True, keep_user_style: bool = True
     ) -> None:
-        url = str(database) if "://" in str(database) else f"sqlite:///{Path(database)}"
-        engine = _engine(url)
-        file = engine.url.database if url.startswith("sqlite") else None
-        if file and file != ":memory:" and not file.startswith("file:"):
-            _require_place(Path(file))
+        self.database = database
+        self._database = SessionDatabase(database)
+        media = media if media is not None else self._database.media
         if media is None and keep_media:
-            if not file or file == ":memory:":
-                raise ConfigError(
-                    "a database without a file of its own needs a folder for media", "pass `media=` or `keep_media=False`"
-                )
-            media = Path(file).with_name(f"{Path(file).name}.media")
+            raise ConfigError(
+                "a database without a file of its own needs a folder for media", "pass `media=` or `keep_media=False`"
+            )
         self.media = Path(media) if media is not None and keep_media else None
         self._keep_user_style = keep_user_style
         self._lock = threading.RLock()
-        self._engine = engine
-        if url.startswith("sqlite"):
-            event.listen(self._engine, "connect", _prepare_sqlite)
-        self._transact(_METADATA.create_all)
 
     def close(self) -> None:
         """Close the database's connections."""
-        self._engine.dispose()
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -166,22 +128,29 @@ class SessionStore:
 
     def sessions(self) -> list[StoredSession]:
         """List all sessions, the newest first."""
-        count = sql.select(sql.func.count()).where(_TURNS.c.session_id == _SESSIONS.c.id).scalar_subquery()
-        query = sql.select(_SESSIONS, count).order_by(_SESSIONS.c.updated_at.desc())
-        return [StoredSession(*row) for row in self._transact(lambda connection: connection.execute(query).all())]
+        return self._database.sessions()
 
     def turns(self, session_id: str) -> list[Turn]:
-        """Return the turns of a session, oldest first; sounds and pictures as references into `media`."""
-        query = sql.select(_TURNS.c.data).where(_TURNS.c.session_id == session_id).order_by(_TURNS.c.position)
-        rows = self._transact(lambda connection: connection.execute(query).scalars().all())
-        return [Turn.from_dict(json.loads(row)) for row in rows]
+        """Return the turns of a session, oldest first; sounds and pictures as references into `media`.
+
+        Raises:
+            InputError: If it is the history of a LangChain model, see `is_chat_history`.
+        """
+        records = [json.loads(record) for record in self._database.records(session_id)]
+        if any(map(_is_message, records)):
+            hint = f"read it with `EmovaChatHistory({session_id!r}, connection=...)`, whose `turns` a session goes on from"
+            raise InputError(f"`{session_id}` holds the messages of a LangChain history", hint)
+        return [Turn.from_dict(record) for record in records]
+
+    def is_chat_history(self, session_id: str) -> bool:
+        """Whether a session was written by `emova_sdk.langchain.EmovaChatHistory`."""
+        return any(_is_message(json.loads(record)) for record in self._database.records(session_id)[:1])
 
     # --- what a session calls ---
 
     def turn_ids(self, session_id: str) -> list[str]:
         """Return the ids of a session's turns, oldest first; none for a new session."""
-        query = sql.select(_TURNS.c.turn_id).where(_TURNS.c.session_id == session_id).order_by(_TURNS.c.position)
-        return list(self._transact(lambda connection: connection.execute(query).scalars().all()))
+        return self._database.ids(session_id)
 
     def load_media(self, ref: MediaRef) -> Audio | Image:
         """Return a sound or picture of a turn.
@@ -197,30 +166,21 @@ class SessionStore:
         """Add turns to a session, all or none."""
         _safe(session_id)
         with self._lock:  # no file is swept away between being written and being referred to
-            rows = [{"session_id": session_id, "turn_id": turn.id, "data": self._record(session_id, turn)} for turn in turns]
-
-            def work(connection: sql.Connection) -> None:
-                _touch(connection, session_id)
-                if rows:
-                    connection.execute(sql.insert(_TURNS), rows)
-
-            self._transact(work)
+            self._database.append(session_id, [(turn.id, self._record(session_id, turn)) for turn in turns])
 
     def replace(self, session_id: str, turn: Turn) -> None:
         """Put a turn in the place of the one with its id (an answer that was cut)."""
-        mine = (_TURNS.c.session_id == session_id) & (_TURNS.c.turn_id == turn.id)
         with self._lock:
-            before = self._media_of(mine)
-            data = self._record(session_id, turn)
-            self._transact(lambda connection: connection.execute(sql.update(_TURNS).where(mine).values(data=data)))
+            before = self._media_of(session_id, [turn.id])
+            self._database.replace(session_id, (turn.id, self._record(session_id, turn)))
             self._sweep(session_id, before)
 
     def remove(self, session_id: str, turn_ids: Iterable[str]) -> None:
         """Remove turns (an exchange that was taken back), their media included."""
-        mine = (_TURNS.c.session_id == session_id) & _TURNS.c.turn_id.in_(list(turn_ids))
+        ids = list(turn_ids)
         with self._lock:
-            before = self._media_of(mine)
-            self._transact(lambda connection: connection.execute(sql.delete(_TURNS).where(mine)))
+            before = self._media_of(session_id, ids)
+            self._database.remove(session_id, ids)
             self._sweep(session_id, before)
 
     # --- forgetting ---
@@ -231,16 +191,11 @@ class SessionStore:
         Raises:
             InputError: If there is no such session.
         """
-
-        def work(connection: sql.Connection) -> int:
-            connection.execute(sql.delete(_TURNS).where(_TURNS.c.session_id == session_id))
-            return connection.execute(sql.delete(_SESSIONS).where(_SESSIONS.c.id == session_id)).rowcount
-
-        if not self._transact(work):
+        if not self._database.forget(session_id):
             raise InputError(f"there is no session `{session_id}`", "list them with `SessionStore.sessions`")
-        if self.media is not None:
-            shutil.rmtree(self.media / _safe(session_id), ignore_errors=True)
-        self._empty_log()
+        for folder in (session_id if _NAME.fullmatch(session_id) else "", self._database.folder_of(session_id)):
+            if self.media is not None and folder:
+                shutil.rmtree(self.media / folder, ignore_errors=True)
 
     def retain(self, *, days: float) -> list[str]:
         """Forget every session that was not used for so many days; return their names.
@@ -251,11 +206,10 @@ class SessionStore:
         if not 0 <= days < math.inf:  # neither is NaN
             raise InputError(f"`{days}` is no number of days", "pass 0 or more")
         try:
-            before = _now() - timedelta(days=days)
+            before = utc_now() - timedelta(days=days)
         except OverflowError:  # before the first day of the calendar: no session is that old
             return []
-        query = sql.select(_SESSIONS.c.id).where(_SESSIONS.c.updated_at < before)
-        old = list(self._transact(lambda connection: connection.execute(query).scalars().all()))
+        old = self._database.unused_since(before)
         for session_id in old:
             self.forget(session_id)
         return old
@@ -323,10 +277,9 @@ class SessionStore:
         folder = self.media
         return _with_media(turn, lambda ref: ref if folder is None else ref.inlined(folder))
 
-    def _media_of(self, rows: sql.ColumnElement[bool]) -> set[str]:
-        query = sql.select(_TURNS.c.data).where(rows)
-        found = self._transact(lambda connection: connection.execute(query).scalars().all())
-        return {ref["uri"] for row in found for ref in _refs(json.loads(row))}
+    def _media_of(self, session_id: str, turn_ids: Iterable[str] | None = None) -> set[str]:
+        found = self._database.records(session_id, turn_ids)
+        return {ref["uri"] for record in found for ref in _refs(json.loads(record))}
 
     def _sweep(self, session_id: str, among: set[str] | None = None) -> None:
         """Remove media of a session that none of its turns refers to: those ``among`` given ones, or all (after a crash)."""
@@ -334,27 +287,11 @@ class SessionStore:
         if folder is None or not folder.is_dir():
             return
         with self._lock:
-            used = self._media_of(_TURNS.c.session_id == session_id)
+            used = self._media_of(session_id)
             for file in folder.iterdir():
                 name = f"{session_id}/{file.name}"
                 if name not in used and (among is None or name in among):
                     file.unlink(missing_ok=True)
-
-    def _empty_log(self) -> None:
-        """What was forgotten still stands in SQLite's log of writes, until that is emptied."""
-        if self._engine.dialect.name == "sqlite":
-            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    def _transact(self, work: Callable[[sql.Connection], Any]) -> Any:
-        try:
-            with self._engine.begin() as connection:
-                return work(connection)
-        except SQLAlchemyError as error:
-            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise BackendError(
-                f"the database refused: {reason}", "check its path, its rights and its disk", retryable=True
-            ) from error
 
 
 def _with_media(turn: Turn, change: Callable[[MediaRef], Audio | Image | MediaRef]) -> Turn:
@@ -371,51 +308,15 @@ def _unpacked(turn: Turn) -> Turn:
     return _with_media(turn, lambda ref: ref.load("") if ref.inline else ref)
 
 
-def _engine(url: str) -> sql.Engine:
-    """Make an engine; nothing is opened yet."""
-    if "\0" in url:
-        raise ConfigError("the name of the database holds a NUL character", "name a file, or an SQLAlchemy URL")
-    try:
-        return sql.create_engine(url)
-    except ModuleNotFoundError as error:
-        package = error.name or str(error)
-        message = f"this database needs the package `{package}`, which is not installed"
-        raise MissingDependencyError(message, f"run pip install {package}", package=package) from error
-    except (SQLAlchemyError, ValueError) as error:  # neither holds the URL: there may be a password in it
-        hint = "name an SQLite file, or a URL such as postgresql+psycopg://host/name"
-        raise ConfigError(f"the database URL cannot be used: {type(error).__name__}", hint) from error
-
-
-def _require_place(file: Path) -> None:
-    """Say what is in the way of a database file, before SQLite fails to open it without saying."""
-    if is_folder(file):
-        raise ConfigError(f"`{file}` is a folder, not a database", "name a file in it")
-    if not is_folder(Path(os.path.abspath(file)).parent):  # noqa: PTH100 - as SQLite reads it: `no/../x.db` is `x.db`
-        raise ConfigError(f"the folder `{file.parent}` does not exist", "create it, or choose another for the database")
-
-
-def _prepare_sqlite(connection: Any, _: object) -> None:
-    # a writer does not block readers, a kill at any moment leaves the last whole transaction, what is deleted is overwritten
-    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "busy_timeout=10000", "secure_delete=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _touch(connection: sql.Connection, session_id: str) -> None:
-    now = _now()
-    mine = _SESSIONS.c.id == session_id
-    if not connection.execute(sql.update(_SESSIONS).where(mine).values(updated_at=now)).rowcount:
-        connection.execute(sql.insert(_SESSIONS).values(id=session_id, created_at=now, updated_at=now))
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)  # databases keep no zone: all times are UTC
-
-
 def _refs(turn: dict[str, Any]) -> list[dict[str, Any]]:
-    return [ref for ref in [turn["audio"], *turn["images"]] if ref]
+    return [ref for ref in [turn.get("audio"), *turn.get("images", ())] if ref]
+
+
+def _is_message(record: dict[str, Any]) -> bool:
+    return MESSAGE in record
 
 
 def _safe(session_id: str) -> str:
-    if not isinstance(session_id, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", session_id):
+    if not isinstance(session_id, str) or not _NAME.fullmatch(session_id):
         raise InputError(f"session name `{session_id}` is not usable as a folder", "use letters, digits, _, - and .")
     return session_id
