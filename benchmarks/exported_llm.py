@@ -23,7 +23,7 @@ import torch
 from llm import PROMPT, build, generate, read_rate, sizes_of, timed
 
 from emova_sdk.components.decoder_graphs import decoder_graphs, embed_graph
-from emova_sdk.components.onnx_decoder import OnnxDecoder
+from emova_sdk.components.decoder_session import DecoderSession
 from emova_sdk.components.onnx_session import open_session, run_session
 from emova_sdk.exporters.onnx import export_onnx, files_of
 from emova_sdk.exporters.quantize import quantize
@@ -60,7 +60,7 @@ def measure(name, options):
     with tempfile.TemporaryDirectory() as folder:
         embed_file, files = export(model, Path(folder))
         embed = open_session(embed_file, threads=options.threads)
-        decoders = {one: OnnxDecoder(open_session(file, threads=options.threads)) for one, file in files.items()}
+        decoders = {one: DecoderSession(open_session(file, threads=options.threads)) for one, file in files.items()}
         bytes_of = {one: sum(part.stat().st_size for part in files_of(file)) for one, file in files.items()}
         contenders = {"generate": lambda: generate(model, ids, options.tokens)} | {
             one: lambda decoder=decoder: decode(embed, decoder, ids[0].numpy(), options.tokens)

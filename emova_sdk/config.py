@@ -249,7 +249,7 @@ def exported_config(config: PipelineConfig, slots: Sequence[str]) -> str:
         known = {option.name for info in registry.components(slot, name="onnx") for option in info.options}
         if known:
             kept = {key: value for key, value in config.slots[slot].options.items() if key in known}
-            tables[slot] = {"type": "onnx", "bundle": ".", **kept}
+            tables[slot] = {"type": "onnx", **kept, "path": "."}
     return dump_config(PipelineConfig.model_validate(tables))
 
 

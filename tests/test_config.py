@@ -492,6 +492,6 @@ def test_the_config_of_an_export_runs_it_and_keeps_what_its_components_know() ->
         }
     )
     written = tomllib.loads(exported_config(config, ["vocoder"]))
-    assert written["vocoder"] == {"type": "onnx", "bundle": ".", "seed": 3}
+    assert written["vocoder"] == {"type": "onnx", "seed": 3, "path": "."}
     assert written["llm_core"] == {"type": "nano"}
     assert written["style"]["emotion"] == "happy"

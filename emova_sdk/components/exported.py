@@ -1,9 +1,9 @@
-"""An export on disk: which graphs a slot has in it, what they say of themselves, and running them, whatever runs them."""
+"""Read an export directory: the graphs of a component, their metadata, and how to run them on any runtime."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,53 +12,57 @@ from emova_sdk.components.manifest import parse_manifest, require_whole
 from emova_sdk.components.onnx_session import run_session
 from emova_sdk.errors import InputError, LoadError
 
-__all__ = ["Exported", "Open", "decoder_of", "family_of", "profile_of"]
+__all__ = ["ExportFolder", "Opener", "family_of", "profile_of"]
 
-Open = Callable[[Path, Mapping[str, Any]], Any]
-_DECODERS = ("decoder", "decoder_portable")
-"""A language model's layers, for ONNX Runtime and for every runtime; an export holds one of the two."""
+Opener = Callable[[Path, Mapping[str, Any]], Any]
+"""Opens the file of a graph, given its record in the manifest: returns an object with the methods of an
+`onnxruntime.InferenceSession` that `run_session` uses."""
 
 
-class Exported:
-    """The graphs of one slot of an export, opened on first use and shared between threads.
+class ExportFolder:
+    """The graphs of one component of an export, opened on first use and shared between threads.
 
     Args:
-        bundle: Folder of the export.
-        slot: Whose graphs.
-        graphs: Names of the graphs that are needed.
-        open: Opens a graph's file: what runs it, by the two methods of an `onnxruntime.InferenceSession` that `run_session`
-            uses. It gets the graph's record in the manifest as well.
+        path: Folder of the export.
+        role: Whose graphs, e.g. ``vocoder``.
+        opener: The runtime.
 
     Raises:
-        LoadError: If the folder is no such export, or one of the slot's files beside its graphs is missing or changed.
+        LoadError: If the folder is no export, holds no such component, or a file beside its graphs is missing or changed.
     """
 
-    def __init__(self, bundle: str, slot: str, graphs: Sequence[str], *, open: Open) -> None:  # noqa: A002
-        self.folder = folder = _folder(bundle)
-        manifest = parse_manifest(folder)
-        records = {record["name"]: record for record in manifest["components"].get(slot, ())}
-        missing = [name for name in graphs if name not in records]
-        if missing:
-            hint = f"export the `{slot}` with `emova export onnx`, or use the `type` it was exported for"
-            raise LoadError(f"the export `{folder}` holds no {slot} graph `{missing[0]}`", hint, path=bundle)
-        require_whole(folder, manifest.get("assets", {}).get(slot, {}))  # small, and read before the graphs are
-        self._graphs: dict[str, dict[str, Any]] = {name: records[name] for name in graphs}
-        self._facts: dict[str, str] = records[graphs[0]]["metadata"]
-        self._open, self._path, self._slot = open, bundle, slot
+    def __init__(self, path: str, role: str, opener: Opener) -> None:
+        self._path, self._role, self._opener = path, role, opener
+        self.folder = _folder(path)
+        manifest = parse_manifest(self.folder)
+        self._records: dict[str, dict[str, Any]] = {one["name"]: one for one in _records(manifest, path, role)}
+        require_whole(self.folder, manifest.get("assets", {}).get(role, {}))  # small, and read before the graphs are
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     @property
     def assets(self) -> Path:
-        """Folder with the other files of the slot, see `Component.assets`."""
-        return self.folder / self._slot
+        """Folder with the other files of the component, see `Component.assets`."""
+        return self.folder / self._role
+
+    def choose(self, *names: str) -> str:
+        """The first of these graphs that the export holds.
+
+        Raises:
+            LoadError: If it holds none of them.
+        """
+        found = next((name for name in names if name in self._records), None)
+        if found is None:
+            hint = f"export the `{self._role}` with `emova export onnx`, or use the `type` it was exported for"
+            raise LoadError(f"the export `{self.folder}` holds no {self._role} graph `{names[0]}`", hint, path=self._path)
+        return found
 
     def text(self, name: str) -> str:
-        """A fact of the export."""
-        try:
-            return self._facts[name]
-        except KeyError:
-            raise LoadError(f"the export `{self._path}` does not say its `{name}`", "export again", path=self._path) from None
+        """A fact of the export, from the metadata of its graphs."""
+        for record in self._records.values():
+            if name in record["metadata"]:
+                return str(record["metadata"][name])
+        raise LoadError(f"the export `{self._path}` does not say its `{name}`", "export again", path=self._path)
 
     def number(self, name: str) -> int:
         """A fact that is a whole number."""
@@ -67,21 +71,26 @@ class Exported:
             raise LoadError(f"`{name}` of the export `{self._path}` is `{value}`", "export again", path=self._path)
         return int(value)
 
-    def open(self) -> dict[str, Any]:
-        """Sessions by graph.
+    def open(self, *names: str) -> None:
+        """Open graphs; safe to call again and from several threads.
 
         Raises:
             LoadError: If a file is missing, is not what was exported, or cannot be run.
         """
+        for name in names:
+            self.session(self.choose(name))
+
+    def session(self, name: str) -> Any:
+        """The session of a graph; see `open`."""
         with self._lock:
-            if not self._sessions:
-                for record in self._graphs.values():
-                    require_whole(self.folder, record["files"])
-                self._sessions = {name: self._opened(record) for name, record in self._graphs.items()}
-            return self._sessions
+            if name not in self._sessions:
+                record = self._records[name]
+                require_whole(self.folder, record["files"])
+                self._sessions[name] = self._opened(record)
+            return self._sessions[name]
 
     def _opened(self, record: Mapping[str, Any]) -> Any:
-        session = self._open(self.folder / record["file"], record)
+        session = self._opener(self.folder / record["file"], record)
         for kind, found in (("inputs", session.get_inputs()), ("outputs", session.get_outputs())):
             names = sorted(one.name for one in found)
             if names != sorted(record[kind]):
@@ -96,40 +105,30 @@ class Exported:
 
     def run(self, graph: str, **inputs: Any) -> dict[str, Any]:
         """Run a graph on NumPy arrays; outputs by name."""
-        return run_session(self.open()[graph], inputs)
+        return run_session(self.session(graph), inputs)
 
 
-def family_of(bundle: str, slot: str) -> str:
-    """Whose components run a slot of an export: ``nano``, or ``emova`` where its graphs do not say.
-
-    Raises:
-        LoadError: If the folder is no export, or does not hold the slot.
-    """
-    return str(_records(bundle, slot)[0]["metadata"].get("family", "emova"))
-
-
-def decoder_of(bundle: str) -> str:
-    """Name of the graph with the layers of an export's language model, whichever of the two flavours it holds.
+def family_of(path: str, role: str) -> str:
+    """The family that runs a component of an export: ``nano``, or ``emova`` if its graphs do not say.
 
     Raises:
-        LoadError: If the folder is no export, or holds no language model.
+        LoadError: If the folder is no export, or does not hold the component.
     """
-    names = {record["name"] for record in _records(bundle, "llm_core")}
-    return next((name for name in _DECODERS if name in names), _DECODERS[0])
+    return str(_records(parse_manifest(_folder(path)), path, role)[0]["metadata"].get("family", "emova"))
 
 
-def _records(bundle: str, slot: str) -> list[dict[str, Any]]:
-    records: list[dict[str, Any]] = parse_manifest(_folder(bundle))["components"].get(slot, [])
+def _records(manifest: Mapping[str, Any], path: str, role: str) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = manifest["components"].get(role, [])
     if not records:
-        raise LoadError(f"the export `{bundle}` holds no {slot}", f"export it with `--component {slot}`", path=bundle)
+        raise LoadError(f"the export `{path}` holds no {role}", f"export it with `--component {role}`", path=path)
     return records
 
 
-def _folder(bundle: str) -> Path:
+def _folder(path: str) -> Path:
     try:
-        return Path(bundle).expanduser()
+        return Path(path).expanduser()
     except RuntimeError as error:  # `~somebody` that is nobody
-        raise LoadError(f"`{bundle}` is no folder: {error}", "give the path of an export", path=bundle) from error
+        raise LoadError(f"`{path}` is no folder: {error}", "give the path of an export", path=path) from error
 
 
 def profile_of(record: Mapping[str, Any]) -> Profile:

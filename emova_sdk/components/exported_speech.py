@@ -1,7 +1,4 @@
-"""EMOVA's speech tokenizer and vocoder as exported graphs: all of their work that is not in the graphs, without torch.
-
-What runs the graphs is handed in; the components in `onnx` and `tensorrt` are these two with a runtime.
-"""
+"""EMOVA's speech tokenizer and vocoder from an export, without torch: windows, noise and streaming around the graphs."""
 
 from __future__ import annotations
 
@@ -13,23 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.base import Space, SpeechTokenizer, Stream, Vocoder
-from emova_sdk.components.exported import Exported
+from emova_sdk.components.exported import ExportFolder
 from emova_sdk.errors import InputError
 from emova_sdk.types import Audio, SpeechChunk, SpeechUnits
 
-__all__ = ["VOCODER_GRAPHS", "ExportedSpeechTokenizer", "ExportedVocoder"]
+__all__ = ["ExportedSpeechTokenizer", "ExportedVocoder"]
 
 Floats = NDArray[np.float32]
-VOCODER_GRAPHS = ("prior", "latents", "generator")
+_VOCODER_GRAPHS = ("prior", "latents", "generator")
 
 
 class ExportedSpeechTokenizer(SpeechTokenizer):
-    """Speech to units by an exported EMOVA tokenizer, whatever runs its graph.
+    """Speech to units by an exported EMOVA tokenizer.
 
     Args:
-        exported: The graph ``tokenizer``.
+        exported: An export with the graph ``tokenizer``.
         reduced: Collapse runs of equal units.
-        window_s: Longest sound encoded in one piece, in seconds; longer ones are cut as by the original component.
+        window_s: Longest sound encoded in one piece, in seconds; longer ones are split as by the original component.
         context_s: What a window sees of its neighbours, in seconds.
 
     Raises:
@@ -37,20 +34,21 @@ class ExportedSpeechTokenizer(SpeechTokenizer):
         InputError: If the windows are out of range.
     """
 
-    def __init__(self, exported: Exported, *, reduced: bool, window_s: float, context_s: float) -> None:
+    def __init__(self, exported: ExportFolder, *, reduced: bool = True, window_s: float = 60.0, context_s: float = 1.0) -> None:
         if context_s < 0 or window_s <= 2 * context_s:
             raise InputError(f"`window_s={window_s}`, `context_s={context_s}` is out of range", "window_s > 2 context_s >= 0")
+        exported.choose("tokenizer")
         self._exported = exported
-        self.units = Space(self._exported.text("units"), self._exported.number("units_size"))
-        self.sample_rate = self._exported.number("sample_rate")
-        self._step, self._shortest = self._exported.number("samples_per_unit"), self._exported.number("shortest")
+        self.units = Space(exported.text("units"), exported.number("units_size"))
+        self.sample_rate = exported.number("sample_rate")
+        self._step, self._shortest = exported.number("samples_per_unit"), exported.number("shortest")
         self.unit_rate = self.sample_rate / self._step
         self._reduced = reduced
         self._window, self._context = max(1, int(window_s * self.unit_rate)), int(context_s * self.unit_rate)
 
     def load(self) -> None:
         """Open the graph. Safe to call again and from several threads."""
-        self._exported.open()
+        self._exported.open("tokenizer")
 
     def close(self) -> None:
         """Free the graph."""
@@ -86,13 +84,13 @@ class ExportedSpeechTokenizer(SpeechTokenizer):
 
 
 class ExportedVocoder(Vocoder):
-    """Units to speech by an exported EMOVA vocoder, whatever runs its graphs, streaming as the original does.
+    """Units to speech by an exported EMOVA vocoder, streaming as the original does.
 
     The noise is NumPy's: a seed gives the same speech every time, but not that of the torch component. The unconditional
     voice (a style of zeros) is not in an export.
 
     Args:
-        exported: The graphs ``prior``, ``latents`` and ``generator``.
+        exported: An export with the graphs ``prior``, ``latents`` and ``generator``.
         seed: Of the noise; None draws anew each time.
         length_scale: Multiplies every duration.
         noise_scale: Of the sound's noise.
@@ -107,33 +105,35 @@ class ExportedVocoder(Vocoder):
 
     def __init__(
         self,
-        exported: Exported,
+        exported: ExportFolder,
         *,
-        seed: int | None,
-        length_scale: float,
-        noise_scale: float,
-        noise_scale_duration: float,
-        first_frames: int,
-        chunk_frames: int,
+        seed: int | None = 0,
+        length_scale: float = 1.0,
+        noise_scale: float = 0.667,
+        noise_scale_duration: float = 0.8,
+        first_frames: int = 8,
+        chunk_frames: int = 256,
     ) -> None:
         if min(first_frames, chunk_frames) < 1:
             raise InputError("pieces have at least one frame", "use positive numbers")
         if not 0.1 <= length_scale <= 10 or min(noise_scale, noise_scale_duration) < 0:
             raise InputError("the scales are out of range", "0.1 <= length_scale <= 10, noise scales >= 0")
+        for name in _VOCODER_GRAPHS:
+            exported.choose(name)
         self.exported = exported
-        self.units = Space(self.exported.text("units"), self.exported.number("units_size"))
-        self.style = Space(self.exported.text("style"), self.exported.number("style_size"))
-        self.sample_rate = self.exported.number("sample_rate")
-        self.samples_per_frame, self.channels = self.exported.number("samples_per_frame"), self.exported.number("channels")
-        self.flow_context = self.exported.number("flow_context")
-        self.generator_context = self.exported.number("generator_context")
+        self.units = Space(exported.text("units"), exported.number("units_size"))
+        self.style = Space(exported.text("style"), exported.number("style_size"))
+        self.sample_rate = exported.number("sample_rate")
+        self.samples_per_frame, self.channels = exported.number("samples_per_frame"), exported.number("channels")
+        self.flow_context = exported.number("flow_context")
+        self.generator_context = exported.number("generator_context")
         self.seed, self.length_scale = seed, length_scale
         self.noise_scale, self.noise_scale_duration = noise_scale, noise_scale_duration
         self.first_frames, self.chunk_frames = first_frames, chunk_frames
 
     def load(self) -> None:
         """Open the graphs. Safe to call again and from several threads."""
-        self.exported.open()
+        self.exported.open(*_VOCODER_GRAPHS)
 
     def close(self) -> None:
         """Free the graphs."""

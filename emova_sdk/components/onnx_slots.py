@@ -1,294 +1,198 @@
-"""The five slots over ONNX Runtime for any export: whose components run it stands in its manifest.
+"""The types ``onnx`` and ``tensorrt``: components that run from an export, of every family and in every runtime.
 
-This is the type ``onnx`` of a config. EMOVA's exports are run by `emova_sdk.components.onnx`, nano's by the classes of
-`emova_sdk.components.nano.exported`; torch is needed for neither.
+`OnnxVocoder(path)` reads the manifest of an export and makes the class that runs the vocoders of its family. Options are
+declared where they are used, by the runtime and by the families' classes, and a type has those of all of them.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Mapping, Sequence
+import re
+from abc import ABCMeta
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, get_type_hints
 
-import numpy as np
-from numpy.typing import NDArray
-
-from emova_sdk.components.base import (
-    Component,
-    GenerationOptions,
-    LLMCore,
-    SpeechTokenizer,
-    Stream,
-    StyleModule,
-    Task,
-    VisionEncoder,
-    Vocoder,
-)
-from emova_sdk.components.exported import family_of
-from emova_sdk.components.nano.llm import Hearing, SpeechPath
+from emova_sdk.components.base import SLOTS, Component
+from emova_sdk.components.exported import ExportFolder, Opener, family_of, profile_of
+from emova_sdk.components.onnx_session import exact_products, open_session
+from emova_sdk.components.tensorrt_session import open_engine
 from emova_sdk.errors import ConfigError, LoadError
-from emova_sdk.types import (
-    Audio,
-    Image,
-    LLMEvent,
-    Message,
-    PerceivedStyle,
-    SpeechChunk,
-    SpeechUnits,
-    Style,
-    ToolSpec,
-    VisionFeatures,
-)
 
-CPU = ("CPUExecutionProvider",)
+__all__ = ["OnnxRuntime", "TensorrtRuntime", "open_component"]
 
-__all__ = ["BundleLLM", "BundleSpeechTokenizer", "BundleStyleModule", "BundleVisionEncoder", "BundleVocoder"]
-
-
-class _Bundle(Component):
-    """A component of an export behind the interface of its slot."""
-
-    part: Any
-    """What runs the export."""
-
-    def _make(self, slot: str, bundle: str, providers: Sequence[str], threads: int, **options: Any) -> None:
-        make = _class_of(bundle, slot)
-        given = {name: value for name, value in options.items() if value is not None}
-        unknown = sorted(set(given) - set(inspect.signature(make).parameters))
-        if unknown:
-            known = ", ".join(sorted(set(options) - set(unknown))) or "none of the kind"
-            raise ConfigError(f"the {slot} of `{bundle}` has no option `{unknown[0]}`", f"leave it out; known are {known}")
-        self.part = make(bundle, providers=providers, threads=threads, **given)
-
-    def load(self) -> None:
-        """Open the graphs. Safe to call again and from several threads."""
-        self.part.load()
-
-    def close(self) -> None:
-        """Free the graphs."""
-        self.part.close()
-
-
-class BundleVisionEncoder(_Bundle, VisionEncoder):
-    """An exported vision encoder, without torch; features are NumPy arrays.
-
-    Args:
-        bundle: Folder of an export that holds a ``vision_encoder``.
-        providers: Execution providers of ONNX Runtime, best first.
-        threads: Threads within an operator; 0 takes all this process may use, and one for nano.
-
-    Raises:
-        LoadError: If the folder is no such export.
-    """
-
-    def __init__(self, bundle: str, *, providers: Sequence[str] = CPU, threads: int = 0) -> None:
-        self._make("vision_encoder", bundle, providers, threads)
-        self.features = self.part.features
-
-    def encode(self, images: Sequence[Image]) -> list[VisionFeatures]:
-        """Encode each picture."""
-        return self.part.encode(images)
-
-
-class BundleSpeechTokenizer(_Bundle, SpeechTokenizer):
-    """An exported speech tokenizer, without torch.
-
-    Args:
-        bundle: Folder of an export that holds a ``speech_tokenizer``.
-        providers: Execution providers of ONNX Runtime, best first.
-        threads: Threads within an operator; 0 takes all this process may use, and one for nano.
-        reduced: Of EMOVA's: collapse runs of equal units.
-        window_s: Of EMOVA's: longest sound encoded in one piece, in seconds.
-        context_s: Of EMOVA's: what a window sees of its neighbours, in seconds.
-
-    Raises:
-        LoadError: If the folder is no such export.
-        ConfigError: If an option is not one of its family.
-    """
-
-    def __init__(
-        self,
-        bundle: str,
-        *,
-        providers: Sequence[str] = CPU,
-        threads: int = 0,
-        reduced: bool | None = None,
-        window_s: float | None = None,
-        context_s: float | None = None,
-    ) -> None:
-        options = {"reduced": reduced, "window_s": window_s, "context_s": context_s}
-        self._make("speech_tokenizer", bundle, providers, threads, **options)
-        self.units, self.sample_rate, self.unit_rate = self.part.units, self.part.sample_rate, self.part.unit_rate
-
-    def encode(self, clips: Sequence[Audio]) -> list[SpeechUnits]:
-        """Encode each clip; `InputError` for one of another rate than `sample_rate`."""
-        return self.part.encode(clips)
-
-    def stream(self) -> Stream[Audio, SpeechUnits]:
-        """Encode sound as it comes in."""
-        return self.part.stream()
-
-
-class BundleLLM(_Bundle, LLMCore):
-    """An exported language model, without torch.
-
-    Args:
-        bundle: Folder of an export that holds an ``llm_core``.
-        providers: Execution providers of ONNX Runtime, best first.
-        threads: Threads within an operator; 0 takes all this process may use, and one for nano.
-        min_confidence: Of nano's: transcripts below this are declined.
-        check_pictures: Of nano's: whether answers about pictures are checked.
-        hearing: Of nano's: who writes questions down.
-        speech_path: Of nano's: who writes units.
-        kept_conversations: Of EMOVA's: conversations whose keys and values are kept.
-
-    Raises:
-        LoadError: If the folder is no such export.
-        ConfigError: If an option is not one of its family.
-    """
-
-    def __init__(
-        self,
-        bundle: str,
-        *,
-        providers: Sequence[str] = CPU,
-        threads: int = 0,
-        min_confidence: float | None = None,
-        check_pictures: bool | None = None,
-        hearing: Hearing | None = None,
-        speech_path: SpeechPath | None = None,
-        kept_conversations: int | None = None,
-    ) -> None:
-        self._make(
-            "llm_core",
-            bundle,
-            providers,
-            threads,
-            min_confidence=min_confidence,
-            check_pictures=check_pictures,
-            hearing=hearing,
-            speech_path=speech_path,
-            kept_conversations=kept_conversations,
-        )
-        self.units, self.vision = self.part.units, self.part.vision
-        self.tools, self.sees_images = self.part.tools, self.part.sees_images
-
-    def generate(
-        self,
-        messages: Sequence[Message],
-        *,
-        task: Task = "chat",
-        style: Style | None = None,
-        tools: Sequence[ToolSpec] = (),
-        options: GenerationOptions = GenerationOptions(),
-    ) -> Generator[LLMEvent, None, None]:
-        """Answer the last message; see `LLMCore.generate`."""
-        return self.part.generate(messages, task=task, style=style, tools=tools, options=options)
-
-
-class BundleStyleModule(_Bundle, StyleModule):
-    """An exported style module, without torch.
-
-    Args:
-        bundle: Folder of an export that holds a ``style_module``.
-        providers: Execution providers of ONNX Runtime, best first.
-        threads: Threads within an operator; 0 takes all this process may use, and one for nano.
-
-    Raises:
-        LoadError: If the folder is no such export.
-    """
-
-    def __init__(self, bundle: str, *, providers: Sequence[str] = CPU, threads: int = 0) -> None:
-        self._make("style_module", bundle, providers, threads)
-        self.style, self.choices, self.perceives = self.part.style, self.part.choices, self.part.perceives
-
-    def embed(self, styles: Sequence[Style]) -> NDArray[np.float32]:
-        """One vector for each style, float32 (styles, ``style.size``)."""
-        return self.part.embed(styles)
-
-    def perceive(self, clips: Sequence[Audio]) -> list[PerceivedStyle]:
-        """Tell how each clip is spoken."""
-        return self.part.perceive(clips)
-
-
-class BundleVocoder(_Bundle, Vocoder):
-    """An exported vocoder, without torch, streaming as the original does.
-
-    Args:
-        bundle: Folder of an export that holds a ``vocoder``.
-        providers: Execution providers of ONNX Runtime, best first.
-        threads: Threads within an operator; 0 takes all this process may use, and one for nano.
-        seed: Of EMOVA's: of the noise, which is NumPy's and not that of torch.
-        length_scale: Of EMOVA's: multiplies every duration.
-        noise_scale: Of EMOVA's: of the sound's noise.
-        noise_scale_duration: Of EMOVA's: of the noise in the durations.
-        first_frames: Of EMOVA's: length of the first piece of a stream, in frames; each piece is twice as long as the last.
-        chunk_frames: Of EMOVA's: longest piece, in frames.
-
-    Raises:
-        LoadError: If the folder is no such export.
-        ConfigError: If an option is not one of its family.
-    """
-
-    def __init__(
-        self,
-        bundle: str,
-        *,
-        providers: Sequence[str] = CPU,
-        threads: int = 0,
-        seed: int | None = None,
-        length_scale: float | None = None,
-        noise_scale: float | None = None,
-        noise_scale_duration: float | None = None,
-        first_frames: int | None = None,
-        chunk_frames: int | None = None,
-    ) -> None:
-        self._make(
-            "vocoder",
-            bundle,
-            providers,
-            threads,
-            seed=seed,
-            length_scale=length_scale,
-            noise_scale=noise_scale,
-            noise_scale_duration=noise_scale_duration,
-            first_frames=first_frames,
-            chunk_frames=chunk_frames,
-        )
-        self.units, self.style, self.sample_rate = self.part.units, self.part.style, self.part.sample_rate
-
-    def synthesize(self, units: Sequence[SpeechUnits], styles: NDArray[np.float32]) -> list[Audio]:
-        """Speak each sequence in the style of its row, float32 (sequences, ``style.size``)."""
-        return self.part.synthesize(units, styles)
-
-    def stream(self, style: NDArray[np.float32]) -> Stream[SpeechUnits, SpeechChunk]:
-        """Speak units as they come in one style, float32 (``style.size``,)."""
-        return self.part.stream(style)
-
-
-# --- whose classes run what; imported when they are asked for ---
-
-_CLASSES: Mapping[tuple[str, str], tuple[str, str]] = {
-    ("emova", "speech_tokenizer"): ("emova_sdk.components.onnx", "OnnxSpeechTokenizer"),
-    ("emova", "vision_encoder"): ("emova_sdk.components.onnx", "OnnxVisionEncoder"),
-    ("emova", "style_module"): ("emova_sdk.components.onnx", "OnnxStyleModule"),
-    ("emova", "vocoder"): ("emova_sdk.components.onnx", "OnnxVocoder"),
-    ("emova", "llm_core"): ("emova_sdk.components.onnx", "OnnxLLMCore"),
-    ("nano", "vision_encoder"): ("emova_sdk.components.nano.exported", "ExportedEyes"),
-    ("nano", "speech_tokenizer"): ("emova_sdk.components.nano.exported", "ExportedEar"),
-    ("nano", "llm_core"): ("emova_sdk.components.nano.exported", "ExportedLLM"),
-    ("nano", "style_module"): ("emova_sdk.components.nano.exported", "ExportedStyle"),
-    ("nano", "vocoder"): ("emova_sdk.components.nano.exported", "ExportedMouth"),
+_CLASSES: Mapping[str, Mapping[str, str]] = {
+    "vision_encoder": {
+        "emova": "emova.exported_vision:ExportedVision",
+        "nano": "nano.exported:ExportedNanoVisionEncoder",
+    },
+    "speech_tokenizer": {
+        "emova": "exported_speech:ExportedSpeechTokenizer",
+        "nano": "nano.exported:ExportedNanoTokenizer",
+    },
+    "llm_core": {
+        "emova": "emova.exported_llm:ExportedLLM",
+        "nano": "nano.exported:ExportedNanoLLM",
+    },
+    "style_module": {
+        "emova": "emova.exported_style:ExportedStyle",
+        "nano": "nano.exported:ExportedNanoStyle",
+    },
+    "vocoder": {
+        "emova": "exported_speech:ExportedVocoder",
+        "nano": "nano.exported:ExportedNanoVocoder",
+    },
 }
+"""Role and family to the class that runs it from an `ExportFolder`, imported when it is asked for."""
+_THREADS = {"nano": 1}
+"""Of families whose networks are so small that the thread pools of several sessions only wait for each other."""
+_GIVEN = frozenset({"path", "text_to_units"})
+"""Options of components whose values are in the export: where their files are."""
 
 
-def _class_of(bundle: str, slot: str) -> Callable[..., Any]:
-    family = family_of(bundle, slot)
-    if (family, slot) not in _CLASSES:
-        known = ", ".join(name for name, of in _CLASSES if of == slot)
-        raise LoadError(
-            f"the {slot} of `{bundle}` is of the family `{family}`", f"what can be run is {known}", path=str(bundle)
+class OnnxRuntime:
+    """Opens graphs with ONNX Runtime.
+
+    Args:
+        providers: Execution providers of ONNX Runtime, best first.
+        threads: Threads within an operator; 0 takes all this process may use, and one for nano.
+    """
+
+    name = "ONNX Runtime"
+
+    def __init__(self, *, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int = 0) -> None:
+        self._providers, self._threads = providers, threads
+
+    def __call__(self, file: Path, record: Mapping[str, Any]) -> Any:
+        if "engine" in record:
+            raise LoadError(f"`{file.name}` is a TensorRT engine", "run it with `tensorrt`", path=str(file))
+        return open_session(
+            file,
+            providers=self._providers,
+            threads=self._threads or _THREADS.get(record["metadata"].get("family", ""), 0),
+            options=exact_products(record),
+            shapes=profile_of(record),
         )
-    module, name = _CLASSES[family, slot]
-    return getattr(import_module(module), name)
+
+
+class TensorrtRuntime:
+    """Opens engines with TensorRT.
+
+    Args:
+        device: The GPU, as torch names it.
+    """
+
+    name = "TensorRT"
+
+    def __init__(self, *, device: str = "cuda") -> None:
+        self._device = device
+
+    def __call__(self, file: Path, record: Mapping[str, Any]) -> Any:
+        return open_engine(file, record, device=self._device)
+
+
+def open_component(role: str, path: str, runtime: Callable[..., Opener] = OnnxRuntime, **options: Any) -> Component:
+    """Make a component that runs from an export.
+
+    Args:
+        role: Which, e.g. ``vocoder``.
+        path: Folder of the export.
+        runtime: Makes what opens its graphs.
+        **options: Of the runtime and of the class that runs the component in its family.
+
+    Raises:
+        LoadError: If the folder is no such export, or its family is unknown.
+        ConfigError: If neither has such an option.
+    """
+    family = family_of(path, role)
+    if family not in _CLASSES[role]:
+        known = ", ".join(_CLASSES[role])
+        raise LoadError(f"the {role} of `{path}` is of the family `{family}`", f"families that can be run: {known}", path=path)
+    make = _class_of(role, family)
+    of_runtime, of_class = _options(runtime), _options(make)
+    unknown = sorted(set(options) - set(of_runtime) - set(of_class))
+    if unknown:
+        known = ", ".join([*of_runtime, *of_class])
+        raise ConfigError(f"the {role} of `{path}` has no option `{unknown[0]}`", f"leave it out; known are {known}")
+    opener = runtime(**{name: value for name, value in options.items() if name in of_runtime})
+    folder = ExportFolder(path, role, opener)
+    return make(folder, **{name: value for name, value in options.items() if name in of_class})
+
+
+def _class_of(role: str, family: str) -> Callable[..., Component]:
+    module, _, name = _CLASSES[role][family].partition(":")
+    return getattr(import_module(f"emova_sdk.components.{module}"), name)
+
+
+# --- the classes behind the entry points, e.g. `OnnxVocoder` ---
+
+_RUNTIMES: Mapping[str, type[OnnxRuntime | TensorrtRuntime]] = {"Onnx": OnnxRuntime, "Tensorrt": TensorrtRuntime}
+_NAMES = {f"{prefix}{interface.__name__}": (prefix, role) for prefix in _RUNTIMES for role, interface in SLOTS.items()}
+
+
+def __getattr__(name: str) -> type[Component]:
+    name = name.replace("BundleLLM", "OnnxLLMCore").replace("Bundle", "Onnx")  # until the entry points are installed anew
+    if name not in _NAMES:
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+    return _type(name)
+
+
+@cache
+def _type(name: str) -> type[Component]:
+    """A class that is never instantiated: making one gives the class of the export's family."""
+    prefix, role = _NAMES[name]
+    interface, runtime = SLOTS[role], _RUNTIMES[prefix]
+    makers = [runtime, *(_class_of(role, family) for family in _CLASSES[role])]
+    options: dict[str, inspect.Parameter] = {}
+    described = {"path": f"Folder of an export that holds a ``{role}``."}
+    for maker in makers:
+        options |= {option: one for option, one in _options(maker).items() if option not in options}
+        described |= {option: text for option, text in _argument_docs(maker).items() if option in options}
+    path = inspect.Parameter("path", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
+
+    def new(_: type, path: str, **given: Any) -> Component:
+        return open_component(role, path, runtime, **given)
+
+    def init(self: Component, path: str, **given: Any) -> None: ...  # the annotations are the types of the options
+
+    init.__annotations__ = {"path": str} | {option: parameter.annotation for option, parameter in options.items()}
+    body = {
+        "__new__": new,
+        "__init__": init,
+        "__module__": __name__,
+        "__signature__": inspect.Signature([path, *options.values()]),
+        "__doc__": f"The ``{role}`` of an export, run by {runtime.name}.\n\nArgs:\n"
+        + "".join(f"    {option}: {text}\n" for option, text in described.items()),
+    }
+    return ABCMeta(name, (interface,), body)
+
+
+def _options(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Keyword parameters of a class; where its constructor takes ``**options``, of the next one in its MRO as well."""
+    found: dict[str, inspect.Parameter] = {}
+    for init in _constructors(make):
+        hints = get_type_hints(init)
+        for one in inspect.signature(init).parameters.values():
+            if one.kind is one.KEYWORD_ONLY and one.name not in _GIVEN:
+                found.setdefault(one.name, one.replace(annotation=hints[one.name]))
+    return found
+
+
+def _constructors(make: Any) -> list[Callable[..., None]]:
+    found: list[Callable[..., None]] = []
+    for kind in make.__mro__:
+        if "__init__" in vars(kind):
+            found.append(kind.__init__)
+            if all(one.kind is not one.VAR_KEYWORD for one in inspect.signature(kind.__init__).parameters.values()):
+                break
+    return found
+
+
+def _argument_docs(make: Any) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for kind in reversed(make.__mro__):
+        section = inspect.cleandoc(vars(kind).get("__doc__") or "").partition("Args:\n")[2].partition("\n\n")[0]
+        found |= dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE))
+    return found

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -262,6 +263,10 @@ class TensorrtSession:
 
     def _type(self, name: str) -> np.dtype[Any]:
         return np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
+
+    def get_modelmeta(self) -> SimpleNamespace:
+        """The graph's metadata, named as in the ONNX file."""
+        return SimpleNamespace(custom_metadata_map={f"emova.{name}": value for name, value in self.facts.items()})
 
     def get_providers(self) -> list[str]:
         """What runs it."""

@@ -46,7 +46,7 @@ ConfigWriter = Callable[[Sequence[str]], str]
 
 def plain_config(slots: Sequence[str]) -> str:
     """A config of nothing but the slots that run from the export."""
-    return "\n".join(f'[{slot}]\ntype = "onnx"\nbundle = "."\n' for slot in slots)
+    return "\n".join(f'[{slot}]\ntype = "onnx"\npath = "."\n' for slot in slots)
 
 
 def export_bundle(

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.exported import family_of
-from emova_sdk.components.nano.exported import ExportedEar, ExportedLLM, ExportedMouth, ExportedStyle
 from emova_sdk.components.nano.features import log_mel
+from emova_sdk.components.onnx_slots import open_component
 from emova_sdk.errors import ParityError
 from emova_sdk.exporters.quantize import Precision
 from emova_sdk.types import Audio, LLMEvent, Message, SpeechUnits, Style, TextDelta, Transcript, UnitsDelta
@@ -73,10 +73,7 @@ def work(slot: str, original: Any, folder: Path, *, precision: Precision) -> lis
     """
     if slot not in _TASKS or family_of(str(folder), slot) != "nano":
         return []
-    classes = {
-        "speech_tokenizer": ExportedEar, "llm_core": ExportedLLM, "style_module": ExportedStyle, "vocoder": ExportedMouth,
-    }  # fmt: skip
-    with classes[slot](str(folder)) as exported:
+    with open_component(slot, str(folder)) as exported:
         return compare_tasks(slot, original, exported, precision=precision)
 
 

@@ -16,10 +16,9 @@ import standin_tensorrt
 import torch
 
 from emova_sdk.components.decoder_graphs import decoder_graphs, embed_graph
+from emova_sdk.components.decoder_session import DecoderSession
 from emova_sdk.components.graph import Graph, profile
-from emova_sdk.components.onnx_decoder import OnnxDecoder, PortableDecoder, open_decoder
 from emova_sdk.components.onnx_session import open_session
-from emova_sdk.components.tensorrt_decoder import TensorrtDecoder
 from emova_sdk.components.tensorrt_session import TensorrtSession
 from emova_sdk.errors import ExportError, InputError, LoadError
 from emova_sdk.exporters.onnx import export_onnx
@@ -160,13 +159,11 @@ def _embeds(rows: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture(scope="module", params=["decoder", "decoder_portable"])
-def decoder(files: dict[str, Path], request: pytest.FixtureRequest) -> OnnxDecoder | PortableDecoder:
-    return open_decoder(open_session(files[request.param], threads=1))
+def decoder(files: dict[str, Path], request: pytest.FixtureRequest) -> DecoderSession:
+    return DecoderSession(open_session(files[request.param], threads=1))
 
 
-def test_a_conversation_that_outgrows_its_buffers_goes_on_as_the_original(
-    model: Any, decoder: OnnxDecoder | PortableDecoder
-) -> None:
+def test_a_conversation_that_outgrows_its_buffers_goes_on_as_the_original(model: Any, decoder: DecoderSession) -> None:
     original, cache = _original(model), decoder.new_cache(capacity=4)
     for rows in (3, 1, 1, 7, 300, 1, 1):
         embeds = _embeds(rows, seed=rows)
@@ -175,13 +172,13 @@ def test_a_conversation_that_outgrows_its_buffers_goes_on_as_the_original(
 
 
 def test_half_precision_runs_as_well(model: Any, half: Path) -> None:
-    decoder = OnnxDecoder(open_session(half, threads=1))
+    decoder = DecoderSession(open_session(half, threads=1))
     original, cache = _original(model), decoder.new_cache()
     for rows in (3, 1, 5):
         assert np.allclose(decoder.run(_embeds(rows), cache), original(_embeds(rows)), atol=1e-2)
 
 
-def test_conversations_share_a_session_and_nothing_else(decoder: OnnxDecoder | PortableDecoder) -> None:
+def test_conversations_share_a_session_and_nothing_else(decoder: DecoderSession) -> None:
     left, right = decoder.new_cache(), decoder.new_cache()
     alone = [decoder.run(_embeds(2, seed), left) for seed in (1, 2)]
     left = decoder.new_cache()
@@ -192,7 +189,7 @@ def test_conversations_share_a_session_and_nothing_else(decoder: OnnxDecoder | P
     assert np.array_equal(alone, mixed)
 
 
-def test_a_shared_beginning_is_copied_or_cut(decoder: OnnxDecoder | PortableDecoder) -> None:
+def test_a_shared_beginning_is_copied_or_cut(decoder: DecoderSession) -> None:
     cache = decoder.new_cache()
     decoder.run(_embeds(6), cache)
     expected = decoder.run(_embeds(2, seed=1), cache.copy(4))
@@ -204,7 +201,7 @@ def test_a_shared_beginning_is_copied_or_cut(decoder: OnnxDecoder | PortableDeco
     assert (twin.length, cache.length) == (6, 6)
 
 
-def test_what_does_not_fit_is_refused_and_loses_nothing(decoder: OnnxDecoder | PortableDecoder, files: dict[str, Path]) -> None:
+def test_what_does_not_fit_is_refused_and_loses_nothing(decoder: DecoderSession, files: dict[str, Path]) -> None:
     cache = decoder.new_cache()
     first = decoder.run(_embeds(3), cache)
     with pytest.raises(InputError, match="603 tokens, and the model reads 600"):
@@ -216,7 +213,7 @@ def test_what_does_not_fit_is_refused_and_loses_nothing(decoder: OnnxDecoder | P
     cache.crop(0)
     assert np.array_equal(decoder.run(_embeds(3), cache), first)
     with pytest.raises(LoadError, match="no exported decoder"):
-        open_decoder(open_session(files["embed"]))
+        DecoderSession(open_session(files["embed"]))
 
 
 # --- as a TensorRT engine ---
@@ -233,19 +230,19 @@ def test_engines_of_the_portable_flavour_and_of_embeddings_are_built(graphs: dic
 
 
 @pytest.fixture
-def engine(graphs: dict[str, Graph], files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> TensorrtDecoder:
+def engine(graphs: dict[str, Graph], files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> DecoderSession:
     """The portable flavour by a stand-in for TensorRT, which reads and writes at the addresses it is given."""
     trt, graph = standin_tensorrt.install(monkeypatch), graphs["decoder_portable"]
     plan = build_engine(files[graph.name], profile(graph.shapes, graph.axes), name=graph.name, target="trt")
     opened = trt.Runtime(None).deserialize_cuda_engine(plan)
-    return TensorrtDecoder(TensorrtSession(trt, opened, device="cpu", facts=graph.metadata))
+    return DecoderSession(TensorrtSession(trt, opened, device="cpu", facts=graph.metadata))
 
 
 @pytest.mark.parametrize("alignment", [1, 256])
 def test_an_engine_writes_its_cache_in_place(
-    decoder: OnnxDecoder | PortableDecoder, engine: TensorrtDecoder, alignment: int, monkeypatch: pytest.MonkeyPatch
+    decoder: DecoderSession, engine: DecoderSession, alignment: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emova_sdk.components.tensorrt_decoder._ALIGNMENT", alignment)
+    monkeypatch.setattr("emova_sdk.components.tensorrt_cache._ALIGNMENT", alignment)
     ours, theirs = engine.new_cache(4), decoder.new_cache()
     for rows in (3, 1, 1, 7, 1):  # outgrows its buffers twice
         assert np.abs(engine.run(_embeds(rows, rows), ours) - decoder.run(_embeds(rows, rows), theirs)).max() < 1e-4
@@ -256,16 +253,16 @@ def test_an_engine_writes_its_cache_in_place(
         assert np.abs(engine.run(_embeds(2), cache) - decoder.run(_embeds(2), other.copy(5))).max() < 1e-4
 
 
-def test_an_engine_refuses_what_does_not_fit(engine: TensorrtDecoder) -> None:
+def test_an_engine_refuses_what_does_not_fit(engine: DecoderSession) -> None:
     cache = engine.new_cache()
     engine.run(_embeds(2), cache)
     with pytest.raises(InputError, match="the model reads 600"):
         engine.run(_embeds(599), cache)
     with pytest.raises(InputError, match="embeddings have shape"):
-        engine.run(np.zeros((0, engine.width), np.float32), cache)
+        engine.run(np.zeros((0, engine.sizes.width), np.float32), cache)
     with pytest.raises(InputError, match="positions of a cache of 2"):
         cache.copy(3)
     assert cache.length == 2
     engine._session.facts["flavour"] = "runtime"
-    with pytest.raises(LoadError, match="no engine of a decoder"):
-        TensorrtDecoder(engine._session)
+    with pytest.raises(LoadError, match="no exported decoder"):
+        DecoderSession(engine._session)

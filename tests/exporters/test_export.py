@@ -19,7 +19,7 @@ from torch import nn
 
 from emova_sdk import Axis, Graph
 from emova_sdk.cli.app import run
-from emova_sdk.components.exported import Exported, family_of
+from emova_sdk.components.exported import ExportFolder, family_of
 from emova_sdk.components.onnx_session import open_session, run_session
 from emova_sdk.errors import BackendError, ConfigError, EmovaError, ExportError, InputError, LoadError, ParityError
 from emova_sdk.exporters.bundle import export_bundle, read_manifest, verify_bundle
@@ -222,7 +222,7 @@ def test_a_bundle_brings_what_its_components_read_and_a_config_that_runs_it(tmp_
     manifest = export_bundle({"vision_encoder": Worded(graph(metadata={"family": "emova"}))}, out)
     assert (out / "vision_encoder/words/known.txt").read_text() == "a b c"
     assert list(manifest["assets"]["vision_encoder"]) == ["vision_encoder/words/known.txt"]
-    assert (out / "assistant.toml").read_text() == '[vision_encoder]\ntype = "onnx"\nbundle = "."\n'
+    assert (out / "assistant.toml").read_text() == '[vision_encoder]\ntype = "onnx"\npath = "."\n'
     (out / "vision_encoder/words/known.txt").write_text("a b d")
     with pytest.raises(LoadError, match="not what was exported"):
         read_manifest(out)
@@ -276,8 +276,7 @@ def looked_at(folder: Path) -> None:
     report(read_manifest(folder))
     verify_bundle(None, folder)
     family_of(str(folder), "vision_encoder")
-    exported = Exported(str(folder), "vision_encoder", ["network"], open=lambda file, _: open_session(file, threads=1))
-    exported.open()
+    ExportFolder(str(folder), "vision_encoder", lambda file, _: open_session(file, threads=1)).open("network")
 
 
 @pytest.mark.parametrize(
@@ -336,7 +335,7 @@ def test_a_manifest_of_another_shape_is_refused(whole: tuple[Path, dict[str, Any
     with pytest.raises(LoadError, match="manifest"):
         looked_at(whole[0])
     with pytest.raises(LoadError, match="manifest"):
-        Exported(str(whole[0]), "vision_encoder", ["network"], open=lambda file, _: open_session(file))
+        ExportFolder(str(whole[0]), "vision_encoder", lambda file, _: open_session(file))
 
 
 def test_another_graph_than_the_manifest_says_is_refused(whole: tuple[Path, dict[str, Any]]) -> None:
@@ -344,9 +343,9 @@ def test_another_graph_than_the_manifest_says_is_refused(whole: tuple[Path, dict
     made = deepcopy(manifest)
     made["components"]["vision_encoder"][0]["outputs"] = ["y", "words"]
     (folder / "manifest.json").write_text(json.dumps(made))
-    exported = Exported(str(folder), "vision_encoder", ["network"], open=lambda file, _: open_session(file, threads=1))
+    exported = ExportFolder(str(folder), "vision_encoder", lambda file, _: open_session(file, threads=1))
     with pytest.raises(LoadError, match="outputs `ids, y` in place of `y, words`"):
-        exported.open()
+        exported.open("network")
 
 
 def test_verifying_with_another_config_says_so(tmp_path: Path) -> None:

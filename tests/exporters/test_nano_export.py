@@ -23,7 +23,6 @@ from emova_sdk import Audio, Image, Message, Pipeline, Style
 from emova_sdk.cli.app import run
 from emova_sdk.components.base import SLOTS
 from emova_sdk.components.nano import features
-from emova_sdk.components.nano.exported import ExportedLLM
 from emova_sdk.components.nano.language import Language
 from emova_sdk.components.nano.lexicon import Lexicon
 from emova_sdk.components.nano.llm import NanoLLM
@@ -35,11 +34,11 @@ from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
 from emova_sdk.components.nano.vocoder import NanoUnitVocoder
 from emova_sdk.components.nano.weights import PRESET
 from emova_sdk.components.onnx_slots import (
-    BundleLLM,
-    BundleSpeechTokenizer,
-    BundleStyleModule,
-    BundleVisionEncoder,
-    BundleVocoder,
+    OnnxLLMCore,
+    OnnxSpeechTokenizer,
+    OnnxStyleModule,
+    OnnxVisionEncoder,
+    OnnxVocoder,
 )
 from emova_sdk.errors import ConfigError, LoadError, MissingDependencyError
 from emova_sdk.exporters.bundle import export_bundle, verify_bundle
@@ -151,12 +150,12 @@ def test_the_language_model_is_found_in_either_flavour(bundle: Path, tmp_path: P
     decoder["name"] = "decoder_portable"
     (snapshot / "manifest.json").unlink()
     (snapshot / "manifest.json").write_text(json.dumps(manifest))
-    with ExportedLLM(str(snapshot)) as core:
+    with OnnxLLMCore(str(snapshot)) as core:
         core.load()
     decoder["name"] = "layers"
     (snapshot / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(LoadError, match="holds no llm_core graph `decoder`"):
-        ExportedLLM(str(snapshot))
+        OnnxLLMCore(str(snapshot))
 
 
 @pytest.mark.slow
@@ -303,7 +302,7 @@ def test_sounds_that_are_silent_broken_or_clipped_do_not_pass(question: Audio) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [BundleVisionEncoder, BundleSpeechTokenizer, BundleLLM, BundleStyleModule, BundleVocoder])
+@pytest.mark.parametrize("kind", [OnnxVisionEncoder, OnnxSpeechTokenizer, OnnxLLMCore, OnnxStyleModule, OnnxVocoder])
 def test_what_runs_the_export_conforms(bundle: Path, kind: Any) -> None:
     failed = [f"{one.name}: {one.message}" for one in run_checks(lambda: kind(str(bundle), threads=1)) if not one.passed]
     assert not failed, "\n".join(failed)
@@ -312,14 +311,14 @@ def test_what_runs_the_export_conforms(bundle: Path, kind: Any) -> None:
 @pytest.mark.slow
 def test_options_of_another_family_are_refused(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no option `seed`"):
-        BundleVocoder(str(bundle), seed=3)
+        OnnxVocoder(str(bundle), seed=3)
     with pytest.raises(LoadError, match="not the manifest"):
-        BundleVocoder(str(tmp_path))
+        OnnxVocoder(str(tmp_path))
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest["components"]["vocoder"][0]["metadata"]["family"] = "birds"
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(LoadError, match="family `birds`"):
-        BundleVocoder(str(tmp_path))
+        OnnxVocoder(str(tmp_path))
 
 
 def test_the_front_end_in_numpy_is_that_of_training(question: Audio) -> None:

@@ -47,7 +47,7 @@ def config(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     export_bundle({"llm_core": core, "vision_encoder": EmovaVision(model, device="cpu")}, folder / "seeing")
     places = dict.fromkeys(("speech_tokenizer", "style_module", "vocoder"), bundle)
     places |= dict.fromkeys(("vision_encoder", "llm_core"), folder / "seeing")
-    tables = [f'[{slot}]\ntype = "onnx"\nbundle = "{place.as_posix()}"\nthreads = 1\n' for slot, place in places.items()]
+    tables = [f'[{slot}]\ntype = "onnx"\npath = "{place.as_posix()}"\nthreads = 1\n' for slot, place in places.items()]
     (folder / "assistant.toml").write_text("\n".join(tables))
     return folder / "assistant.toml"
 

@@ -21,9 +21,8 @@ from emova_sdk.components.base import SLOTS
 from emova_sdk.components.emova.vocoder import EmovaVocoder
 from emova_sdk.components.exported import profile_of
 from emova_sdk.components.graph import Graph, profile
-from emova_sdk.components.onnx import OnnxSpeechTokenizer, OnnxVocoder
 from emova_sdk.components.onnx_session import tensorrt_options
-from emova_sdk.components.tensorrt import TensorrtSpeechTokenizer, TensorrtVocoder
+from emova_sdk.components.onnx_slots import OnnxSpeechTokenizer, OnnxVocoder, TensorrtSpeechTokenizer, TensorrtVocoder
 from emova_sdk.components.tensorrt_session import Engine, Machine, open_engine, require_same
 from emova_sdk.errors import ConfigError, ExportError, InputError, LoadError, MissingDependencyError
 from emova_sdk.exporters.bundle import read_manifest, verify_bundle

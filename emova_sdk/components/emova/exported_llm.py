@@ -1,39 +1,28 @@
-"""EMOVA's language model as exported graphs, without torch: what runs its layers is handed in."""
+"""EMOVA's language model from an export, without torch."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.base import GenerationOptions, Space
+from emova_sdk.components.decoder_session import DecoderSession
 from emova_sdk.components.emova.prompts import IMAGE_ID
 from emova_sdk.components.emova.talking import Facts, Talker, as_floats
 from emova_sdk.components.emova.templates import template
 from emova_sdk.components.emova.text_tokenizer import TextTokenizer
-from emova_sdk.components.exported import Exported
+from emova_sdk.components.exported import ExportFolder
 from emova_sdk.errors import LoadError
 from emova_sdk.types import VisionFeatures
 
 __all__ = ["ExportedLLM", "NumpySampler"]
 
 Floats = NDArray[np.float32]
-
-
-class RunningDecoder(Protocol):
-    """Layers that run: `OnnxDecoder`, `PortableDecoder`, or another runtime's."""
-
-    def new_cache(self) -> Any:
-        """An empty cache, with ``length`` and ``copy(length)``."""
-        ...
-
-    def run(self, embeds: Floats, cache: Any) -> Floats:
-        """Embeddings (rows, width) to logits (vocabulary,) after the last."""
-        ...
 
 
 class NumpySampler:
@@ -83,8 +72,8 @@ class _Choice:
 class _Engine:
     """Graphs in memory."""
 
-    exported: Exported
-    decoder: RunningDecoder
+    exported: ExportFolder
+    decoder: DecoderSession
     stops: tuple[int, ...]
     image_token: int
 
@@ -115,18 +104,15 @@ class ExportedLLM(Talker):
     answer, and is not the same answer as with torch.
 
     Args:
-        exported: The graphs ``embed`` and the decoder's, in this order.
-        decoder: Makes what runs the layers from all graphs in memory.
+        exported: An export with the graphs ``embed`` and ``decoder`` or ``decoder_portable``.
         kept_conversations: Conversations whose keys and values are kept.
 
     Raises:
         LoadError: If the export lacks its tokenizer or facts, or they are broken.
     """
 
-    def __init__(
-        self, exported: Exported, *, decoder: Callable[[dict[str, Any]], RunningDecoder], kept_conversations: int
-    ) -> None:
-        self._exported, self._decoder = exported, decoder
+    def __init__(self, exported: ExportFolder, *, kept_conversations: int = 4) -> None:
+        self._exported, self._graphs = exported, (exported.choose("embed"), exported.choose("decoder", "decoder_portable"))
         path = exported.assets / "llm.json"
         try:
             told = json.loads(path.read_text("utf-8"))
@@ -149,7 +135,9 @@ class ExportedLLM(Talker):
     def load(self) -> None:
         """Open the graphs. Safe to call again and from several threads."""
         if self._engine is None:
-            self._engine = _Engine(self._exported, self._decoder(self._exported.open()), self._facts.stops, self._image_token)
+            self._exported.open(*self._graphs)
+            decoder = DecoderSession(self._exported.session(self._graphs[1]))
+            self._engine = _Engine(self._exported, decoder, self._facts.stops, self._image_token)
 
     def close(self) -> None:
         """Free the graphs and the kept conversations."""

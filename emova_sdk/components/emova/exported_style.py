@@ -11,7 +11,7 @@ import numpy as np
 
 from emova_sdk.components.base import Space
 from emova_sdk.components.emova.style_vectors import StyleVectors, Vectors
-from emova_sdk.components.exported import Exported
+from emova_sdk.components.exported import ExportFolder
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import Audio
 
@@ -22,13 +22,14 @@ class ExportedStyle(StyleVectors):
     """The styles of the component that was exported, and voices added from recordings.
 
     Args:
-        exported: The graph ``style_encoder``.
+        exported: An export with the graph ``style_encoder``.
 
     Raises:
         LoadError: If the export lacks its table, or it is broken.
     """
 
-    def __init__(self, exported: Exported) -> None:
+    def __init__(self, exported: ExportFolder) -> None:
+        exported.choose("style_encoder")
         self._exported = exported
         self._rate, self._shortest = exported.number("sample_rate"), exported.number("shortest")
         table = _table(exported.assets)
@@ -38,7 +39,7 @@ class ExportedStyle(StyleVectors):
 
     def load(self) -> None:
         """Open the graph. Safe to call again and from several threads."""
-        self._exported.open()
+        self._exported.open("style_encoder")
 
     def close(self) -> None:
         """Free the graph; the table and added voices stay."""

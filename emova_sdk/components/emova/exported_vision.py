@@ -1,4 +1,4 @@
-"""EMOVA's eyes as an exported graph, without torch: what runs it is handed in."""
+"""EMOVA's vision encoder from an export, without torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from emova_sdk.components.base import Space, VisionEncoder
 from emova_sdk.components.emova.picture_pixels import PictureCutter
-from emova_sdk.components.exported import Exported
+from emova_sdk.components.exported import ExportFolder
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.models.anyres import best_size, merge_index
 from emova_sdk.types import Image, VisionFeatures
@@ -28,14 +28,15 @@ class ExportedVision(VisionEncoder):
     """Pictures to rows of embeddings (NumPy arrays) by an exported tower and projector.
 
     Args:
-        exported: The graph ``vision``.
+        exported: An export with the graph ``vision``.
         cache: Pictures whose features are kept.
 
     Raises:
         LoadError: If the export does not say what it must.
     """
 
-    def __init__(self, exported: Exported, *, cache: int) -> None:
+    def __init__(self, exported: ExportFolder, *, cache: int = 16) -> None:
+        exported.choose("vision")
         self._exported, self._cache = exported, cache
         self.features = Space(exported.text("features"), exported.number("features_size"))
         path = exported.assets / "pictures.json"
@@ -50,7 +51,7 @@ class ExportedVision(VisionEncoder):
 
     def load(self) -> None:
         """Open the graph. Safe to call again and from several threads."""
-        self._exported.open()
+        self._exported.open("vision")
 
     def close(self) -> None:
         """Free the graph and the kept features."""

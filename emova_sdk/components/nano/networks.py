@@ -18,7 +18,7 @@ from emova_sdk.components.onnx_session import run_session
 from emova_sdk.errors import LoadError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from emova_sdk.components.exported import Exported
+    from emova_sdk.components.exported import ExportFolder
     from emova_sdk.components.graph import Graph
 
 Run = Callable[..., tuple[NDArray[Any], ...]]
@@ -89,9 +89,9 @@ def _by_source(graph: Graph) -> Run:
     return run
 
 
-def in_onnx(exported: Exported) -> dict[str, Run]:
+def in_onnx(exported: ExportFolder, names: Iterable[str]) -> dict[str, Run]:
     """Run graphs from an export."""
-    return {name: _by_session(session) for name, session in exported.open().items()}
+    return {name: _by_session(exported.session(name)) for name in names}
 
 
 def _by_session(session: Any) -> Run:
