@@ -10,8 +10,9 @@ from collections.abc import Callable, Collection
 from typing import Any, cast
 
 from emova_sdk.components.emova.lenient_json import COMMAS, QUOTES, Reader, Wait
-from emova_sdk.components.said import SaidText
-from emova_sdk.components.written_calls import written_calls
+from emova_sdk.components.labelled_text import TEXT_KEYS, canonical, labelled, may_be_labelled, one_of, style_key
+from emova_sdk.components.spoken_text import SpokenText
+from emova_sdk.components.text_tool_calls import text_tool_calls
 from emova_sdk.errors import EmptyAnswerError
 from emova_sdk.types import EMOTIONS, PITCHES, LLMEvent, Metadata, Style, StyleChosen, TextDelta, ToolCall
 
@@ -30,32 +31,27 @@ REPLY_SCHEMA: dict[str, object] = {
 }
 """What a brain is asked for. Emotion and pitch come first, so that speech can begin while the text is still being written."""
 
-_TEXT_KEYS = (
-    "text", "answer", "response", "reply", "content", "message", "speech", "say", "spoken", "output", "utterance", "sentence",
-    "sentences", "result", "assistant",
-)  # fmt: skip
-"""Last words of the keys under which the text may stand, the likeliest first."""
 _CALL_KEYS = frozenset({"tool call", "tool calls", "function call", "function calls"})
-_STYLE_KEYS = {"emotion": "emotion", "mood": "emotion", "tone": "emotion", "feeling": "emotion", "pitch": "pitch"}
 _SILENT_KEYS = frozenset({
     "name", "tool", "function", "type", "id", "action", "arguments", "parameters", "args", "role", "language", "lang",
     "speed", "volume", "intensity", "confidence", "title", "description", "thought", "thoughts", "thinking", "reasoning",
     "analysis", "reflection", "plan", "status", "error", "style", "voice", "speaker", "user",
 })  # fmt: skip
 """Keys that never hold what is said."""
-_SYNONYMS = {
-    "joyful": "happy", "joy": "happy", "cheerful": "happy", "excited": "happy", "friendly": "happy", "warm": "happy",
-    "happiness": "happy", "sadness": "sad", "empathetic": "sad", "sympathetic": "sad", "compassionate": "sad", "sorry": "sad",
-    "anger": "angry", "annoyed": "angry", "surprise": "surprised", "fear": "fearful", "afraid": "fearful", "scared": "fearful",
-    "worried": "fearful", "disgust": "disgusted", "calm": "neutral", "higher": "high", "raised": "high", "lower": "low",
-    "deep": "low", "medium": "normal", "moderate": "normal", "mid": "normal", "neutral": "normal",
-}  # fmt: skip
 _DEEPEST = 32
 """How many objects and lists may stand inside each other; answers have three at most."""
 _MARKS_ALONE = re.compile(r"[\s\[\]{}\"'“”`:,]*")
 """What nobody can say: the remains of a form that was begun and never filled."""
-_LABEL = re.compile(r"[\s*_#>\"'-]*(\w+)[*_\"']*\s*[:=]\s*[*_]*\s*(.*)", re.DOTALL)
-_ELEMENT = re.compile(r"<(\w+)>\s*(.*?)\s*</\1>", re.DOTALL)
+_FRAGMENTS = (
+    (re.compile(r"\s*[\"“](?:emotion|pitch|text)[\"”]\s*:"), "{"),
+    (re.compile(r"\s*(?:emotion|pitch)[\"”]\s*:"), '{"'),
+    (re.compile(r"\s*\w{1,20}[\"”]\s*,\s*[\"“](?:pitch|text)[\"”]\s*:"), '{"emotion": "'),
+    (re.compile(r"[^{]*[\"”]\s*\}[\s}\]`]*\Z"), '{"text": "'),
+)
+"""Objects without their beginning, as if it had been written already; and what is missing."""
+_TAIL_CHARACTERS = frozenset('"”}]` \n\t')
+_START = 40
+"""Characters in which an answer shows whether it names emotion or pitch."""
 
 
 class BrainReply:
@@ -63,7 +59,7 @@ class BrainReply:
 
     Args:
         tools: Names of the tools that may be called.
-        may_think: Whether the answer may begin with thoughts that no tag opens; see `SaidText`.
+        may_think: Whether the answer may begin with thoughts that no tag opens; see `SpokenText`.
         may_remark: Whether plain text is held back, because an object may follow it: then it was a remark.
 
     Attributes:
@@ -73,9 +69,9 @@ class BrainReply:
 
     def __init__(self, tools: Collection[str] = (), *, may_think: bool = False, may_remark: bool = False) -> None:
         self._tools = tools
-        self._written = SaidText(tools, holds=may_think)
-        self._said = SaidText(tools)
-        self._may_remark = may_remark
+        self._written = SpokenText(tools, holds=may_think)
+        self._said = SpokenText(tools)
+        self._may_remark = True if may_remark else None  # not known yet
         self._events: list[LLMEvent] = []
         self._reader = Reader(lambda _what, _text: None)
         self._values: dict[str, str] = {}
@@ -185,7 +181,7 @@ class BrainReply:
             reader.skip(ahead)
             return True
         word = yield from reader.bare_key(at)
-        if word is not None and (_kind(word) or _canonical(word).split()[-1] in _TEXT_KEYS):
+        if word is not None and (style_key(word) or canonical(word).split()[-1] in TEXT_KEYS):
             reader.bare_keys = True
         if (yield from reader.key(at)) is None:
             return False
@@ -218,35 +214,41 @@ class BrainReply:
     def _plain(self, char: str) -> None:
         if not self.plain:  # a remark behind an object, or the comma between two
             return
-        if self._may_remark:
-            self._remark += char
-        else:
-            self._tell(self._said.push(char))
+        self._remark += char
+        if self._may_remark is None and len(self._remark) >= _START:
+            self._may_remark = may_be_labelled(self._remark)
+        if self._may_remark is False and char not in _TAIL_CHARACTERS:
+            self._tell(self._remark)
+            self._remark = ""
 
     def _end_plain(self) -> None:
-        """Say what was held back and is no remark; its lines may name emotion and pitch as an object does."""
+        """Say what was held back and is no remark."""
         text, self._remark = self._remark, ""
         if not self.plain or not (text.strip() or not self.empty):
             return
         self._compliant = False
-        elements = {tag: value for tag, value in _ELEMENT.findall(text) if _kind(tag) or tag.casefold() in _TEXT_KEYS}
-        if any(map(_kind, elements)):
-            self._values = {_kind(tag) or tag.casefold(): value for tag, value in elements.items()}
-            self._values.setdefault("text", "" if _text_in(self._values) else _ELEMENT.sub("", text).strip())
+        if not self.empty:  # all but its last characters is said, which may be the rest of an object
+            self._tell("" if "}" in text else text)
+            return
+        missing = next((missing for pattern, missing in _FRAGMENTS if pattern.match(text)), None)
+        if missing is not None:
+            self._tell(self._read_inner(missing + text.strip()))
+            return
+        values = labelled(text)
+        if values is None:
+            self._tell(text)
+        else:
+            self._values = values
             self._end_object()
-            return
-        lines = text.strip().splitlines()
-        label = _LABEL.fullmatch(lines[0]) if lines else None
-        if label is None or not _kind(label[1]):
-            self._tell(self._said.push(text))
-            return
-        key = ""
-        for line in lines:
-            label = _LABEL.fullmatch(line)
-            known = label is not None and (_kind(label[1]) or label[1].casefold() in _TEXT_KEYS)
-            key = label[1].casefold() if label and known else key if _kind(key) is None and key else "text"
-            self._values[key] = "\n".join(filter(None, (self._values.get(key), label[2] if label and known else line)))
-        self._end_object()
+
+    def _read_inner(self, text: str) -> str:
+        """Read a text as an answer of its own; return what it says."""
+        inner = BrainReply(self._tools)
+        events = [*inner.push(text), *inner.finish()]
+        self._styled = self._styled or any(isinstance(event, StyleChosen) for event in events)
+        self._events += [event for event in events if isinstance(event, StyleChosen | ToolCall)]
+        self.empty = self.empty and inner.empty
+        return "".join(event.text for event in events if isinstance(event, TextDelta))
 
     # --- an object ---
 
@@ -269,7 +271,7 @@ class BrainReply:
             key = yield from reader.key()
             if key is not None:
                 yield from reader.take_key()
-                yield from self._field(_canonical(key))
+                yield from self._field(canonical(key))
             else:  # a comma, or what belongs nowhere
                 reader.skip(1)
 
@@ -291,7 +293,7 @@ class BrainReply:
 
     def _field(self, key: str) -> Wait[None]:
         yield from self._gap()
-        reader, kind = self._reader, _kind(key)
+        reader, kind = self._reader, style_key(key)
         opening = yield from reader.peek()
         within = yield from reader.peek(1)
         begins = opening in QUOTES and within not in {"{", "[", "\\", ""}  # words, and no object inside a string
@@ -301,7 +303,7 @@ class BrainReply:
             yield from reader.string(self._say)
             return
         if key in _CALL_KEYS and opening in {"{", "["}:
-            self._calls += written_calls((yield from reader.bare()), self._tools)
+            self._calls += text_tool_calls((yield from reader.bare()), self._tools)[0]
             return
         kept: list[str] = []
         before = dict(self._values)
@@ -354,12 +356,7 @@ class BrainReply:
             return
         text = _text_in(self._values)
         if text.lstrip(' \n"')[:1] == "{":  # an object inside a string
-            inner = BrainReply(self._tools)
-            events = [*inner.push(text), *inner.finish()]
-            self._styled = self._styled or any(isinstance(event, StyleChosen) for event in events)
-            self._events += [event for event in events if isinstance(event, StyleChosen | ToolCall)]
-            text = "".join(event.text for event in events if isinstance(event, TextDelta))
-            self.empty = self.empty and inner.empty
+            text = self._read_inner(text)
         self._choose_style()
         self._compliant = self._compliant and "text" in self._values
         if text.strip() and text.strip() not in "".join(self._told):
@@ -373,7 +370,7 @@ class BrainReply:
         if self.empty and _MARKS_ALONE.fullmatch(text):
             self._unsayable += text
             return
-        text, self._unsayable = self._unsayable + text, ""
+        text, self._unsayable = (self._unsayable + text).lstrip() if self.empty else text, ""
         if text:
             self.empty = False
             self._events.append(TextDelta(text))
@@ -386,35 +383,16 @@ class BrainReply:
         if self._styled:
             return
         self._styled = True
-        emotion = _one_of(self._values.get("emotion", ""), EMOTIONS, "neutral")
-        pitch = _one_of(self._values.get("pitch", ""), PITCHES, "normal")
+        emotion = one_of(self._values.get("emotion", ""), EMOTIONS, "neutral")
+        pitch = one_of(self._values.get("pitch", ""), PITCHES, "normal")
         self._events.append(StyleChosen(Style(emotion=cast("Any", emotion), pitch=cast("Any", pitch))))
-
-
-def _canonical(key: str) -> str:
-    return " ".join(re.findall(r"[^\W_]+", key.casefold())) or key
-
-
-def _kind(key: str) -> str | None:
-    """Return whether a key names the emotion or the pitch of the answer."""
-    named = _canonical(key).split()
-    return None if not named or named[0] == "user" else _STYLE_KEYS.get(named[-1])
 
 
 def _text_in(values: dict[str, str]) -> str:
     """Return what an object says: the value of the likeliest key, or the only one that may be it."""
-    for last in _TEXT_KEYS:
+    for last in TEXT_KEYS:
         for key, value in values.items():
             if key.split()[-1:] == [last] and value.strip():
                 return value
-    others = [value for key, value in values.items() if key not in _STYLE_KEYS]
+    others = [value for key, value in values.items() if key not in {"emotion", "pitch"}]
     return others[0] if len(others) == 1 and " " in others[0].strip() else ""
-
-
-def _one_of(written: str, choices: tuple[str, ...], default: str) -> str:
-    """Return the first word of a value that is a choice, or means one."""
-    for word in re.findall(r"[^\W\d_]+", written.casefold()):
-        for value in (word, _SYNONYMS.get(word, "")):
-            if value in choices:
-                return value
-    return default

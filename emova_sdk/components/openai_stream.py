@@ -11,7 +11,7 @@ from typing import Any, Self, cast
 from emova_sdk.components.openai_calls import CallAssembler
 from emova_sdk.components.openai_errors import failures, refusal, typed, words
 from emova_sdk.components.openai_events import DONE, EventDecoder, JsonEvent
-from emova_sdk.components.said import SaidText
+from emova_sdk.components.spoken_text import SpokenText
 from emova_sdk.errors import BackendError, EmovaError, EmptyAnswerError
 from emova_sdk.types import Metadata, ToolCall
 
@@ -60,7 +60,7 @@ class OpenAIStream:
         self._may_be_empty = may_be_empty
         self.reported: tuple[int | None, object] = (0, None)
         self._calls = CallAssembler(tools)
-        self._said = SaidText(tools, holds=holds)
+        self._said = SpokenText(tools, holds=holds)
         self._facts: dict[str, Any] = {}
         self._written = ""
         self._thought = False

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from contextlib import nullcontext
 from pathlib import Path
@@ -157,20 +158,41 @@ def test_it_speaks_while_the_brain_still_writes(endpoint: Endpoint, question: Au
         ("<emotion>sad</emotion>\n<text>Hello.</text>", "Hello.", "sad"),
         ("<emotion>sad</emotion> Hello.", "Hello.", "sad"),
         ('{"name": "dance", "arguments": {"how": "very well"}}', "", None),
+        ('Good day friend."}', "Good day friend.", None),
+        ('Good \\"day\\" friend."\n}\n```', 'Good "day" friend.', None),
+        ('happy", "pitch": "high", "text": "Good day."}', "Good day.", "happy"),
+        ('"emotion": "happy", "pitch": "high", "text": "Good\\nday."', "Good\nday.", "happy"),
+        ('emotion": "happy", "text": "Good day."}', "Good day.", "happy"),
+        ("(emotion: happy, pitch: high) Good day.", "Good day.", "happy"),
+        ("[Emotion: Happy] Good day.", "Good day.", "happy"),
+        ("*emotion: happy, pitch: high*\nGood day.", "Good day.", "happy"),
+        ("{emotion: happy, pitch: high} Good day.", "Good day.", "happy"),
+        ("emotion: happy, pitch: high, text: Good day, friend.", "Good day, friend.", "happy"),
+        ('Emotion: happy; pitch: high; text: "Good day."', "Good day.", "happy"),
+        ("Emotion: happy | Pitch: high\nGood day.", "Good day.", "happy"),
+        ("emotion=happy pitch=high text=Good day.", "Good day.", "happy"),
+        ("Good day.\nEmotion: happy", "Good day.", "happy"),
+        ("(happy, high pitch) Good day.", "Good day.", "happy"),
+        ("(laughs) Good day.", "(laughs) Good day.", None),
+        ("I am happy: the tone: it is warm.", "I am happy: the tone: it is warm.", None),
+        ("Happy birthday to you, my friend.", "Happy birthday to you, my friend.", None),
+        ('Thought: they greet.\n{"emotion": "happy", "text": "Good day."}', "Good day.", "happy"),
+        ("```thinking\nhm\n```\nEmotion: happy\nText: Good day.", "Good day.", "happy"),
         ("", "", None),
     ],
 )
 def test_brains_that_do_not_comply(answer: str, text: str, emotion: str | None) -> None:
-    whole: list[LLMEvent] = []
-    for size in (1, 3, 1000):
-        reply = BrainReply(may_think=True, may_remark=True)
+    whole: dict[bool, list[LLMEvent]] = {}
+    for size, first in itertools.product((1, 3, 1000), (True, False)):
+        if not first and "</think>" in answer and "<think>" not in answer:
+            continue  # in a later answer, what is no thought is said at once
+        reply = BrainReply(may_think=first, may_remark=first)
         events = [event for at in range(0, len(answer), size) for event in reply.push(answer[at : at + size])] + reply.finish()
         assert "".join(event.text for event in events if isinstance(event, TextDelta)) == text
         chosen = [event.style.emotion for event in events if isinstance(event, StyleChosen)]
         assert chosen == ([emotion] if emotion else [])
         facts = [event for event in events if isinstance(event, Metadata)]
-        whole = whole or facts
-        assert facts == whole
+        assert facts == whole.setdefault(first, facts)
 
 
 BEFORE = ["", "Sure!\n", "<think>{hm}</think>", "Hm, {a}.\n</think>\n", "```json\n", "~~~\n", "[", " \n"]

@@ -127,7 +127,7 @@ def test_calls_without_numbers_and_ids_are_understood(endpoint: Endpoint) -> Non
         ("<think>hm, hello?</think>\n\nHello.", "Hello."),
         ("  <think>a</think>b", "b"),
         ("<thin air>", "<thin air>"),
-        ("no <think>tags</think> inside", "no <think>tags</think> inside"),
+        ("Write `<think>like this</think>` first.", "Write `<think>like this</think>` first."),
         ("Hello. <think>hm</think> How are you?", "Hello. How are you?"),
     ],
 )

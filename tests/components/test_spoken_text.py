@@ -6,14 +6,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from emova_sdk.components.said import SaidText
+from emova_sdk.components.spoken_text import SpokenText
 from emova_sdk.errors import BackendError
 
 TOOLS = ("book", "clock")
 
 
 def read(written: str, size: int = 1000, **options: Any) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
-    reader = SaidText(**options)
+    reader = SpokenText(**options)
     said = "".join(reader.push(written[at : at + size]) for at in range(0, len(written), size))
     rest, calls = reader.finish()
     return said + rest, [(call.name, dict(call.arguments)) for call in calls]
@@ -46,7 +46,32 @@ def read(written: str, size: int = 1000, **options: Any) -> tuple[str, list[tupl
         ("assistant\nHello.", "Hello."),
         ("Assistants: hello.", "Assistants: hello."),
         ("<think>never done", ""),
-        ("no <think>tags</think> inside", "no <think>tags</think> inside"),
+        ("Thought: I greet.\nFinal Answer: Hello.", "Hello."),
+        ("Thought: I greet.\n\nThen I ask.\nFinal Answer: Hello.\n\nBye.", "Hello.\n\nBye."),
+        ("**Thinking:** I greet. **Answer:** Hello.", "Hello."),
+        ("**Thinking**\nI greet.\n\n**Answer**\nHello.", "Hello."),
+        ("## Thought process\nI greet.\n## Final response\nHello.", "Hello."),
+        ("My reasoning: I greet.\n\nHello.\n\nBye.", "Hello.\n\nBye."),
+        ("<think>a</think>Thinking: b.\nAnswer: Hello.", "Hello."),
+        ("Hello.\nThought: so long, and thanks.", "Hello.\nThought: so long, and thanks."),
+        ("Hello.\nThought: so long.\nAnswer: Bye.", "Hello.\nBye."),
+        ("I gave it some thought: hello.", "I gave it some thought: hello."),
+        ("The answer: hello. Analysis is hard.", "hello. Analysis is hard."),
+        ("My short answer is: hello.", "My short answer is: hello."),
+        ("```thinking\nhm\n```\nHello.", "Hello."),
+        ("~~~ reasoning\nhm", "~~~ reasoning\nhm"),
+        ("(thinking: hm) Hello.", "Hello."),
+        ("<!-- hm -->Hello.", "Hello."),
+        ("[INST] hm [/INST] Hello.", "Hello."),
+        ("<unused94>thought\nhm<unused95>Hello.", "Hello."),
+        ("Hello <think>I stay brief</think> friend.", "Hello friend."),
+        ("You open it with <think> and go on.", "You open it with <think> and go on."),
+        ("The tags <think> and </think> are marks.", "The tags <think> and </think> are marks."),
+        ('The tag "<think>" is a mark.', 'The tag "<think>" is a mark.'),
+        ("<|start_header_id|>assistant<|end_header_id|>\n\nHello.<|eot_id|>", "Hello."),
+        ("<start_of_turn>model\nHello.<end_of_turn>", "Hello."),
+        ("<|im_start|>assistant\nHello.<|im_end|>", "Hello."),
+        ("Write `<think>like this</think>` first.", "Write `<think>like this</think>` first."),
         ("<thin air> and a < b [1]", "<thin air> and a < b [1]"),
         ("analysis is hard.", "analysis is hard."),
         ("Hello.<|im_end|>", "Hello."),
@@ -75,10 +100,10 @@ def test_thoughts_that_no_tag_opens_are_not_said_where_they_are_held_back(though
 
 
 def test_what_comes_at_once_is_dropped_even_where_nothing_is_held_back() -> None:
-    reader = SaidText()
+    reader = SpokenText()
     assert reader.push("I greet back.\n</think>\n\nHello.") == "Hello."
     assert reader.unopened
-    late = SaidText()
+    late = SpokenText()
     assert late.push("I greet back.") + late.push("</think>Hello.") == "I greet back.Hello."
     assert late.unopened
 
@@ -111,6 +136,19 @@ FORMS = [
     'Action: book\nAction Input: {"guests": 4}',
     "<start_function_call>call:book{guests:4}<end_function_call>",
     "call:book{guests:4}",
+    "book(guests=4)",
+    "```python\nbook(guests=4)\n```",
+    "`book(guests=4)`",
+    "book(\n  guests=4,\n)",
+    '<book guests="4"/>',
+    '<book guests="4"></book>',
+    "<book>\n<guests>4</guests>\n</book>",
+    '<book>{"guests": 4}</book>',
+    f"<tools>{CALL}</tools>",
+    '[TOOL_CALLS]book[CALL_ID]a1b2c3d4e[ARGS]{"guests": 4}',
+    'analysisI book.assistantcommentary to=functions.book json{"guests": 4}',
+    '<｜DSML｜invoke name="book"><｜DSML｜parameter name="guests" string="false">4</｜DSML｜parameter></｜DSML｜invoke>',
+    'Thought: I book.\nAction: book\nAction Input: {"guests": 4}\nObservation: done\nFinal Answer: It is done.',
     "{'name': 'book', 'arguments': {'guests': 4}}",
     "{name: book, arguments: {guests: 4}}",
     '{"tool": "book", "args": {"guests": 4}}',
@@ -130,9 +168,33 @@ def test_calls_written_as_text_are_calls(written: str) -> None:
     for size in (1, 5, 1000):
         said, calls = read(written, size, tools=TOOLS)
         assert (said.strip(), calls) == ("", [("book", {"guests": 4})])
-        said, calls = read(f"One moment.\n{written}", size, tools=TOOLS)
-        assert calls == [("book", {"guests": 4})]
-        assert said.strip() == "One moment."
+        if not written.startswith(("Thought", "analysis")):
+            said, calls = read(f"One moment.\n{written}", size, tools=TOOLS)
+            assert calls == [("book", {"guests": 4})]
+            assert said.strip() == "One moment."
+        if "Observation" not in written:
+            said, calls = read(f"{written}\nOne moment.", size, tools=TOOLS)
+            assert calls == [("book", {"guests": 4})]
+            assert said.strip() == "One moment."
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000])
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ('dance(city="Rome")', ""),
+        ('Hi.\ndance(city="Rome")\nBye.', "Hi.\nBye."),
+        ('Hi.\n```python\ndance.now(city="Rome")\n```\nBye.', "Hi.\nBye."),
+        ("dance()", ""),
+        ('Hi. <dance city="Rome"/>', "Hi. "),
+        ("The function book(guests=4) books a table.", "The function book(guests=4) books a table."),
+        ("book(guests=4) books a table.", "book(guests=4) books a table."),
+        ("dance(a, b) is a function.", "dance(a, b) is a function."),
+        ("Dance (a lot) and sing.", "Dance (a lot) and sing."),
+    ],
+)
+def test_calls_of_no_tool_are_not_said_and_prose_about_functions_is(written: str, said: str, size: int) -> None:
+    assert read(written, size, tools=TOOLS) == (said, [])
 
 
 def test_several_written_calls() -> None:
@@ -141,7 +203,7 @@ def test_several_written_calls() -> None:
         f"{CALL}\n{CALL}",
         "[book(guests=4), book(guests=4)]",
     ):
-        reader = SaidText(TOOLS)
+        reader = SpokenText(TOOLS)
         reader.push(written)
         _, calls = reader.finish()
         assert [(call.name, dict(call.arguments)) for call in calls] == [("book", {"guests": 4})] * 2
@@ -181,6 +243,19 @@ def test_what_only_resembles_a_call_is_said(written: str, size: int) -> None:
 
 
 MARKS = [
+    "Thought: ",
+    "Final Answer: ",
+    "**Thinking:** ",
+    "```thinking\n",
+    "```\n",
+    "book(guests=4)",
+    "dance(a=1)",
+    '<book guests="4"/>',
+    "`",
+    "<!--",
+    "-->",
+    "(thinking: ",
+    ")",
     "<think>",
     "</think>",
     "< /think >",
@@ -216,10 +291,30 @@ def test_cutting_makes_no_difference_and_every_failure_is_one_error(written: str
 
 
 def read_unopened(written: str) -> bool:
-    reader = SaidText(TOOLS)
+    reader = SpokenText(TOOLS)
     reader.push(written)
     try:
         reader.finish()
     except BackendError:
         return True
     return reader.unopened
+
+
+@pytest.mark.parametrize("holds", [True, False])
+@pytest.mark.parametrize(
+    "honest",
+    [
+        "I thought: why not? Thought is free.",
+        "Reflection: the return of light from a surface.",
+        "Action: that is what we need.",
+        "Final answer? Yes. Final score: two to one.",
+        "Output is 5 volts. Assistant professors teach.",
+        "Use {curly braces}, [1], <b>bold</b> and a < b.",
+        'print("hi") prints hi.',
+        "The call get_time() returns the time.",
+        "Call me(maybe) later, book (now) a table.",
+        "Say <think> before you speak.",
+    ],
+)
+def test_honest_sentences_are_said_whole(honest: str, holds: bool) -> None:
+    assert read(honest, 3, tools=TOOLS, holds=holds) == (honest, [])
