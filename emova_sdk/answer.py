@@ -81,12 +81,12 @@ class TurnWatch(Protocol):
 
 @dataclass
 class Answer:
-    """What is known of an answer while it is given; it ``began`` when the user's input ended, noticed ``waited_s`` later."""
+    """What is known of an answer while it is given; it ``began`` when the user's input ended, noticed ``endpointing_s`` later."""
 
     parts: tuple[Input, ...]
     style: Style | None
     began: float
-    waited_s: float | None = None
+    endpointing_s: float | None = None
     heard: list[SpeechUnits] = field(default_factory=list[SpeechUnits])
     transcript: Transcript | None = None
     perceived: PerceivedStyle | None = None
@@ -113,8 +113,8 @@ class Answer:
     _rounds: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
 
     def __post_init__(self) -> None:
-        if self.waited_s is not None:
-            self.stages.append(Stage("wait", 0.0, self.waited_s))
+        if self.endpointing_s is not None:
+            self.stages.append(Stage("endpointing", 0.0, self.endpointing_s))
 
     @contextmanager
     def stage(self, name: str, detail: str = "") -> Generator[None, None, None]:
@@ -215,7 +215,7 @@ class Answer:
     def _timings(self, audio_s: float) -> Timings:
         marks = [self.understood, self.first_token, self.first_audio, time.perf_counter()]
         times = [None if mark is None else mark - self.began for mark in marks]
-        return Timings(*times, audio_s=audio_s, waited_s=self.waited_s, stages=tuple(self.stages))
+        return Timings(*times, audio_s=audio_s, endpointing_s=self.endpointing_s, stages=tuple(self.stages))
 
     @property
     def written_units(self) -> int:
@@ -271,31 +271,31 @@ class Answer:
     def _written(self) -> SpeechUnits | None:
         return _joined(self.units) if self.units else None
 
-    def cut(self, heard_s: float, units_per_character: float) -> Turn:
+    def truncate(self, audio_s: float, units_per_character: float) -> Turn:
         """Cut text, sound and units where the listener stopped hearing."""
         turn = cast("Turn", self.turn)
         sound = self._sound()
-        if sound is None or (heard_s >= sound.duration_s and not turn.interrupted):
+        if sound is None or (audio_s >= sound.duration_s and not turn.interrupted):
             return turn  # all of it was heard
-        heard_units = self._units_within(heard_s)
+        heard_units = self._units_within(audio_s)
         written = self.written_units
         total = written if self.units_ended else max(written, round(len(self.text) * units_per_character))
         heard_text = _words_within(self.text, heard_units / total if total else 0.0)
         units = None if turn.units is None else SpeechUnits(turn.units.ids[:heard_units])
-        return replace(turn, audio=sound.cut(0.0, heard_s), units=units, interrupted=True, heard_text=heard_text)
+        return replace(turn, audio=sound.cut(0.0, audio_s), units=units, interrupted=True, heard_text=heard_text)
 
     def unheard(self) -> Turn:
         """The turn of an answer of which nothing was heard: what remains is the tools that were called."""
         turn = cast("Turn", self.turn)
         return replace(turn, audio=None, units=None, style=None, requested_style=None, interrupted=True, heard_text="")
 
-    def _units_within(self, heard_s: float) -> int:
-        """Units complete after ``heard_s`` seconds, by the vocoder's own chunks; a chunk's units are evenly spread in it."""
+    def _units_within(self, audio_s: float) -> int:
+        """Units complete after ``audio_s`` seconds, by the vocoder's own chunks; a chunk's units are evenly spread in it."""
         at, units = 0.0, 0
         for delta in self.audio:
             length = delta.audio.duration_s
-            if at + length > heard_s:
-                return units + int(delta.units * max(0.0, heard_s - at) / length) if length else units
+            if at + length > audio_s:
+                return units + int(delta.units * max(0.0, audio_s - at) / length) if length else units
             at, units = at + length, units + delta.units
         return units
 

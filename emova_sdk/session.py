@@ -133,35 +133,35 @@ class Session:
         return answer.reply()
 
     @checked_except("parts")
-    def respond(self, *parts: Input, style: Style | None = None, waited_s: float | None = None) -> Generator[Event, None, None]:
+    def respond(self, *parts: Input, style: Style | None = None, endpointing_s: float | None = None) -> Generator[Event, None, None]:
         """As `ask`, but yield the events of the answer while it is made; closing the generator interrupts it.
 
-        An interrupted answer stays in the history as far as its events were taken; `cut` says what was really heard. A tool
+        An interrupted answer stays in the history as far as its events were taken; `truncate` says what was really heard. A tool
         that ran stays in it in any case.
 
         Args:
             parts: See `ask`.
             style: See `ask`.
-            waited_s: Seconds since the user stopped speaking; the turn's timings count from there.
+            endpointing_s: Seconds since the user stopped speaking; the turn's timings count from there.
 
         Raises:
             InputError: At the call, if a part is of the wrong kind; when the first event is taken, if it cannot be used or
                 another answer is still being given.
         """
-        return self._run(self._begin(parts, style, waited_s))
+        return self._run(self._begin(parts, style, endpointing_s))
 
     @checked
-    def cut(self, heard_s: float) -> Turn:
-        """Say that only ``heard_s`` seconds of the last answer were played: its text, sound and units are cut there.
+    def truncate(self, audio_s: float) -> Turn:
+        """Cut the text, sound and units of the last answer after ``audio_s`` seconds of its sound: no more was played.
 
         Raises:
-            InputError: If there is no answer to cut, or ``heard_s`` is no number of seconds.
+            InputError: If there is no answer to truncate, or ``audio_s`` is no number of seconds.
         """
-        if not heard_s >= 0:  # neither is NaN
-            raise InputError(f"`{heard_s}` is no number of seconds heard", "pass 0 or more")
+        if not audio_s >= 0:  # neither is NaN
+            raise InputError(f"`{audio_s}` is no number of seconds", "pass 0 or more")
         if self._answer is None or self._place_of(self._answer.turn_id) is None:
-            raise InputError("there is no answer to cut", "call `cut` after an answer was given or interrupted")
-        turn = self._answer.cut(heard_s, self._units_per_character)
+            raise InputError("there is no answer to truncate", "call it after an answer was given or interrupted")
+        turn = self._answer.truncate(audio_s, self._units_per_character)
         self._put([turn])
         return turn
 
@@ -252,7 +252,7 @@ class Session:
 
     # --- one answer ---
 
-    def _begin(self, parts: Sequence[Input], style: Style | None, waited_s: float | None = None) -> Answer:
+    def _begin(self, parts: Sequence[Input], style: Style | None, endpointing_s: float | None = None) -> Answer:
         for part in parts:
             if not isinstance(part, get_args(Input)):
                 raise InputError(
@@ -262,7 +262,7 @@ class Session:
             raise InputError("there is nothing to answer", "pass text, an `Audio` or an `Image`")
         self.pipeline.require_speaker(style)
         given = tuple(well_formed(part) if isinstance(part, str) else part for part in parts)
-        return Answer(given, style, time.perf_counter() - (waited_s or 0.0), waited_s, unit_space=self._unit_space())
+        return Answer(given, style, time.perf_counter() - (endpointing_s or 0.0), endpointing_s, unit_space=self._unit_space())
 
     def _unit_space(self) -> str:
         llm = self.pipeline.llm_core
@@ -396,7 +396,7 @@ class Session:
         if whole and answer.text and answer.units:
             self._units_per_character = answer.written_units / len(answer.text)
         if not whole and answer.audio:
-            turn = answer.cut(answer.audio_s, self._units_per_character)
+            turn = answer.truncate(answer.audio_s, self._units_per_character)
         self._put([answer.user_turn(), turn])
 
 

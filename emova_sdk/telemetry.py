@@ -68,7 +68,7 @@ class Telemetry:
         names = (
             "gen_ai.client.operation.duration",
             "gen_ai.client.operation.time_to_first_chunk",
-            "emova.turn.wait",
+            "emova.turn.endpointing",
             "emova.turn.first_audio",
         )
         self._histograms = {
@@ -123,7 +123,7 @@ class _TurnSpan:
     def end(self) -> None:
         """See `TurnWatch`."""
         answer, turn = self._answer, self._answer.turn
-        timings = turn.timings if turn is not None and turn.timings is not None else Timings(waited_s=answer.waited_s)
+        timings = turn.timings if turn is not None and turn.timings is not None else Timings(endpointing_s=answer.endpointing_s)
         self._span.set_attributes(
             {
                 "gen_ai.output.type": "speech" if answer.audio else "text",
@@ -140,7 +140,7 @@ class _TurnSpan:
             _fail(self._span, answer.error)
         self._span.end()
         facts = {"gen_ai.agent.name": self._to.agent}
-        self._to.record("emova.turn.wait", timings.waited_s, facts)
+        self._to.record("emova.turn.endpointing", timings.endpointing_s, facts)
         self._to.record("emova.turn.first_audio", timings.first_audio_s, facts)
 
     # --- steps ---
@@ -267,7 +267,7 @@ def _style(prefix: str, style: Style | None) -> Attributes:
 
 
 def _seconds(timings: Timings) -> Attributes:
-    names = ("waited_s", "understood_s", "first_token_s", "first_audio_s", "total_s", "audio_s")
+    names = ("endpointing_s", "understood_s", "first_token_s", "first_audio_s", "total_s", "audio_s")
     return {f"emova.turn.{name}": value for name in names if (value := getattr(timings, name)) is not None}
 
 

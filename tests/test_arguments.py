@@ -64,7 +64,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     ),
     "Session.ask": (PIPELINE.session().ask, {"style": Style()}),
     "Session.respond": (lambda part="hi", **options: session().respond(part, **options), {"part": "hi", "style": None}),
-    "Session.cut": (lambda heard_s: _answered().cut(heard_s), {"heard_s": 0.1}),
+    "Session.truncate": (lambda audio_s: _answered().truncate(audio_s), {"audio_s": 0.1}),
     "Session.picture": (lambda title: _answered().picture(title=title), {"title": "us"}),
 }  # fmt: skip
 

@@ -236,7 +236,7 @@ def test_a_cut_is_told_up_to_the_sentence_that_was_heard() -> None:
     llm = Scripted(asks(4, say="One moment please."), says("Your table is booked for tonight."))
     session = pipeline_of(llm).session(tools=[book])
     session.ask("a table, please")
-    heard = session.cut(0.04 * 10)
+    heard = session.truncate(0.04 * 10)
     session.ask("hello?")
     assert heard.heard_text == "One moment"
     assert [(one.role, one.text, one.interrupted) for one in llm.told[-1]][1:3] == [
@@ -278,7 +278,7 @@ def exchange(session: Session, kind: str, ending: str) -> None:
     else:
         list(events)
     if ending == "cut":
-        session.cut(0.3)
+        session.truncate(0.3)
 
 
 @pytest.mark.parametrize("ending", ["whole", "interrupted", "cut"])
@@ -439,7 +439,7 @@ def test_whatever_happens_the_messages_are_valid_and_a_resumed_session_tells_the
             if action == "resume":
                 session = store.session(pipeline, "anna", tools=[book])
             elif action == "cut":
-                session.cut(count / 10)
+                session.truncate(count / 10)
             elif action == "take_back":
                 session.take_back()
             elif action == "fail":

@@ -37,7 +37,7 @@ def test_a_turn_survives_sqlite_and_a_new_process(store: SessionStore, pipeline:
     session = store.session(pipeline, "anna")
     session.ask(QUESTION, PICTURE, style=Style("male", "sad", "low"))
     session.ask("tell me more")
-    session.cut(0.3)
+    session.truncate(0.3)
     script = (
         "import json, sys\n"
         "from emova_sdk.memory import SessionStore\n"
@@ -81,7 +81,7 @@ def test_a_session_goes_on_with_another_store(store: SessionStore, pipeline: Pip
 def test_a_cut_answer_is_kept_as_heard_and_its_old_sound_is_gone(store: SessionStore, pipeline: Pipeline) -> None:
     session = store.session(pipeline, "anna")
     reply = session.ask("hello there")
-    session.cut(reply.audio.duration_s / 2)  # type: ignore[union-attr]
+    session.truncate(reply.audio.duration_s / 2)  # type: ignore[union-attr]
     kept = store.turns("anna")[1]
     assert kept.interrupted
     assert kept.heard_text == session.history[1].heard_text

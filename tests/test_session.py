@@ -169,7 +169,7 @@ def test_cut_keeps_text_sound_and_units_up_to_what_was_heard() -> None:
     session = make(llm).session()
     whole = session.ask("count")
     assert whole.audio is not None
-    half = session.cut(whole.audio.duration_s / 2)
+    half = session.truncate(whole.audio.duration_s / 2)
     assert half.interrupted
     assert half.text == whole.text
     assert half.heard_text in {"one two three four", "one two three four five"}
@@ -180,7 +180,7 @@ def test_cut_keeps_text_sound_and_units_up_to_what_was_heard() -> None:
     session.ask("and on")
     remembered = llm.told[-1][1]
     assert (remembered.interrupted, remembered.parts) == (True, (half.heard_text, half.units))
-    nothing = session.cut(0.0)
+    nothing = session.truncate(0.0)
     assert nothing.heard_text == ""
     session.ask("hello?")
     assert [message.text for message in llm.told[-1]] == ["count", half.heard_text, "and on", "hello?"]
@@ -204,15 +204,15 @@ def test_an_answer_closed_after_its_last_event_was_heard_to_its_last_word(text: 
     events.close()
     closed = session.history[-1]
     assert (closed.heard_text or "").split() == text.split()
-    assert session.cut(60.0).heard_text == closed.heard_text
+    assert session.truncate(60.0).heard_text == closed.heard_text
 
 
 def test_cut_after_everything_was_heard_changes_nothing() -> None:
     session = make().session()
     reply = session.ask("hello")
-    assert session.cut(60.0) == reply.turn
+    assert session.truncate(60.0) == reply.turn
     with pytest.raises(InputError, match="no answer to cut"):
-        make().session().cut(1.0)
+        make().session().truncate(1.0)
 
 
 def test_a_failure_before_anything_was_said_leaves_no_trace() -> None:

@@ -174,15 +174,15 @@ def test_a_closed_answer_is_interrupted_and_no_failure() -> None:
 
 def test_a_span_begins_where_the_user_stopped_speaking() -> None:
     watched = Watched()
-    for _ in watched.session.respond(watched.question, waited_s=0.7):
+    for _ in watched.session.respond(watched.question, endpointing_s=0.7):
         pass
     turn = watched.spans()["invoke_agent emova"]
     heard = watched.spans()["emova.perceive"]
     assert (heard.start_time - turn.start_time) / 1e9 >= 0.7  # type: ignore[operator]
     facts = dict(turn.attributes or {})
-    assert facts["emova.turn.waited_s"] == 0.7
+    assert facts["emova.turn.endpointing_s"] == 0.7
     assert facts["emova.turn.first_audio_s"] > 0.7  # type: ignore[operator]
-    assert watched.durations()["emova.turn.wait"].sum == pytest.approx(0.7)
+    assert watched.durations()["emova.turn.endpointing"].sum == pytest.approx(0.7)
 
 
 def test_what_is_said_is_never_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -312,8 +312,8 @@ class LiveSession:
         self._turns = len(self.session.history)
         yield UserTurn(self.at_s, ended_s, audio)
         yield AnswerBegan(self.at_s, self.generation)
-        waited_s = self.at_s - ended_s + time.perf_counter() - self._stepped
-        events = self.session.respond(audio, *self._shown, style=self.style, waited_s=waited_s)
+        endpointing_s = self.at_s - ended_s + time.perf_counter() - self._stepped
+        events = self.session.respond(audio, *self._shown, style=self.style, endpointing_s=endpointing_s)
         self._answer = Answering(events, ahead_s=self.settings.ahead_s, threaded=self._threaded)
 
     def _play(self) -> Generator[LiveEvent, None, None]:
@@ -379,7 +379,7 @@ class LiveSession:
         """Let history keep what was heard of an answer that was stopped."""
         if len(self.session.history) <= self._turns:
             return None
-        return self.session.cut(heard_s) if heard_s > 0 else self.session.take_back()
+        return self.session.truncate(heard_s) if heard_s > 0 else self.session.take_back()
 
     def _settle(self) -> Generator[LiveEvent, None, None]:
         """Tell what history keeps of a stopped answer, once that is known."""

@@ -156,7 +156,7 @@ class Stage:
     """One step of an answer; times are seconds from the end of the user's input.
 
     Attributes:
-        name: ``wait`` (for the end of the user's turn), ``perceive``, ``hear``, ``see``, ``write`` (the language model
+        name: ``endpointing`` (the wait for the end of the user's turn), ``perceive``, ``hear``, ``see``, ``write`` (the language model
             answers, and is spoken meanwhile) or ``tool``.
         began_s: When it began.
         ended_s: When it ended.
@@ -185,7 +185,7 @@ class Timings:
         first_audio_s: Until the first sound.
         total_s: Until the end.
         audio_s: Length of the sound that was made.
-        waited_s: Until it was decided that the user had finished (a live session).
+        endpointing_s: Until it was decided that the user had finished (a live session).
         stages: The steps of the answer, in the order of their ends.
     """
 
@@ -194,13 +194,13 @@ class Timings:
     first_audio_s: float | None = None
     total_s: float | None = None
     audio_s: float = 0.0
-    waited_s: float | None = None
+    endpointing_s: float | None = None
     stages: tuple[Stage, ...] = ()
 
     @property
     def real_time_factor(self) -> float | None:
         """Seconds of work for each second of sound made, or None without sound; waiting for the user is no work."""
-        return (self.total_s - (self.waited_s or 0.0)) / self.audio_s if self.total_s is not None and self.audio_s else None
+        return (self.total_s - (self.endpointing_s or 0.0)) / self.audio_s if self.total_s is not None and self.audio_s else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON object, the real-time factor included."""
@@ -211,7 +211,7 @@ class Timings:
             "total_s": self.total_s,
             "audio_s": self.audio_s,
             "real_time_factor": self.real_time_factor,
-            "waited_s": self.waited_s,
+            "endpointing_s": self.endpointing_s,
             "stages": [stage.to_dict() for stage in self.stages],
         }
 
@@ -220,7 +220,7 @@ class Timings:
         """Read what `to_dict` wrote; older records tell of no wait and no stages."""
         times = {key: data[key] for key in ("understood_s", "first_token_s", "first_audio_s", "total_s", "audio_s")}
         stages = tuple(Stage(**stage) for stage in data.get("stages", ()))
-        return cls(**times, waited_s=data.get("waited_s"), stages=stages)
+        return cls(**times, endpointing_s=data.get("endpointing_s"), stages=stages)
 
 
 class Segment(NamedTuple):

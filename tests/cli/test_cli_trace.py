@@ -14,14 +14,14 @@ TIMINGS = Timings(
     first_audio_s=1.0,
     total_s=2.0,
     audio_s=1.5,
-    waited_s=0.5,
-    stages=(Stage("wait", 0.0, 0.5), Stage("hear", 0.5, 0.8, "Ears"), Stage("write", 0.8, 2.0, "Core")),
+    endpointing_s=0.5,
+    stages=(Stage("endpointing", 0.0, 0.5), Stage("hear", 0.5, 0.8, "Ears"), Stage("write", 0.8, 2.0, "Core")),
 )
 
 
 def test_steps_and_moments_stand_in_the_order_of_their_beginning():
     told = rows(TIMINGS)
-    assert [row[0] for row in told] == ["wait", "hear", "write", "first token", "first audio"]
+    assert [row[0] for row in told] == ["endpointing", "hear", "write", "first token", "first audio"]
     assert [row[1] for row in told] == ["", "Ears", "Core", "", ""]
     assert (told[1][2], told[1][3]) == ("0.500 s", "0.300 s")
     lines = [row[4] for row in told]
@@ -54,4 +54,4 @@ def test_a_conversation_shows_it_after_each_answer(emova, monkeypatch):
 def test_as_json_the_steps_are_there_anyway(emova):
     told = json.loads(emova("chat", "hello", "--json").out)["timings"]
     assert [stage["name"] for stage in told["stages"]] == ["write"]
-    assert told["waited_s"] is None
+    assert told["endpointing_s"] is None

@@ -38,7 +38,7 @@ def test_turns_as_json_kept_in_a_database(emova, recording):
     done = emova("chat", "--live", "--microphone", str(recording), "--json", "--db", "talk.db")
     turns = [json.loads(line) for line in done.out.splitlines()]
     assert [turn["role"] for turn in turns] == ["user", "assistant"] * 2
-    assert turns[1]["timings"]["waited_s"] > 0.5
+    assert turns[1]["timings"]["endpointing_s"] > 0.5
     kept = json.loads(emova("history", "show", "chat", "--db", "talk.db", "--json").out)["turns"]
     assert [turn["id"] for turn in kept] == [turn["id"] for turn in turns]
 
@@ -53,7 +53,7 @@ def test_what_is_spoken_into_an_answer_interrupts_it_unless_nobody_listens(emova
     assert "[interrupted]" in done.out
     done = emova("chat", "--live", "--microphone", "both.wav", "--half-duplex", "--trace", *scripted)
     assert "[interrupted]" not in done.out
-    assert "wait" in done.out
+    assert "endpointing" in done.out
 
 
 def test_a_picture_is_seen_with_the_first_turn(emova, recording, picture):

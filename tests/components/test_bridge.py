@@ -413,7 +413,7 @@ def test_earlier_turns_and_interruptions_are_told(endpoint: Endpoint, question: 
     endpoint.script = [says(SAD), says(SAD)]
     session = bridged(endpoint).session()
     session.ask(question)
-    session.cut(0.8)
+    session.truncate(0.8)
     session.ask("and now?")
     messages = endpoint.requests[1]["messages"]
     assert messages[1]["content"] == "[the user sounds sad, low pitch] my dog ran away"

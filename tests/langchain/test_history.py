@@ -57,7 +57,7 @@ def a_talk(pipeline: Pipeline) -> list[Turn]:
     session.ask(question, Image(np.full((4, 6, 3), (9, 200, 9), np.uint8)))
     session.ask("what does the clock say?")
     session.ask("tell me a very long story of the sea")
-    session.cut(0.5)
+    session.truncate(0.5)
     return session.history
 
 
@@ -332,7 +332,7 @@ def test_what_was_heard_is_a_number_of_seconds(pipeline: Pipeline, heard_s: floa
     session.ask("hello")
 
     with pytest.raises(InputError, match="number of seconds"):
-        session.cut(heard_s)
+        session.truncate(heard_s)
 
 
 @pytest.mark.parametrize("said", ["", "  ", "\n"])

@@ -340,12 +340,12 @@ def test_timings_count_from_the_true_end_of_speech() -> None:
     answer = next(event.turn for event in events if isinstance(event, AnswerFinished))
     timings = answer.timings
     assert timings is not None
-    assert timings.waited_s is not None
-    assert timings.waited_s >= turn.at_s - turn.ended_s == pytest.approx(0.7, abs=0.05)
+    assert timings.endpointing_s is not None
+    assert timings.endpointing_s >= turn.at_s - turn.ended_s == pytest.approx(0.7, abs=0.05)
     assert timings.understood_s is not None
     assert timings.first_token_s is not None
     assert timings.first_audio_s is not None
     assert timings.total_s is not None
-    assert timings.waited_s < timings.understood_s <= timings.first_token_s <= timings.first_audio_s <= timings.total_s
-    assert [stage.name for stage in timings.stages] == ["wait", "perceive", "hear", "write"]
-    assert timings.stages[0].ended_s == timings.waited_s
+    assert timings.endpointing_s < timings.understood_s <= timings.first_token_s <= timings.first_audio_s <= timings.total_s
+    assert [stage.name for stage in timings.stages] == ["endpointing", "perceive", "hear", "write"]
+    assert timings.stages[0].ended_s == timings.endpointing_s
