@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from emova_sdk.components.base import (
+        CollectingStream,
         Component,
         GenerationOptions,
         LLMCore,
@@ -22,19 +23,37 @@ if TYPE_CHECKING:
         VisionEncoder,
         Vocoder,
     )
-    from emova_sdk.components.graph import Axis, Graph
-    from emova_sdk.config import PipelineConfig, load_config
-    from emova_sdk.errors import EmovaError
+    from emova_sdk.config import Limits, PipelineConfig, load_config
+    from emova_sdk.errors import (
+        BackendError,
+        ConfigError,
+        ContextLengthError,
+        EmovaError,
+        EmptyAnswerError,
+        ExportError,
+        IncompatibleComponentsError,
+        InputError,
+        LoadError,
+        MissingDependencyError,
+        ParityError,
+        UnknownComponentError,
+    )
     from emova_sdk.pipeline import Pipeline
     from emova_sdk.policy import StylePolicy
-    from emova_sdk.session import Reply, Session, Tool, TurnContext, astream
+    from emova_sdk.response import Reply, Response
+    from emova_sdk.session import Session
+    from emova_sdk.tools import Tool, TurnContext, builtin_tools
     from emova_sdk.types import (
         Audio,
         AudioDelta,
+        Event,
         Image,
+        LLMEvent,
         MediaRef,
         Message,
+        Metadata,
         PerceivedStyle,
+        SpeechChunk,
         SpeechUnits,
         Style,
         StyleChosen,
@@ -45,23 +64,29 @@ if TYPE_CHECKING:
         ToolSpec,
         Transcript,
         Turn,
+        UnitsDelta,
         UserStyle,
         VisionFeatures,
     )
 
 _HOMES = {
     "emova_sdk.components.base": (
-        "Component GenerationOptions LLMCore Space SpeechTokenizer Stream StyleModule VisionEncoder Vocoder"
+        "CollectingStream Component GenerationOptions LLMCore Space SpeechTokenizer Stream StyleModule VisionEncoder Vocoder"
     ),
-    "emova_sdk.components.graph": "Axis Graph",
-    "emova_sdk.config": "PipelineConfig load_config",
-    "emova_sdk.errors": "EmovaError",
+    "emova_sdk.config": "Limits PipelineConfig load_config",
+    "emova_sdk.errors": (
+        "BackendError ConfigError ContextLengthError EmovaError EmptyAnswerError ExportError "
+        "IncompatibleComponentsError InputError LoadError MissingDependencyError ParityError UnknownComponentError"
+    ),
     "emova_sdk.pipeline": "Pipeline",
     "emova_sdk.policy": "StylePolicy",
-    "emova_sdk.session": "Reply Session Tool TurnContext astream",
+    "emova_sdk.response": "Reply Response",
+    "emova_sdk.session": "Session",
+    "emova_sdk.tools": "Tool TurnContext builtin_tools",
     "emova_sdk.types": (
-        "Audio AudioDelta Image MediaRef Message PerceivedStyle SpeechUnits Style StyleChosen TextDelta Timings ToolCall "
-        "ToolResult ToolSpec Transcript Turn UserStyle VisionFeatures"
+        "Audio AudioDelta Event Image LLMEvent MediaRef Message Metadata PerceivedStyle SpeechChunk "
+        "SpeechUnits Style StyleChosen TextDelta Timings ToolCall ToolResult ToolSpec Transcript Turn UnitsDelta UserStyle "
+        "VisionFeatures"
     ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
@@ -69,21 +94,36 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.s
 __all__ = [
     "Audio",
     "AudioDelta",
-    "Axis",
+    "BackendError",
+    "CollectingStream",
     "Component",
+    "ConfigError",
+    "ContextLengthError",
     "EmovaError",
+    "EmptyAnswerError",
+    "Event",
+    "ExportError",
     "GenerationOptions",
-    "Graph",
     "Image",
+    "IncompatibleComponentsError",
+    "InputError",
     "LLMCore",
+    "LLMEvent",
+    "Limits",
+    "LoadError",
     "MediaRef",
     "Message",
+    "Metadata",
+    "MissingDependencyError",
+    "ParityError",
     "PerceivedStyle",
     "Pipeline",
     "PipelineConfig",
     "Reply",
+    "Response",
     "Session",
     "Space",
+    "SpeechChunk",
     "SpeechTokenizer",
     "SpeechUnits",
     "Stream",
@@ -100,12 +140,14 @@ __all__ = [
     "Transcript",
     "Turn",
     "TurnContext",
+    "UnitsDelta",
+    "UnknownComponentError",
     "UserStyle",
     "VisionEncoder",
     "VisionFeatures",
     "Vocoder",
     "__version__",
-    "astream",
+    "builtin_tools",
     "load_config",
 ]
 

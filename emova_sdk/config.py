@@ -18,26 +18,29 @@ exists there. Everything else is left as it is: a hub id, or a path relative to 
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
+import tomli_w
+from annotated_types import Ge, Gt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emova_sdk import registry
 from emova_sdk.components.base import SLOTS, Component
+from emova_sdk.docstrings import describe
 from emova_sdk.errors import ConfigError, InputError, LoadError, UnknownComponentError
 from emova_sdk.files import exists, is_folder
-from emova_sdk.policy import Rule, StylePolicy
+from emova_sdk.policy import StylePolicy
 from emova_sdk.presets import CONFIG_NAME, broken_presets, presets
 from emova_sdk.toml_files import anchored, expanded, interpolate, merged, override_value, read_tables
-from emova_sdk.types import EMOTIONS, Emotion, Pitch, Speed, Style
+from emova_sdk.types import MAX_IMAGE_PIXELS, Style
+from emova_sdk.types.style import require_one_of
 
 __all__ = [
     "ComponentConfig",
-    "LimitsConfig",
+    "Limits",
     "PipelineConfig",
     "StyleConfig",
     "build_component",
@@ -48,6 +51,9 @@ __all__ = [
     "exported_config",
     "load_config",
 ]
+
+_TABLE = ConfigDict(extra="forbid")
+"""Of a dataclass that is read from a table."""
 
 
 class ComponentConfig(BaseModel):
@@ -62,51 +68,53 @@ class ComponentConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
-class LimitsConfig(BaseModel):
-    """The ``[limits]`` table: what is accepted as input, and how much of a conversation the model is told."""
+@dataclass(frozen=True)
+class Limits:
+    """The ``[limits]`` table: what is accepted as input, and how much of a conversation the model is told.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    max_audio_s: Annotated[float, Field(gt=0, description="Longest sound, in seconds.")] = 600.0
-    max_image_pixels: Annotated[int, Field(gt=0, description="Largest picture, width x height.")] = 64_000_000
-    history_turns: Annotated[
-        int | None, Field(ge=0, description="How many of the newest earlier turns the model is told; all by default.")
-    ] = None
-    truncation: Annotated[
-        Literal["drop_oldest", "drop_media", "error"],
-        Field(description="What is left out of a conversation that is longer than that, or than the model reads."),
-    ] = "drop_oldest"
+    Attributes:
+        max_audio_s: Longest sound, in seconds.
+        max_image_pixels: Largest picture, width x height.
+        history_turns: How many of the newest earlier turns of a session the model is told; all that it reads by default.
+        truncation: What is left out of a longer conversation: ``drop_oldest``, ``drop_media`` (sounds and pictures first) or
+            ``error``.
+
+    Raises:
+        InputError: If a limit is out of range.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _TABLE
+
+    max_audio_s: Annotated[float, Gt(0)] = 600.0
+    max_image_pixels: Annotated[int, Gt(0)] = MAX_IMAGE_PIXELS
+    history_turns: Annotated[int, Ge(0)] | None = None
+    truncation: Literal["drop_oldest", "drop_media", "error"] = "drop_oldest"
+
+    def __post_init__(self) -> None:
+        if not self.max_audio_s > 0 or self.max_image_pixels < 1 or (self.history_turns or 0) < 0:
+            raise InputError(f"`{self}` is out of range", "use limits above 0")
+        require_one_of("truncation", self.truncation, ("drop_oldest", "drop_media", "error"))
 
 
-class StyleConfig(BaseModel):
-    """The ``[style]`` table: how sessions that choose nothing speak, and the rules of `StylePolicy`."""
+@dataclass(frozen=True)
+class StyleConfig(StylePolicy, Style):
+    """The ``[style]`` table: the style of sessions that choose none, and the rules of `StylePolicy`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    speaker: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.]*$", description="A voice's name.")] = "female"
-    emotion: Emotion = "neutral"
-    pitch: Pitch = "normal"
-    speed: Speed = "normal"
-    rule: Annotated[Rule, Field(description="Who chooses where the caller asks for no style.")] = "model"
-    allowed: Annotated[tuple[Emotion, ...], Field(min_length=1, description="Emotions that may be spoken.")] = EMOTIONS
-    never_cheerful_to: Annotated[tuple[Emotion, ...], Field(description="User emotions never answered cheerfully.")] = ()
-    fallbacks: Annotated[dict[Emotion, Emotion], Field(description="Spoken in place of another emotion.")] = {}
-    min_score: Annotated[float, Field(ge=0, le=1, description="Least score of a user emotion that is acted on.")] = 0.5
+    __pydantic_config__: ClassVar[ConfigDict] = _TABLE
+
+    def __post_init__(self) -> None:
+        Style.__post_init__(self)
+        StylePolicy.__post_init__(self)
 
     @property
     def default(self) -> Style:
-        """The style itself."""
-        return Style(self.speaker, self.emotion, self.pitch, self.speed)
+        """The style alone."""
+        return Style(**{one.name: getattr(self, one.name) for one in fields(Style)})
 
     @property
     def policy(self) -> StylePolicy:
-        """The rules.
-
-        Raises:
-            ConfigError: If they leave no emotion to speak in.
-        """
-        try:
-            return StylePolicy(self.rule, self.allowed, self.never_cheerful_to, self.fallbacks, self.min_score)
-        except InputError as error:
-            raise ConfigError(f"[style] {error.message}", error.hint) from error
+        """The rules alone."""
+        return StylePolicy(**{one.name: getattr(self, one.name) for one in fields(StylePolicy)})
 
 
 class PipelineConfig(BaseModel):
@@ -118,7 +126,7 @@ class PipelineConfig(BaseModel):
     llm_core: ComponentConfig | None = None
     style_module: ComponentConfig | None = None
     vocoder: ComponentConfig | None = None
-    limits: LimitsConfig = LimitsConfig()
+    limits: Limits = Limits()
     style: StyleConfig = StyleConfig()
 
     @property
@@ -214,10 +222,14 @@ def _config_error(error: ValidationError) -> ConfigError:
     first = error.errors()[0]
     loc = [str(part) for part in first["loc"]]
     key = ".".join(loc)
-    if first["type"] == "extra_forbidden":
-        model: type[BaseModel] = {"limits": LimitsConfig, "style": StyleConfig}.get(loc[0], PipelineConfig)
+    wrong = first.get("ctx", {}).get("error")
+    if isinstance(wrong, InputError):  # what a table's own class says of its values
+        return ConfigError(f"[{key}] {wrong.message}", wrong.hint)
+    if first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+        table: Any = {"limits": Limits, "style": StyleConfig}.get(loc[0])
+        known = [one.name for one in fields(table)] if is_dataclass(table) else list(PipelineConfig.model_fields)
         what = f"`{key}`" if len(loc) > 1 else f"the table or key `{key}`"
-        return ConfigError(f"the config has no place for {what}", registry.suggest(loc[-1], model.model_fields))
+        return ConfigError(f"the config has no place for {what}", registry.suggest(loc[-1], known))
     if first["type"] == "missing":
         hint = registry.suggest("", registry.names(loc[0])).replace("choose", "set it to") if loc[0] in SLOTS else "add it"
         return ConfigError(f"`{key}` is missing in the config", hint)
@@ -230,10 +242,16 @@ def _config_error(error: ValidationError) -> ConfigError:
 
 def dump_config(config: PipelineConfig) -> str:
     """Write a config as TOML; `load_config` reads the same back."""
-    lines: list[str] = []
-    for name, table in config.model_dump(exclude_none=True).items():
-        _dump_table(lines, name, table)
-    return "\n".join(lines).strip() + "\n"
+    return tomli_w.dumps(_without_none(config.model_dump(exclude_none=True)))
+
+
+def _without_none(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """TOML has no null: an option that is not set is left out."""
+    return {
+        key: _without_none(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else value
+        for key, value in tables.items()
+        if value is not None
+    }
 
 
 def exported_config(config: PipelineConfig, slots: Sequence[str]) -> str:
@@ -253,34 +271,6 @@ def exported_config(config: PipelineConfig, slots: Sequence[str]) -> str:
     return dump_config(PipelineConfig.model_validate(tables))
 
 
-def _dump_table(lines: list[str], name: str, table: Mapping[str, Any]) -> None:
-    lines.append(f"\n[{name}]")
-    nested = {key: value for key, value in table.items() if isinstance(value, Mapping)}
-    lines.extend(
-        f"{_toml_key(key)} = {_toml(value)}" for key, value in table.items() if key not in nested and value is not None
-    )
-    for key, value in nested.items():
-        _dump_table(lines, f"{name}.{_toml_key(key)}", value)
-
-
-def _toml_key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml(key)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, str):
-        # JSON's escapes are TOML's too, but for DEL, which only TOML wants escaped
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, bool | int | float):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_toml(item) for item in cast('Sequence[Any]', value))}]"
-    if isinstance(value, Mapping):
-        items = cast("Mapping[str, Any]", value).items()
-        return f"{{{', '.join(f'{_toml_key(key)} = {_toml(item)}' for key, item in items)}}}"
-    return str(value)  # dates and times write themselves as TOML does
-
-
 # --- the schema ---
 
 
@@ -294,8 +284,9 @@ def config_schema() -> dict[str, Any]:
         properties[slot] = {"$ref": f"#/$defs/{slot}", "description": summary}
         choices = [_component_schema(slot, name, definitions) for name in registry.names(slot)]
         definitions[slot] = {"oneOf": choices} if choices else {"not": {}}
-    for table in ("limits", "style"):
+    for table, cls in {"limits": Limits, "style": StyleConfig}.items():
         properties[table] = schema["properties"][table]
+        _describe(definitions[cls.__name__], cls)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "emova-sdk config",
@@ -304,6 +295,14 @@ def config_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "$defs": definitions,
     }
+
+
+def _describe(schema: dict[str, Any], cls: type) -> None:
+    """Put what docstrings say of a table's values into its schema."""
+    schema["description"] = describe(cls.__doc__).text
+    described = {name: text for one in reversed(cls.__mro__) for name, text in describe(one.__doc__).arguments.items()}
+    for name, value in schema["properties"].items():
+        value["description"] = described[name]
 
 
 def _component_schema(slot: str, name: str, definitions: dict[str, Any]) -> dict[str, Any]:

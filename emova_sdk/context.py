@@ -10,11 +10,11 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
-from emova_sdk.answer import NOT_RUN
 from emova_sdk.arguments import items_of
 from emova_sdk.errors import ConfigError, ContextLengthError, InputError
+from emova_sdk.turn_builder import NOT_RUN
 from emova_sdk.types import (
     Audio,
     Image,
@@ -27,11 +27,9 @@ from emova_sdk.types import (
     ToolResult,
     Turn,
 )
+from emova_sdk.wiring import Wiring
 
-if TYPE_CHECKING:
-    from emova_sdk.pipeline import Pipeline
-
-__all__ = ["Context", "LoadMedia", "Truncation", "TurnMemory"]
+__all__ = ["Context", "LoadMedia", "Truncation"]
 
 Truncation = Literal["drop_oldest", "drop_media", "error"] | Callable[[Sequence[Turn]], Iterable[Turn]]
 """How a conversation is shortened that is longer than a session's limit, or than its model reads:
@@ -50,35 +48,6 @@ NO_SOUND = "[speech, no longer available]"
 _TURNS_LEFT_OUT, _MEDIA_LEFT_OUT = "history_turns_left_out", "history_media_left_out"
 
 
-@runtime_checkable
-class TurnMemory(Protocol):
-    """Keeps the turns of sessions, by the session's name."""
-
-    def turn_ids(self, session_id: str) -> list[str]:
-        """Return the ids of a session's turns, oldest first; none for a new session."""
-        ...
-
-    def turns(self, session_id: str) -> list[Turn]:
-        """Return the turns of a session, oldest first."""
-        ...
-
-    def load_media(self, ref: MediaRef) -> Audio | Image:
-        """Return a sound or picture of a turn; `InputError` if it was not kept or is gone."""
-        ...
-
-    def append(self, session_id: str, turns: Sequence[Turn]) -> None:
-        """Add turns, all or none."""
-        ...
-
-    def replace(self, session_id: str, turn: Turn) -> None:
-        """Put a turn in the place of the one with its id."""
-        ...
-
-    def remove(self, session_id: str, turn_ids: Iterable[str]) -> None:
-        """Remove turns."""
-        ...
-
-
 class Context:
     """Makes the messages of a session's requests.
 
@@ -95,7 +64,7 @@ class Context:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Wiring,
         *,
         system: str = "",
         limit: int | None = None,

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+from annotated_types import Ge, Le, Len
 
 from emova_sdk.errors import InputError
 from emova_sdk.types import EMOTIONS, Emotion, PerceivedStyle, Style
 from emova_sdk.types.style import require_one_of
 
-__all__ = ["CHEERFUL", "EMOTION_FALLBACK", "Rule", "StylePolicy", "fall_back"]
+__all__ = ["CHEERFUL", "EMOTION_FALLBACK", "Rule", "StyleDecision", "StylePolicy", "resolve_style"]
 
 Rule = Literal["model", "fixed", "mirror", "soothe"]
 
@@ -49,10 +51,10 @@ class StylePolicy:
     """
 
     rule: Rule = "model"
-    allowed: tuple[Emotion, ...] = EMOTIONS
+    allowed: Annotated[tuple[Emotion, ...], Len(1)] = EMOTIONS
     never_cheerful_to: tuple[Emotion, ...] = ()
     fallbacks: Mapping[Emotion, Emotion] = field(default_factory=dict[Emotion, Emotion])
-    min_score: float = 0.5
+    min_score: Annotated[float, Ge(0), Le(1)] = 0.5
 
     def __post_init__(self) -> None:
         require_one_of("rule", self.rule, get_args(Rule))
@@ -63,86 +65,92 @@ class StylePolicy:
         if not self.allowed or (self.never_cheerful_to and set(self.allowed) <= set(CHEERFUL)):
             raise InputError("the style policy leaves no emotion to speak in", "add `neutral` to `allowed`")
 
-    def choose(
-        self, requested: Style, *, default: Style, perceived: PerceivedStyle | None = None, asked: bool = False
-    ) -> Style:
-        """Return the style to speak in.
-
-        Args:
-            requested: What the caller or the model wants.
-            default: The session's style.
-            perceived: How the user spoke.
-            asked: Whether ``requested`` is the caller's wish: the rule then leaves it alone.
-        """
-        style = requested if asked else self._by_rule(requested, default, self.felt(perceived), perceived)
-        permitted = self.permitted(perceived)
-        return replace(style, emotion=nearest_emotion(style.emotion, permitted, self.fallbacks))
-
     def permitted(self, perceived: PerceivedStyle | None) -> tuple[Emotion, ...]:
         """Return the emotions that may be spoken to a user who sounds like that."""
-        felt = self.felt(perceived)
-        guarded = felt in self.never_cheerful_to or (bool(self.never_cheerful_to) and _unsure(perceived, felt))
-        return tuple(emotion for emotion in self.allowed if not (guarded and emotion in CHEERFUL))
+        emotion = self.recognized(perceived)
+        guarded = emotion in self.never_cheerful_to or (bool(self.never_cheerful_to) and _unsure(perceived, emotion))
+        return tuple(one for one in self.allowed if not (guarded and one in CHEERFUL))
 
-    def felt(self, perceived: PerceivedStyle | None) -> Emotion | None:
+    def recognized(self, perceived: PerceivedStyle | None) -> Emotion | None:
         """Return the user's emotion; None if it was not heard clearly enough, or nothing was said aloud."""
         if perceived is None or perceived.scores.get("emotion", 1.0) < self.min_score:
             return None
         return perceived.emotion
 
-    def _by_rule(self, requested: Style, default: Style, felt: Emotion | None, perceived: PerceivedStyle | None) -> Style:
+    def follow_rule(self, style: Style, *, default: Style, perceived: PerceivedStyle | None) -> Style:
+        """Return what ``rule`` makes of a style that the caller did not ask for."""
+        emotion = self.recognized(perceived)
         if self.rule == "fixed":
             return default
-        if self.rule == "mirror" and felt is not None and perceived is not None:
-            return replace(requested, emotion=felt, pitch=perceived.style.pitch)
-        if self.rule == "soothe" and felt in DISTRESSED:
-            return replace(requested, emotion="neutral", pitch="low", speed="slow")
-        if self.rule == "soothe" and _unsure(perceived, felt) and requested.emotion in CHEERFUL:
-            return replace(requested, emotion="neutral")
-        return requested
+        if self.rule == "mirror" and emotion is not None and perceived is not None:
+            return replace(style, emotion=emotion, pitch=perceived.style.pitch)
+        if self.rule == "soothe" and emotion in DISTRESSED:
+            return replace(style, emotion="neutral", pitch="low", speed="slow")
+        if self.rule == "soothe" and _unsure(perceived, emotion) and style.emotion in CHEERFUL:
+            return replace(style, emotion="neutral")
+        return style
 
 
-def _unsure(perceived: PerceivedStyle | None, felt: Emotion | None) -> bool:
-    """Whether there was a voice to hear, but its emotion is not known: then it is not known to be a good one."""
-    return perceived is not None and felt is None
+class StyleDecision(NamedTuple):
+    """How an answer is spoken.
 
-
-def nearest_emotion(
-    wanted: Emotion, available: Sequence[Emotion], fallbacks: Mapping[Emotion, Emotion] | None = None
-) -> Emotion:
-    """Return the emotion nearest to ``wanted`` of those available: itself, its fallback, neutral, or the first."""
-    instead = (fallbacks or {}).get(wanted, wanted)
-    candidates: list[Emotion] = [wanted, instead, EMOTION_FALLBACK.get(wanted, wanted), "neutral", *available]
-    for emotion in candidates:
-        if emotion in available:
-            return emotion
-    return wanted
-
-
-def fall_back(
-    style: Style,
-    choices: Mapping[str, Sequence[str]],
-    *,
-    permitted: Sequence[Emotion] = EMOTIONS,
-    fallbacks: Mapping[Emotion, Emotion] | None = None,
-) -> Style:
-    """Return the style nearest to ``style`` of those that can be spoken.
-
-    Args:
-        style: What is wanted.
-        choices: Values that can be spoken for each axis; an axis left out is free.
-        permitted: Emotions that may be spoken; they yield only where the voice has none of them.
-        fallbacks: Emotions to speak instead, before `EMOTION_FALLBACK`.
+    Attributes:
+        requested: The style that the caller, the model or the session's default asks for.
+        applied: The style that the policy permits and the voice has.
     """
 
-    def nearest(axis: str, *candidates: str) -> Any:
-        available = choices.get(axis, candidates)
-        return next((value for value in (*candidates, *available) if value in available), candidates[0])
+    requested: Style
+    applied: Style
 
-    spoken: Any = choices.get("emotion", EMOTIONS)
-    return Style(
+
+def resolve_style(
+    requested: Style | None,
+    *,
+    default: Style,
+    chosen: Style | None = None,
+    policy: StylePolicy = StylePolicy(),
+    perceived: PerceivedStyle | None = None,
+    choices: Mapping[str, Sequence[str]] | None = None,
+) -> StyleDecision:
+    """Decide how an answer is spoken: all that has a say in it comes together here.
+
+    Args:
+        requested: The caller's wish, which no rule changes; None leaves it to the model, the rule and the default.
+        default: The session's style; its speaker and speed hold where the model chooses the rest.
+        chosen: What the model chose: its emotion and pitch count.
+        policy: The rules; what it permits yields only where the voice has none of it.
+        perceived: How the user spoke.
+        choices: Values that the voice has for each axis; an axis left out is free. Pitch and speed fall back to
+            ``normal``, else an axis to its first value.
+    """
+    wanted = requested or (default if chosen is None else replace(default, emotion=chosen.emotion, pitch=chosen.pitch))
+    style = wanted if requested else policy.follow_rule(wanted, default=default, perceived=perceived)
+    permitted = policy.permitted(perceived)
+    voiced: Any = (choices or {}).get("emotion", EMOTIONS)
+    available: Sequence[Emotion] = [emotion for emotion in permitted if emotion in voiced] or voiced
+
+    def nearest(axis: str, *candidates: str) -> Any:
+        values = (choices or {}).get(axis) or candidates
+        return next(one for one in (*candidates, *values) if one in values)
+
+    applied = Style(
         speaker=nearest("speaker", style.speaker),
-        emotion=nearest_emotion(style.emotion, [one for one in spoken if one in permitted] or spoken, fallbacks),
+        emotion=_nearest_emotion(style.emotion, available, policy.fallbacks),
         pitch=nearest("pitch", style.pitch, "normal"),
         speed=nearest("speed", style.speed, "normal"),
     )
+    return StyleDecision(wanted, applied)
+
+
+def _unsure(perceived: PerceivedStyle | None, emotion: Emotion | None) -> bool:
+    """Whether there was a voice to hear, but its emotion is not known: then it is not known to be a good one."""
+    return perceived is not None and emotion is None
+
+
+def _nearest_emotion(wanted: Emotion, available: Sequence[Emotion], fallbacks: Mapping[Emotion, Emotion]) -> Emotion:
+    """Return the emotion itself, its fallback, neutral, or the first that is available."""
+    candidates: list[Emotion] = [wanted, fallbacks.get(wanted, wanted), EMOTION_FALLBACK.get(wanted, wanted), "neutral"]
+    for emotion in (*candidates, *available):
+        if emotion in available:
+            return emotion
+    return wanted

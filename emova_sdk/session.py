@@ -5,23 +5,22 @@ Everything about a session happens in the thread that iterates its answer; sever
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from typing import Any, Protocol, TypeVar, cast, get_args, runtime_checkable
+from contextlib import aclosing, closing
+from typing import Any, Protocol, TypedDict, cast, get_args, runtime_checkable
 from uuid import uuid4
 
-from emova_sdk.answer import UNITS_PER_CHARACTER, Answer, Input, Reply, TurnWatch
 from emova_sdk.arguments import checked, checked_except, items_of
 from emova_sdk.components.base import GenerationOptions
-from emova_sdk.context import Context, Truncation, TurnMemory
+from emova_sdk.context import Context, Truncation
 from emova_sdk.errors import BackendError, ContextLengthError, InputError
-from emova_sdk.pipeline import Pipeline
 from emova_sdk.policy import StylePolicy
+from emova_sdk.response import Reply, Response, astream
 from emova_sdk.tools import Tool, TurnContext, as_tools
+from emova_sdk.turn_builder import UNITS_PER_CHARACTER, Input, TurnBuilder, TurnWatch
+from emova_sdk.turn_log import TurnLog, TurnMemory
 from emova_sdk.types import (
     Audio,
     Event,
@@ -35,20 +34,33 @@ from emova_sdk.types import (
     UserStyle,
     well_formed,
 )
+from emova_sdk.wiring import Wiring
 
 MAX_TOOL_ROUNDS = 8
 """How often a model may ask for tools before it has to answer."""
-
-Item = TypeVar("Item")
 
 
 @runtime_checkable
 class TurnObserver(Protocol):
     """Watches the answers of sessions, e.g. `emova_sdk.telemetry.Telemetry`."""
 
-    def begin(self, session: Session, answer: Answer) -> TurnWatch:
+    def begin(self, session: Session, answer: TurnBuilder) -> TurnWatch:
         """Take note that an answer begins."""
         ...
+
+
+class SessionOptions(TypedDict, total=False):
+    """The options of a `Session` but for its name and memory, for functions that begin one."""
+
+    style: Style | None
+    policy: StylePolicy | None
+    tools: Sequence[Tool | Callable[..., Any]]
+    system: str
+    history: Iterable[Turn]
+    history_limit: int | None
+    truncation: Truncation | None
+    options: GenerationOptions
+    observer: TurnObserver | None
 
 
 class Session:
@@ -61,8 +73,9 @@ class Session:
         tools: Functions (or `Tool`s) the model may call.
         system: Instructions to the model.
         history: Turns to go on from; those that ``memory`` has of this session come by themselves.
-        history_limit: How many of the newest earlier turns the model is told; None tells all that it reads.
-        truncation: What is left out of a longer conversation, see `emova_sdk.context.Truncation`. The history keeps all of it.
+        history_limit: How many of the newest earlier turns the model is told; the pipeline's limit by default.
+        truncation: What is left out of a longer conversation, see `emova_sdk.context.Truncation`; the pipeline's by default.
+            The history keeps all of it.
         options: How the model writes.
         memory: Keeps the turns beyond the process, e.g. `emova_sdk.memory.SessionStore`. What other sessions of the same name
             add to it is taken up before every answer.
@@ -76,7 +89,7 @@ class Session:
     @checked_except("tools", "history_limit", "truncation")
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Wiring,
         *,
         style: Style | None = None,
         policy: StylePolicy | None = None,
@@ -84,7 +97,7 @@ class Session:
         system: str = "",
         history: Iterable[Turn] = (),
         history_limit: int | None = None,
-        truncation: Truncation = "drop_oldest",
+        truncation: Truncation | None = None,
         options: GenerationOptions = GenerationOptions(),
         memory: TurnMemory | None = None,
         observer: TurnObserver | None = None,
@@ -99,21 +112,23 @@ class Session:
         self.policy = policy or pipeline.policy
         self.tools = as_tools(tools)
         self.options = options
-        load_media = memory.load_media if memory is not None else None
-        self._context = Context(pipeline, system=system, limit=history_limit, truncation=truncation, load_media=load_media)
-        self._turns = items_of(history, Turn, "`history` holds")
-        self._stored: set[str] = set()  # ids of the turns that the memory has
-        self._unsaved: dict[str, Turn] = {}
-        self._reload()
-        self._context.resume(self._turns)
+        self._log = TurnLog(self.id, items_of(history, Turn, "`history` holds"), memory)
+        self._context = Context(
+            pipeline,
+            system=system,
+            limit=pipeline.limits.history_turns if history_limit is None else history_limit,
+            truncation=pipeline.limits.truncation if truncation is None else truncation,
+            load_media=memory.load_media if memory is not None else None,
+        )
+        self._context.resume(self.history)
         self._busy = threading.Lock()
-        self._answer: Answer | None = None
+        self._answer: TurnBuilder | None = None
         self._units_per_character = UNITS_PER_CHARACTER
 
     @property
     def history(self) -> list[Turn]:
         """The turns so far, oldest first (a copy)."""
-        return list(self._turns)
+        return self._log.turns
 
     @checked_except("parts")
     def ask(self, *parts: Input, style: Style | None = None) -> Reply:
@@ -127,16 +142,21 @@ class Session:
             InputError: If a part cannot be used, or another answer is still being given.
             ConfigError: If the pipeline lacks what a part needs.
         """
-        answer = self._begin(parts, style)
-        for _ in self._run(answer):
-            pass
-        return answer.reply()
+        return self.respond(*parts, style=style).reply()
+
+    async def aask(self, *parts: Input, style: Style | None = None) -> Reply:
+        """As `ask`, without blocking the event loop; cancelling the task cancels the answer."""
+        response = self.respond(*parts, style=style)
+        async with aclosing(astream(response)) as events:
+            async for _ in events:
+                pass
+        return response.reply()
 
     @checked_except("parts")
-    def respond(self, *parts: Input, style: Style | None = None, endpointing_s: float | None = None) -> Generator[Event, None, None]:
-        """As `ask`, but yield the events of the answer while it is made; closing the generator interrupts it.
+    def respond(self, *parts: Input, style: Style | None = None, endpointing_s: float | None = None) -> Response:
+        """As `ask`, but return an answer whose events, text or sound can be taken while it is made.
 
-        An interrupted answer stays in the history as far as its events were taken; `truncate` says what was really heard. A tool
+        A cancelled answer stays in the history as far as its events were taken; `truncate` says what was really heard. A tool
         that ran stays in it in any case.
 
         Args:
@@ -148,7 +168,14 @@ class Session:
             InputError: At the call, if a part is of the wrong kind; when the first event is taken, if it cannot be used or
                 another answer is still being given.
         """
-        return self._run(self._begin(parts, style, endpointing_s))
+        answer = self._begin(parts, style, endpointing_s)
+        return Response(self._run(answer), answer)
+
+    def arespond(
+        self, *parts: Input, style: Style | None = None, endpointing_s: float | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """As `respond`, for ``async for event in ...``: a thread does the work; cancelling the task cancels the answer."""
+        return astream(self.respond(*parts, style=style, endpointing_s=endpointing_s))
 
     @checked
     def truncate(self, audio_s: float) -> Turn:
@@ -159,10 +186,10 @@ class Session:
         """
         if not audio_s >= 0:  # neither is NaN
             raise InputError(f"`{audio_s}` is no number of seconds", "pass 0 or more")
-        if self._answer is None or self._place_of(self._answer.turn_id) is None:
+        if self._answer is None or self._answer.turn_id not in self._log:
             raise InputError("there is no answer to truncate", "call it after an answer was given or interrupted")
         turn = self._answer.truncate(audio_s, self._units_per_character)
-        self._put([turn])
+        self._log.put([turn])
         return turn
 
     def take_back(self) -> Turn | None:
@@ -181,19 +208,13 @@ class Session:
         if answer is None:
             raise InputError("there is no exchange to take back", "only the newest one can be, and only once")
         if self._busy.locked():
-            raise InputError("this session is still answering", "close the answer first")
+            raise InputError("this session is still answering", "cancel the answer first")
         self._answer = None
         if answer.tool_results or answer.running:
             turn = answer.unheard()
-            self._put([turn])
+            self._log.put([turn])
             return turn
-        gone = {answer.user_id, answer.turn_id}
-        self._turns = [turn for turn in self._turns if turn.id not in gone]
-        if self._memory is not None and gone & self._stored:
-            self._memory.remove(self.id, gone)
-        self._stored -= gone
-        for turn_id in gone:
-            self._unsaved.pop(turn_id, None)
+        self._log.remove({answer.user_id, answer.turn_id})
         return None
 
     @checked
@@ -205,54 +226,11 @@ class Session:
         """
         from emova_sdk.picture import draw_turns, panels_of
 
-        return draw_turns(panels_of(self._turns, self._context.load_media), title=title)
-
-    # --- the history ---
-
-    def _place_of(self, turn_id: str) -> int | None:
-        return next((place for place, turn in enumerate(self._turns) if turn.id == turn_id), None)
-
-    def _put(self, turns: Sequence[Turn]) -> None:
-        """Add turns, or put them in the place of those with their ids, here and in the memory.
-
-        What the memory fails to keep stays in this history, and is kept with the next turns.
-        """
-        for turn in turns:
-            place = self._place_of(turn.id)
-            if place is None:
-                self._turns.append(turn)
-            else:
-                self._turns[place] = turn
-        if self._memory is not None:
-            self._unsaved |= {turn.id: turn for turn in turns}
-            self._save(self._memory)
-
-    def _save(self, memory: TurnMemory) -> None:
-        new = [turn for turn in self._unsaved.values() if turn.id not in self._stored]
-        changed = [turn for turn in self._unsaved.values() if turn.id in self._stored]
-        if new:
-            memory.append(self.id, new)
-        self._stored |= {turn.id for turn in new}
-        for turn in changed:
-            memory.replace(self.id, turn)
-        self._unsaved.clear()
-
-    def _reload(self) -> None:
-        """Take up what another session of this name has added to the memory, or removed from it."""
-        if self._memory is None:
-            return
-        ids = self._memory.turn_ids(self.id)
-        if ids == [turn.id for turn in self._turns if turn.id in self._stored]:
-            return
-        mine = {turn.id: turn for turn in self._turns}
-        before = [turn for turn in self._turns if turn.id not in self._stored and turn.id not in ids]
-        kept = [mine.get(turn.id, turn) for turn in self._memory.turns(self.id)]
-        self._stored = {turn.id for turn in kept}
-        self._turns = [*before, *kept]
+        return draw_turns(panels_of(self.history, self._context.load_media), title=title)
 
     # --- one answer ---
 
-    def _begin(self, parts: Sequence[Input], style: Style | None, endpointing_s: float | None = None) -> Answer:
+    def _begin(self, parts: Sequence[Input], style: Style | None, endpointing_s: float | None = None) -> TurnBuilder:
         for part in parts:
             if not isinstance(part, get_args(Input)):
                 raise InputError(
@@ -262,18 +240,19 @@ class Session:
             raise InputError("there is nothing to answer", "pass text, an `Audio` or an `Image`")
         self.pipeline.require_speaker(style)
         given = tuple(well_formed(part) if isinstance(part, str) else part for part in parts)
-        return Answer(given, style, time.perf_counter() - (endpointing_s or 0.0), endpointing_s, unit_space=self._unit_space())
+        began = time.perf_counter() - (endpointing_s or 0.0)
+        return TurnBuilder(given, style, began, endpointing_s, unit_space=self._unit_space())
 
     def _unit_space(self) -> str:
         llm = self.pipeline.llm_core
         return str(llm.units) if llm is not None and llm.units is not None else ""
 
-    def _run(self, answer: Answer) -> Generator[Event, None, None]:
+    def _run(self, answer: TurnBuilder) -> Generator[Event, None, None]:
         if not self._busy.acquire(blocking=False):
-            raise InputError("this session is still answering", "close the earlier answer first, or use another session")
+            raise InputError("this session is still answering", "cancel the earlier answer first, or use another session")
         whole = False
         try:
-            self._reload()
+            self._log.reload()
             answer.watch = self._observer.begin(self, answer) if self._observer is not None else None
             yield from self._events_of(answer)
             whole = True
@@ -291,7 +270,7 @@ class Session:
                 if answer.watch is not None:
                     answer.watch.end()
 
-    def _events_of(self, answer: Answer) -> Generator[Event, None, None]:
+    def _events_of(self, answer: TurnBuilder) -> Generator[Event, None, None]:
         yield from self._understand(answer)
         for _ in range(MAX_TOOL_ROUNDS):
             asked = len(answer.tool_calls)
@@ -307,7 +286,7 @@ class Session:
             yield from self._call_tools(answer)
         raise BackendError(f"the model asked for tools {MAX_TOOL_ROUNDS} times without answering", "give it fewer tools")
 
-    def _understand(self, answer: Answer) -> Generator[Event, None, None]:
+    def _understand(self, answer: TurnBuilder) -> Generator[Event, None, None]:
         """Encode the input; the model can be asked after this."""
         shown = 0
         for part in answer.parts:
@@ -321,14 +300,14 @@ class Session:
                 shown += 1
         answer.understood = time.perf_counter()
 
-    def _perceive(self, answer: Answer, audio: Audio) -> Generator[UserStyle, None, None]:
+    def _perceive(self, answer: TurnBuilder, audio: Audio) -> Generator[UserStyle, None, None]:
         with answer.stage("perceive", _name_of(self.pipeline.style_module)):
             perceived = self.pipeline.perceive(audio)
         if perceived is not None:
             answer.perceived = perceived
             yield UserStyle(perceived)
 
-    def _written(self, answer: Answer) -> Generator[SpokenEvent, None, None]:
+    def _written(self, answer: TurnBuilder) -> Generator[SpokenEvent, None, None]:
         """What the model writes, spoken; a conversation longer than it reads is shortened until it fits."""
         told: list[SpokenEvent] = []  # before the answer: what was heard, which comes again
         while True:
@@ -347,7 +326,7 @@ class Session:
             else:
                 return
 
-    def _voiced(self, answer: Answer) -> Generator[SpokenEvent, None, None]:
+    def _voiced(self, answer: TurnBuilder) -> Generator[SpokenEvent, None, None]:
         earlier = self._earlier(answer)
         now = [answer.user_turn(), *([answer.finish(whole=True)] if answer.tool_calls else [])]
         messages = self._context.messages(earlier, now)
@@ -362,10 +341,10 @@ class Session:
             options=self.options,
         )
 
-    def _earlier(self, answer: Answer) -> list[Turn]:
-        return [turn for turn in self._turns if turn.id not in (answer.user_id, answer.turn_id)]
+    def _earlier(self, answer: TurnBuilder) -> list[Turn]:
+        return [turn for turn in self._log.turns if turn.id not in (answer.user_id, answer.turn_id)]
 
-    def _call_tools(self, answer: Answer) -> Generator[Event, None, None]:
+    def _call_tools(self, answer: TurnBuilder) -> Generator[Event, None, None]:
         context = TurnContext(
             session_id=self.id,
             user_text=answer.user_text,
@@ -383,10 +362,10 @@ class Session:
                 answer.tool_results.append(result)
                 answer.running = None
             if self._memory is not None:  # what a tool did is kept now: the process may not live until the answer ends
-                self._put([answer.user_turn(), answer.finish(whole=False)])
+                self._log.put([answer.user_turn(), answer.finish(whole=False)])
             yield result
 
-    def _record(self, answer: Answer, *, whole: bool) -> None:
+    def _record(self, answer: TurnBuilder, *, whole: bool) -> None:
         """Add the two turns; an answer that failed or was stopped before anything came of it leaves no trace."""
         came = answer.text or answer.audio or answer.tool_calls
         if answer.understood is None or not (whole or came):
@@ -397,26 +376,9 @@ class Session:
             self._units_per_character = answer.written_units / len(answer.text)
         if not whole and answer.audio:
             turn = answer.truncate(answer.audio_s, self._units_per_character)
-        self._put([answer.user_turn(), turn])
+        answer.recorded = turn
+        self._log.put([answer.user_turn(), turn])
 
 
 def _name_of(component: object) -> str:
     return "" if component is None else type(component).__name__
-
-
-async def astream(generator: Generator[Item, None, None]) -> AsyncGenerator[Item, None]:
-    """Give any generator an asynchronous face.
-
-    The items come in order; the generator runs in one thread of its own, one step at a time. Cancelling the task (or
-    closing the asynchronous generator) closes it, and the thread is gone afterwards.
-    """
-    loop = asyncio.get_running_loop()
-    worker = ThreadPoolExecutor(1, thread_name_prefix="emova-astream")
-    end = object()
-    try:
-        while (item := await loop.run_in_executor(worker, next, generator, end)) is not end:
-            yield cast("Item", item)
-    finally:
-        closed = loop.run_in_executor(worker, generator.close)
-        worker.shutdown(wait=False)
-        await asyncio.shield(closed)

@@ -13,8 +13,8 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from emova_sdk.answer import Answer
 from emova_sdk.errors import MissingDependencyError
+from emova_sdk.turn_builder import TurnBuilder
 from emova_sdk.types import Style, Timings, ToolCall
 
 try:
@@ -75,7 +75,7 @@ class Telemetry:
             name: meter.create_histogram(name, "s", explicit_bucket_boundaries_advisory=BUCKETS) for name in names
         }
 
-    def begin(self, session: Session, answer: Answer) -> _TurnSpan:
+    def begin(self, session: Session, answer: TurnBuilder) -> _TurnSpan:
         """See `TurnObserver`."""
         return _TurnSpan(self, session, answer)
 
@@ -88,7 +88,7 @@ class Telemetry:
 class _TurnSpan:
     """The span of one answer; begins where the user stopped speaking."""
 
-    def __init__(self, telemetry: Telemetry, session: Session, answer: Answer) -> None:
+    def __init__(self, telemetry: Telemetry, session: Session, answer: TurnBuilder) -> None:
         self._to = telemetry
         self._tracer: Tracer = telemetry.tracer
         self._session = session

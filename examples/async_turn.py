@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from emova_sdk import Pipeline, TextDelta, astream
+from emova_sdk import Pipeline, TextDelta
 
 
 async def converse(emova: Pipeline, name: str, said: str) -> str:
     text = ""
-    async for event in astream(emova.session().respond(said)):
+    async for event in emova.session().arespond(said):
         if isinstance(event, TextDelta):
             text += event.text
     return f"{name}: {text}"

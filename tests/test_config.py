@@ -18,7 +18,7 @@ from emova_sdk import presets as preset_module
 from emova_sdk.components.base import SLOTS
 from emova_sdk.config import (
     ComponentConfig,
-    LimitsConfig,
+    Limits,
     PipelineConfig,
     StyleConfig,
     build_components,
@@ -28,7 +28,7 @@ from emova_sdk.config import (
     load_config,
 )
 from emova_sdk.errors import ConfigError, EmovaError, InputError, LoadError, UnknownComponentError
-from emova_sdk.pipeline import Limits, Pipeline
+from emova_sdk.pipeline import Pipeline
 from emova_sdk.presets import broken_presets, presets
 from emova_sdk.types import Style
 
@@ -54,7 +54,6 @@ def test_a_preset_is_a_config():
 
 
 def test_the_defaults_are_those_of_the_pipeline():
-    assert Limits(**LimitsConfig().model_dump()) == Limits()
     assert StyleConfig().default == Style()
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 
 from emova_sdk import Audio, Image, Pipeline, Session, Space, Style, ToolSpec
+from emova_sdk.config import Limits
 from emova_sdk.errors import ConfigError, IncompatibleComponentsError, InputError
 from emova_sdk.memory import SessionStore
-from emova_sdk.pipeline import Limits, fall_back, sentences
+from emova_sdk.policy import resolve_style
+from emova_sdk.sentences import sentences
 from emova_sdk.testing.fakes import FakeLLMCore, FakeSpeechTokenizer, FakeStyleModule, FakeVisionEncoder, FakeVocoder
 from emova_sdk.types import EMOTIONS, Metadata, StyleChosen, TextDelta, UnitsDelta
 
@@ -189,7 +192,10 @@ def test_voice_speaks_units_and_passes_everything_else_through(pipeline: Pipelin
 
 def test_a_style_that_cannot_be_spoken_falls_back_by_the_declared_order() -> None:
     choices = {"speaker": ("male",), "emotion": ("neutral", "happy", "sad", "angry"), "pitch": ("normal",), "speed": ()}
-    folded = {emotion: fall_back(Style("female", emotion, "high", "slow"), choices) for emotion in EMOTIONS}
+    folded = {
+        emotion: resolve_style(Style("female", emotion, "high", "slow"), default=Style(), choices=choices).applied
+        for emotion in EMOTIONS
+    }
     assert {emotion: style.emotion for emotion, style in folded.items()} == {
         "neutral": "neutral",
         "happy": "happy",
@@ -200,7 +206,9 @@ def test_a_style_that_cannot_be_spoken_falls_back_by_the_declared_order() -> Non
         "disgusted": "angry",
     }
     assert all((style.speaker, style.pitch, style.speed) == ("male", "normal", "slow") for style in folded.values())
-    assert fall_back(Style(emotion="happy"), {"emotion": ("neutral",)}).emotion == "neutral"
+    assert (
+        resolve_style(Style(emotion="happy"), default=Style(), choices={"emotion": ("neutral",)}).applied.emotion == "neutral"
+    )
 
 
 def test_sentences_cut_at_ends_and_at_spaces() -> None:
@@ -238,11 +246,53 @@ def test_markup_is_not_said():
 
 
 def test_every_way_to_a_session_takes_what_a_session_takes() -> None:
-    def names(function: object) -> set[str]:
-        return set(inspect.signature(function).parameters) - {"self", "pipeline"}  # type: ignore[arg-type]
+    def names(function: Any) -> set[str]:
+        found = inspect.signature(function, eval_str=True).parameters
+        rest = [one.annotation for one in found.values() if one.kind is one.VAR_KEYWORD]
+        named = set(found) - {"self", "pipeline", *(one.name for one in found.values() if one.kind is one.VAR_KEYWORD)}
+        return named.union(*(get_type_hints(get_args(annotation)[0]) for annotation in rest))
 
     assert names(Pipeline.session) == names(Session.__init__)
-    assert names(SessionStore.session) == names(Session.__init__) - {"history", "memory", "id"} | {"session_id"}
+    assert names(SessionStore.session) == names(Session.__init__) - {"memory", "id"} | {"session_id"}
+
+
+class Counted(FakeVocoder):
+    """Counts how often it is closed."""
+
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_pipeline_with_another_component_closes_that_one_alone(pipeline: Pipeline) -> None:
+    first, second = Counted(), Counted()
+    base = pipeline.replace(vocoder=first)
+    with base.replace(vocoder=second) as other:
+        assert other.vocoder is second
+        assert other.llm_core is base.llm_core is pipeline.llm_core
+        assert (other.style, other.policy, other.limits) == (base.style, base.policy, base.limits)
+        assert other.speak("hello") == pipeline.speak("hello")
+        with other.replace(llm_core=FakeLLMCore()) as third:
+            assert third.vocoder is second
+        assert second.closed == 0
+    assert (first.closed, second.closed) == (0, 1)
+    base.close()
+    assert (first.closed, second.closed) == (1, 1)
+
+
+def test_what_is_replaced_has_to_fit(pipeline: Pipeline) -> None:
+    class Other(FakeVocoder):
+        units = Space("other-units", 64)
+
+    with pytest.raises(IncompatibleComponentsError, match="other-units"):
+        pipeline.replace(vocoder=Other())
+    with pytest.raises(ConfigError, match="no slot `vocodr`") as error:
+        pipeline.replace(vocodr=FakeVocoder())
+    assert "did you mean `vocoder`" in error.value.hint
+    with pytest.raises(ConfigError, match="is not a Vocoder"):
+        pipeline.replace(vocoder=FakeLLMCore())
+    assert pipeline.replace(vocoder=None, style_module=None).session().ask("hello").audio is None
 
 
 def test_half_characters_never_reach_a_component(pipeline: Pipeline) -> None:

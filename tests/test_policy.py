@@ -8,7 +8,7 @@ import pytest
 from emova_sdk.config import load_config
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.pipeline import Pipeline
-from emova_sdk.policy import StylePolicy, fall_back
+from emova_sdk.policy import StyleDecision, StylePolicy, resolve_style
 from emova_sdk.sentences import SentenceCutter, sentences
 from emova_sdk.testing.fakes import FakeLLMCore, FakeSpeechTokenizer, FakeStyleModule, FakeVocoder
 from emova_sdk.types import EMOTIONS, PerceivedStyle, Style, StyleChosen
@@ -18,6 +18,14 @@ DEFAULT = Style("male", "neutral", "normal", "fast")
 
 def heard(emotion: Any, score: float = 0.9) -> PerceivedStyle:
     return PerceivedStyle(Style("female", emotion, "high"), {"emotion": score})
+
+
+def spoken(policy: StylePolicy, wanted: Style, *, asked: bool = False, default: Style = DEFAULT, **options: Any) -> Style:
+    """The style in which ``wanted`` is spoken: the caller's wish if it is ``asked`` for, else the model's choice."""
+    wish, chosen = (wanted, None) if asked else (None, wanted)
+    if chosen is not None:
+        default = Style(wanted.speaker, default.emotion, default.pitch, wanted.speed)
+    return resolve_style(wish, default=default, chosen=chosen, policy=policy, **options).applied
 
 
 @pytest.mark.parametrize(
@@ -35,8 +43,17 @@ def heard(emotion: Any, score: float = 0.9) -> PerceivedStyle:
 def test_the_rule_chooses_where_the_caller_does_not(rule: Any, felt: Any, expected: Style) -> None:
     wanted = Style("male", "happy", "normal", "fast")
     perceived = heard(felt) if felt else None
-    assert StylePolicy(rule=rule).choose(wanted, default=DEFAULT, perceived=perceived) == expected
-    assert StylePolicy(rule=rule).choose(wanted, default=DEFAULT, perceived=perceived, asked=True) == wanted
+    policy = StylePolicy(rule=rule)
+    ruled = resolve_style(None, default=DEFAULT, chosen=wanted, policy=policy, perceived=perceived)
+    assert ruled == StyleDecision(requested=wanted, applied=expected)
+    asked = resolve_style(wanted, default=DEFAULT, chosen=Style(), policy=policy, perceived=perceived)
+    assert asked == StyleDecision(requested=wanted, applied=wanted)
+
+
+def test_the_model_chooses_emotion_and_pitch_and_the_session_the_rest() -> None:
+    chosen = Style("female", "sad", "low", "slow")
+    assert resolve_style(None, default=DEFAULT, chosen=chosen).requested == Style("male", "sad", "low", "fast")
+    assert resolve_style(None, default=DEFAULT).requested == DEFAULT
 
 
 UNCLEAR = [PerceivedStyle.nothing_known(), heard("happy", 0.0), heard("happy", 0.2), heard("neutral", 0.49)]
@@ -47,23 +64,23 @@ UNCLEAR = [PerceivedStyle.nothing_known(), heard("happy", 0.0), heard("happy", 0
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_user_who_is_not_known_to_be_fine_hears_no_cheerful_voice(perceived: Any, wanted: Any, asked: bool) -> None:
     policy = StylePolicy(never_cheerful_to=("sad",), fallbacks={"sad": "happy"})
-    chosen = policy.choose(Style(emotion=wanted), default=Style(emotion="happy"), perceived=perceived, asked=asked)
-    assert chosen.emotion not in {"happy", "surprised"}
+    applied = spoken(policy, Style(emotion=wanted), perceived=perceived, asked=asked, default=Style(emotion="happy"))
+    assert applied.emotion not in {"happy", "surprised"}
     assert policy.permitted(perceived) == policy.permitted(heard("sad"))
 
 
 @pytest.mark.parametrize("perceived", UNCLEAR)
 def test_what_is_not_known_is_neither_mirrored_nor_soothed_with_cheer(perceived: Any) -> None:
     wanted = Style("male", "surprised", "high", "fast")
-    assert StylePolicy(rule="mirror").choose(wanted, default=DEFAULT, perceived=perceived) == wanted
-    assert StylePolicy(rule="soothe").choose(wanted, default=DEFAULT, perceived=perceived).emotion == "neutral"
-    assert StylePolicy(rule="soothe").choose(wanted, default=DEFAULT, perceived=perceived, asked=True) == wanted
-    assert StylePolicy().choose(wanted, default=DEFAULT, perceived=perceived) == wanted
+    assert spoken(StylePolicy(rule="mirror"), wanted, perceived=perceived) == wanted
+    assert spoken(StylePolicy(rule="soothe"), wanted, perceived=perceived).emotion == "neutral"
+    assert spoken(StylePolicy(rule="soothe"), wanted, perceived=perceived, asked=True) == wanted
+    assert spoken(StylePolicy(), wanted, perceived=perceived) == wanted
 
 
 def test_typed_words_are_no_unclear_voice() -> None:
     policy = StylePolicy(rule="soothe", never_cheerful_to=("sad",))
-    assert policy.choose(Style(emotion="happy"), default=DEFAULT).emotion == "happy"
+    assert spoken(policy, Style(emotion="happy")).emotion == "happy"
 
 
 @pytest.mark.parametrize("wanted", EMOTIONS)
@@ -72,16 +89,16 @@ def test_typed_words_are_no_unclear_voice() -> None:
 def test_a_sad_user_never_hears_a_cheerful_voice(wanted: Any, asked: bool, rule: Any) -> None:
     policy = StylePolicy(rule=rule, never_cheerful_to=("sad",), fallbacks={"happy": "surprised"})
     happy_by_default = Style(emotion="happy")
-    chosen = policy.choose(Style(emotion=wanted), default=happy_by_default, perceived=heard("sad"), asked=asked)
-    assert chosen.emotion not in {"happy", "surprised"}
-    voice = fall_back(chosen, {"emotion": ("happy", "sad")}, permitted=policy.permitted(heard("sad")))
-    assert voice.emotion == "sad"
-    assert policy.choose(Style(emotion=wanted), default=DEFAULT, perceived=heard("angry"), asked=True).emotion == wanted
+    options: Any = {"default": happy_by_default, "perceived": heard("sad"), "asked": asked}
+    assert spoken(policy, Style(emotion=wanted), **options).emotion not in {"happy", "surprised"}
+    voice = {"emotion": ("happy", "sad")}
+    assert spoken(policy, Style(emotion=wanted), **options, choices=voice).emotion == "sad"
+    assert spoken(policy, Style(emotion=wanted), perceived=heard("angry"), asked=True).emotion == wanted
 
 
 def test_only_allowed_emotions_are_spoken() -> None:
     policy = StylePolicy(allowed=("sad", "happy"), fallbacks={"angry": "sad"})
-    chosen = {emotion: policy.choose(Style(emotion=emotion), default=DEFAULT).emotion for emotion in EMOTIONS}
+    chosen = {emotion: spoken(policy, Style(emotion=emotion)).emotion for emotion in EMOTIONS}
     assert chosen == {
         "neutral": "sad",
         "happy": "happy",

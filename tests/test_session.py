@@ -25,7 +25,6 @@ from emova_sdk import (
     Turn,
     TurnContext,
     UserStyle,
-    astream,
 )
 from emova_sdk.errors import BackendError, InputError
 from emova_sdk.testing.fakes import FakeLLMCore, FakeSpeechTokenizer, FakeStyleModule, FakeVisionEncoder, FakeVocoder
@@ -211,7 +210,7 @@ def test_cut_after_everything_was_heard_changes_nothing() -> None:
     session = make().session()
     reply = session.ask("hello")
     assert session.truncate(60.0) == reply.turn
-    with pytest.raises(InputError, match="no answer to cut"):
+    with pytest.raises(InputError, match="no answer to truncate"):
         make().session().truncate(1.0)
 
 
@@ -337,6 +336,87 @@ def test_a_model_that_only_ever_asks_for_tools_is_stopped() -> None:
         make(Endless()).session(tools=[weather]).ask("go")
 
 
+# --- an answer while it is given ---
+
+
+def test_a_response_gives_events_text_sound_and_the_whole_answer() -> None:
+    reply = make().session().ask("hello there")
+    assert "".join(make().session().respond("hello there").text()) == reply.text
+    assert Audio.concat(list(make().session().respond("hello there").audio())) == reply.audio
+    response = make().session().respond("hello there")
+    first = next(response)
+    rest = list(response)
+    assert [first, *rest] == list(make().session().respond("hello there"))
+    assert (response.reply().text, response.reply().audio) == (reply.text, reply.audio)
+    half = make().session().respond("hello there")
+    next(half)
+    assert half.reply().audio == reply.audio  # goes on where it was
+
+
+def test_a_cancelled_response_keeps_what_was_taken_and_gives_no_more() -> None:
+    session = make(FakeLLMCore(replies={"count": "one two three four five six seven eight nine ten"})).session()
+    with session.respond("count") as response:
+        heard = next(response.audio())
+    assert list(response) == []
+    reply = response.reply()
+    assert reply.turn == session.history[-1]
+    assert (reply.turn.interrupted, reply.audio) == (True, heard)
+    nothing = session.respond("count")
+    nothing.cancel()
+    with pytest.raises(InputError, match="nothing came of this answer"):
+        nothing.reply()
+    assert len(session.history) == 2
+
+
+def test_an_answer_is_cancelled_from_another_thread_while_a_component_works() -> None:
+    working, go_on = threading.Event(), threading.Event()
+
+    class Slow(FakeLLMCore):
+        def generate(self, messages, **options):  # type: ignore[no-untyped-def]
+            for event in super().generate(messages, **options):
+                if isinstance(event, TextDelta):
+                    working.set()
+                    assert go_on.wait(60)
+                yield event
+
+    session = make(Slow()).session()
+    response = session.respond("one two three four")
+    taken: list[Any] = []
+    thread = threading.Thread(target=lambda: taken.extend(response))
+    thread.start()
+    assert working.wait(60)
+    response.cancel()  # returns at once: the event in the making is the last
+    go_on.set()
+    thread.join(60)
+    assert [event.text for event in taken if isinstance(event, TextDelta)] == [session.history[-1].text]
+    assert session.history[-1].interrupted
+    assert session.ask("go on").text
+
+
+def test_a_tool_may_cancel_the_answer_it_is_called_in() -> None:
+    def stop() -> str:
+        """Stop."""
+        response.cancel()
+        return "stopped"
+
+    session = make(FakeLLMCore(tool_arguments={"stop": {}})).session(tools=[stop])
+    response = session.respond("please stop")
+    assert [event.content for event in response if isinstance(event, ToolResult)] == ["stopped"]
+    assert [result.content for result in session.history[-1].tool_results] == ["stopped"]
+
+
+def test_what_failed_once_fails_again_when_the_reply_is_asked_for() -> None:
+    class Broken(FakeLLMCore):
+        def generate(self, messages, **_):  # type: ignore[no-untyped-def]
+            raise BackendError("the model fell over")
+            yield
+
+    response = make(Broken()).session().respond("hello")
+    for _ in range(2):
+        with pytest.raises(BackendError, match="fell over"):
+            response.reply()
+
+
 # --- threads and asyncio ---
 
 
@@ -370,10 +450,10 @@ async def _settled() -> None:
     raise AssertionError(f"threads were left: {_own_threads()}")
 
 
-def test_astream_is_ordered_and_leaves_no_thread() -> None:
+def test_arespond_is_ordered_and_leaves_no_thread() -> None:
     async def run() -> tuple[list[Any], list[Any]]:
         session, other = make().session(), make().session()
-        events = [event async for event in astream(session.respond("hello there"))]
+        events = [event async for event in session.arespond("hello there")]
         await _settled()
         return events, list(other.respond("hello there"))
 
@@ -381,7 +461,7 @@ def test_astream_is_ordered_and_leaves_no_thread() -> None:
     assert asynchronous == synchronous
 
 
-def test_astream_is_cancelled_with_its_task() -> None:
+def test_arespond_is_cancelled_with_its_task() -> None:
     session = make(FakeLLMCore(delay_s=0.01, replies={"go": "word " * 500})).session()
 
     async def run() -> None:
@@ -389,7 +469,7 @@ def test_astream_is_cancelled_with_its_task() -> None:
 
         async def listen() -> None:
             nonlocal heard
-            async for event in astream(session.respond("go")):
+            async for event in session.arespond("go"):
                 heard += isinstance(event, AudioDelta)
 
         task = asyncio.create_task(listen())
@@ -405,9 +485,50 @@ def test_astream_is_cancelled_with_its_task() -> None:
     assert session.ask("hello").text
 
 
-def test_astream_passes_errors_on() -> None:
+def test_aask_gives_the_reply_without_blocking_the_event_loop() -> None:
+    beat = threading.Event()
+
+    class Blocking(FakeLLMCore):
+        def generate(self, messages, **options):  # type: ignore[no-untyped-def]
+            assert beat.wait(60)  # set by the event loop, which would never get to it if it were blocked
+            yield from super().generate(messages, **options)
+
+    async def run() -> Any:
+        asyncio.get_running_loop().call_later(0.01, beat.set)
+        return await make(Blocking()).session().aask("hello there", style=Style(emotion="happy"))
+
+    reply = asyncio.run(run())
+    assert reply.text == make().session().ask("hello there").text
+    assert reply.style == Style(emotion="happy")
+
+
+def test_aask_is_cancelled_with_its_task() -> None:
+    working = threading.Event()
+
+    class Endless(FakeLLMCore):
+        def generate(self, messages, **options):  # type: ignore[no-untyped-def]
+            for event in super().generate(messages, **options):
+                yield event
+                if isinstance(event, TextDelta):
+                    working.set()
+
+    session = make(Endless(delay_s=0.001, replies={"go": "word " * 5000})).session()
+
     async def run() -> None:
-        async for _ in astream(make().session().respond()):
+        task = asyncio.create_task(session.aask("go"))
+        await asyncio.to_thread(working.wait, 60)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    assert session.history[-1].interrupted
+    assert session.ask("hello").text
+
+
+def test_arespond_passes_errors_on() -> None:
+    async def run() -> None:
+        async for _ in make().session().arespond():
             pass
 
     with pytest.raises(InputError):

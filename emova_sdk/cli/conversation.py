@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Generator, Iterator
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,8 @@ from emova_sdk.errors import EmovaError, InputError
 from emova_sdk.types import Audio, TextDelta, Timings, ToolCall, ToolResult, Transcript, UserStyle
 
 if TYPE_CHECKING:
-    from emova_sdk.session import Reply, Session
+    from emova_sdk.response import Reply, Response
+    from emova_sdk.session import Session
     from emova_sdk.types import Event, Image, Style
 
 HELP = """\
@@ -137,11 +138,11 @@ class Conversation:
             print_trace(turn.timings)
 
 
-def follow(events: Generator[Event, None, None]) -> None:
+def follow(response: Response) -> None:
     """Print an answer while it is given."""
     begun = False
-    with closing(events):
-        for event in events:
+    with response:
+        for event in response:
             if isinstance(event, TextDelta):
                 typer.echo(event.text if begun else f"emova: {event.text}", nl=False)
                 begun = True

@@ -13,8 +13,8 @@ import typer
 from emova_sdk.cli.output import working
 
 if TYPE_CHECKING:
-    from emova_sdk.config import LimitsConfig, PipelineConfig
-    from emova_sdk.pipeline import Limits, Pipeline
+    from emova_sdk.config import Limits, PipelineConfig
+    from emova_sdk.pipeline import Pipeline
     from emova_sdk.types import Audio, Image, Style
 
 STDIO = Path("-")
@@ -84,14 +84,14 @@ def typed_path(text: str | Path) -> Path:
     return expanded(text)
 
 
-def open_audio(path: Path, limits: Limits | LimitsConfig) -> Audio:
+def open_audio(path: Path, limits: Limits) -> Audio:
     """Read a sound file, or stdin for ``-``, no longer than the config allows."""
     from emova_sdk.types import Audio
 
     return Audio.open(_stdin() if path == STDIO else typed_path(path), max_duration_s=limits.max_audio_s)
 
 
-def open_image(path: Path, limits: Limits | LimitsConfig) -> Image:
+def open_image(path: Path, limits: Limits) -> Image:
     """Read a picture, or stdin for ``-``, no larger than the config allows."""
     from emova_sdk.types import Image
 

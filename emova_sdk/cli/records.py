@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emova_sdk.session import Reply
+    from emova_sdk.response import Reply
     from emova_sdk.types import Audio, PerceivedStyle, Transcript
 
 SCHEMAS = Path(__file__).parent / "schemas"

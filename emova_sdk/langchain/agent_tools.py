@@ -83,7 +83,7 @@ def emova_tools(pipeline: Pipeline, *, folder: str | Path = ".") -> list[BaseToo
         audio.save(Path(folder) / name)
         artifact = {
             "file": name,
-            "style": pipeline.applicable(requested).to_dict(),
+            "style": pipeline.resolve_style(requested).applied.to_dict(),
             "requested_style": requested.to_dict(),
             "duration_s": audio.duration_s,
         }

@@ -28,7 +28,7 @@ from emova_sdk.langchain.tokens import TokenCounter, word_ids, words_in
 from emova_sdk.langchain.turn import TurnRecord
 from emova_sdk.pipeline import Pipeline
 from emova_sdk.policy import StylePolicy
-from emova_sdk.session import astream
+from emova_sdk.response import astream
 from emova_sdk.types import (
     Audio,
     AudioDelta,

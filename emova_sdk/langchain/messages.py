@@ -19,9 +19,9 @@ from urllib.request import url2pathname
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.messages.content import ContentBlock, create_audio_block, create_image_block
 
-from emova_sdk.answer import NOT_RUN
 from emova_sdk.audio import encode_pcm16
 from emova_sdk.errors import InputError
+from emova_sdk.turn_builder import NOT_RUN
 from emova_sdk.types import Audio, Image, Message, PerceivedStyle, Style, ToolCall, ToolResult
 
 __all__ = ["audio_block", "audio_of", "block_media", "image_block", "messages_for", "style_of", "user_style_of"]

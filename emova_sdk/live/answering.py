@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from emova_sdk.response import Closable
 from emova_sdk.types import Audio, AudioDelta, Event, Turn
 
 
@@ -22,7 +23,7 @@ class Answering:
             so that a simulation gives the same result every time.
     """
 
-    def __init__(self, events: Generator[Event, None, None], *, ahead_s: float, threaded: bool) -> None:
+    def __init__(self, events: Closable[Event], *, ahead_s: float, threaded: bool) -> None:
         self._events = events
         self._ahead_s = ahead_s
         self._said: deque[Event] = deque()

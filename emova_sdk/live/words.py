@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
-from emova_sdk.pipeline import Pipeline
 from emova_sdk.types import Audio
+from emova_sdk.wiring import Wiring
 
 
 class WordLists(NamedTuple):
@@ -80,7 +80,7 @@ class SpokenWords:
         threaded: Whether a thread of its own does; otherwise the caller waits for the words.
     """
 
-    def __init__(self, pipeline: Pipeline, *, threaded: bool) -> None:
+    def __init__(self, pipeline: Wiring, *, threaded: bool) -> None:
         self._pipeline = pipeline
         self._threaded = threaded
         self._thread: threading.Thread | None = None

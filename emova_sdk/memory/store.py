@@ -17,20 +17,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, Unpack
 from uuid import uuid4
 
 from emova_sdk.audio import write_atomically
-from emova_sdk.components.base import GenerationOptions
-from emova_sdk.context import Truncation
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.files import open_file
 from emova_sdk.memory.database import MESSAGE, SessionDatabase, StoredSession, utc_now
-from emova_sdk.pipeline import Pipeline
-from emova_sdk.policy import StylePolicy
-from emova_sdk.session import Session, TurnObserver
-from emova_sdk.tools import Tool
-from emova_sdk.types import Audio, Image, MediaRef, Style, Turn
+from emova_sdk.session import Session, SessionOptions
+from emova_sdk.types import Audio, Image, MediaRef, Turn
+from emova_sdk.wiring import Wiring
 
 FORMAT = "emova-session/1"
 """First line of an exported session."""
@@ -80,20 +76,7 @@ class SessionStore:
 
     # --- sessions ---
 
-    def session(
-        self,
-        pipeline: Pipeline,
-        session_id: str | None = None,
-        *,
-        style: Style | None = None,
-        policy: StylePolicy | None = None,
-        tools: Sequence[Tool | Callable[..., Any]] = (),
-        system: str = "",
-        history_limit: int | None = None,
-        truncation: Truncation | None = None,
-        options: GenerationOptions = GenerationOptions(),
-        observer: TurnObserver | None = None,
-    ) -> Session:
+    def session(self, pipeline: Wiring, session_id: str | None = None, **options: Unpack[SessionOptions]) -> Session:
         """Begin a session that is kept, or go on with one, as if it had never been closed.
 
         A session may be open several times, also in several processes: each takes up what the others have added before it
@@ -102,29 +85,11 @@ class SessionStore:
         Args:
             pipeline: What it runs on.
             session_id: Name of a session; a new name begins a session, None makes one up.
-            style: See `Session`, as for all that follow.
-            policy: Rules on how answers are spoken.
-            tools: What the model may call.
-            system: Instructions to the model.
-            history_limit: How many of the newest earlier turns the model is told.
-            truncation: What is left out of a longer conversation.
-            options: How the model writes.
-            observer: Watches the answers.
+            options: All others of `Session`.
         """
         name = _safe(session_id or uuid4().hex)
         self._sweep(name)
-        return pipeline.session(
-            style=style,
-            policy=policy,
-            tools=tools,
-            system=system,
-            history_limit=history_limit,
-            truncation=truncation,
-            options=options,
-            memory=self,
-            observer=observer,
-            id=name,
-        )
+        return Session(pipeline, memory=self, id=name, **options)
 
     def sessions(self) -> list[StoredSession]:
         """List all sessions, the newest first."""

@@ -20,13 +20,14 @@ from emova_sdk.types.events import (
     UnitsEnd,
     UserStyle,
 )
-from emova_sdk.types.signals import Audio, Image, SpeechChunk, SpeechUnits, VisionFeatures
+from emova_sdk.types.signals import MAX_IMAGE_PIXELS, Audio, Image, SpeechChunk, SpeechUnits, VisionFeatures
 from emova_sdk.types.style import EMOTIONS, PITCHES, SPEEDS, Emotion, PerceivedStyle, Pitch, Speed, Style
 from emova_sdk.types.text import well_formed
 from emova_sdk.types.turns import MediaRef, Message, Part, Role, Segment, Stage, Timings, Turn
 
 __all__ = [
     "EMOTIONS",
+    "MAX_IMAGE_PIXELS",
     "PITCHES",
     "SPEEDS",
     "Audio",

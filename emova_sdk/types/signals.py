@@ -155,6 +155,10 @@ def _channels_hint(shape: tuple[int, ...]) -> str:
     return f"take one channel, or average them: `samples.mean(axis={axis})`"
 
 
+MAX_IMAGE_PIXELS = 64_000_000
+"""Most pixels of a picture, unless a caller allows more."""
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """A picture.
@@ -175,7 +179,7 @@ class Image:
 
     @classmethod
     @checked_except("source")
-    def open(cls, source: FileSource, *, max_pixels: int = 64_000_000, min_side: int = 2) -> Image:
+    def open(cls, source: FileSource, *, max_pixels: int = MAX_IMAGE_PIXELS, min_side: int = 2) -> Image:
         """Read a PNG, JPEG, WebP, GIF or BMP file as RGB, turned upright by its EXIF orientation.
 
         Args:

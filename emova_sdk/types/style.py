@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast, get_args
 
 from emova_sdk.errors import InputError
+from emova_sdk.types.text import well_formed
 
 Emotion = Literal["neutral", "happy", "sad", "angry", "surprised", "disgusted", "fearful"]
 Pitch = Literal["low", "normal", "high"]
@@ -21,7 +22,9 @@ SPEEDS: tuple[Speed, ...] = get_args(Speed)
 def require_one_of(axis: str, value: object, allowed: tuple[str, ...]) -> None:
     """Refuse a value that is not in a closed list."""
     if value not in allowed:
-        raise InputError(f"{axis} `{value}` is not one of {', '.join(allowed)}", f"choose the {axis} from that list")
+        raise InputError(
+            f"{axis} `{well_formed(str(value))}` is not one of {', '.join(allowed)}", f"choose the {axis} from that list"
+        )
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Style:
         speaker: object = self.speaker  # whatever a caller without a type checker passed
         if not isinstance(speaker, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.]*", speaker):
             raise InputError(
-                f"speaker `{self.speaker}` is not a name of letters, digits and dots",
+                f"speaker `{well_formed(str(speaker))}` is not a name of letters, digits and dots",
                 "use female, male or a voice's name",
             )
         require_one_of("emotion", self.emotion, EMOTIONS)

@@ -156,8 +156,8 @@ class Stage:
     """One step of an answer; times are seconds from the end of the user's input.
 
     Attributes:
-        name: ``endpointing`` (the wait for the end of the user's turn), ``perceive``, ``hear``, ``see``, ``write`` (the language model
-            answers, and is spoken meanwhile) or ``tool``.
+        name: ``endpointing`` (the wait for the end of the user's turn), ``perceive``, ``hear``, ``see``, ``write`` (the
+            language model answers, and is spoken meanwhile) or ``tool``.
         began_s: When it began.
         ended_s: When it ended.
         detail: What did it: the component, or the tool's name.
@@ -200,7 +200,9 @@ class Timings:
     @property
     def real_time_factor(self) -> float | None:
         """Seconds of work for each second of sound made, or None without sound; waiting for the user is no work."""
-        return (self.total_s - (self.endpointing_s or 0.0)) / self.audio_s if self.total_s is not None and self.audio_s else None
+        return (
+            (self.total_s - (self.endpointing_s or 0.0)) / self.audio_s if self.total_s is not None and self.audio_s else None
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON object, the real-time factor included."""

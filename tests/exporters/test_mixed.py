@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from emova_sdk import Axis, Graph
 from emova_sdk.cli.app import run
+from emova_sdk.components.graph import Axis, Graph
 from emova_sdk.errors import ExportError, LoadError, ParityError
 from emova_sdk.exporters.bundle import export_bundle, verify_bundle
 from emova_sdk.exporters.expectations import load_cases

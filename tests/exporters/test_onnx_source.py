@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
-from emova_sdk import Axis, Graph
+from emova_sdk.components.graph import Axis, Graph
 from emova_sdk.components.graph_source import open_source
 from emova_sdk.errors import ExportError, LoadError
 from emova_sdk.exporters.bundle import export_bundle, verify_bundle

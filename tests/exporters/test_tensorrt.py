@@ -15,12 +15,12 @@ import pytest
 import standin_tensorrt
 import torch
 
-from emova_sdk import Audio, Axis, SpeechUnits
+from emova_sdk import Audio, SpeechUnits
 from emova_sdk.cli.app import run
 from emova_sdk.components.base import SLOTS
 from emova_sdk.components.emova.vocoder import EmovaVocoder
 from emova_sdk.components.exported import profile_of
-from emova_sdk.components.graph import Graph, profile
+from emova_sdk.components.graph import Axis, Graph, profile
 from emova_sdk.components.onnx_session import tensorrt_options
 from emova_sdk.components.onnx_slots import OnnxSpeechTokenizer, OnnxVocoder, TensorrtSpeechTokenizer, TensorrtVocoder
 from emova_sdk.components.tensorrt_session import Engine, Machine, open_engine, require_same

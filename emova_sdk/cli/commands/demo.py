@@ -25,7 +25,7 @@ from emova_sdk.cli.records import reply_record
 if TYPE_CHECKING:
     from emova_sdk.picture import Panel
     from emova_sdk.pipeline import Pipeline
-    from emova_sdk.session import Reply
+    from emova_sdk.response import Reply
     from emova_sdk.types import Audio, Image
 
 

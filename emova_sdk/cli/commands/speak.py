@@ -56,7 +56,7 @@ def speak(
     text = read_text(text)
     with open_pipeline(config, overrides) as pipeline:
         requested = style_of(pipeline.style, emotion=emotion, pitch=pitch, speed=speed, speaker=speaker)
-        applied = pipeline.applicable(requested)
+        applied = pipeline.resolve_style(requested).applied
         with working("speaking"):
             audio = pipeline.speak(text, style=requested)
         save_audio(audio, out)

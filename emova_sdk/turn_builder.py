@@ -1,4 +1,4 @@
-"""One answer while it is given: what is known of it, and the turns it becomes."""
+"""What is known of an answer while it is given, and the two turns of the history it becomes."""
 
 from __future__ import annotations
 
@@ -42,31 +42,6 @@ UNITS_PER_CHARACTER = 1.0
 """Rough length of speech, used to place a cut in a text whose units were not all written (measured ones replace it)."""
 
 
-@dataclass(frozen=True)
-class Reply:
-    """A whole answer.
-
-    Attributes:
-        transcript: What the user said; None when nothing was heard.
-        user_style: How the user said it, if that is known.
-        text: What was answered.
-        style: Style it was spoken in; None without a voice.
-        audio: The sound of it; None without a voice.
-        timings: How long it took.
-        tool_calls: Tools that were asked for.
-        turn: The assistant's entry in the history.
-    """
-
-    transcript: Transcript | None
-    user_style: PerceivedStyle | None
-    text: str
-    style: Style | None
-    audio: Audio | None
-    timings: Timings
-    tool_calls: tuple[ToolCall, ...]
-    turn: Turn
-
-
 class TurnWatch(Protocol):
     """Watches one answer being given."""
 
@@ -80,8 +55,8 @@ class TurnWatch(Protocol):
 
 
 @dataclass
-class Answer:
-    """What is known of an answer while it is given; it ``began`` when the user's input ended, noticed ``endpointing_s`` later."""
+class TurnBuilder:
+    """Gathers an answer's events; it ``began`` when the user's input ended, which was noticed ``endpointing_s`` later."""
 
     parts: tuple[Input, ...]
     style: Style | None
@@ -105,6 +80,7 @@ class Answer:
     first_token: float | None = None
     first_audio: float | None = None
     turn: Turn | None = None
+    recorded: Turn | None = None
     error: Exception | None = None
     stages: list[Stage] = field(default_factory=list[Stage])
     watch: TurnWatch | None = None
@@ -169,13 +145,6 @@ class Answer:
     def user_text(self) -> str:
         typed = [part for part in self.parts if isinstance(part, str)]
         return "\n".join(([self.transcript.words] if self.transcript else []) + typed)
-
-    def reply(self) -> Reply:
-        """Return the whole answer, once it is finished."""
-        turn = cast("Turn", self.turn)
-        sound = turn.audio if isinstance(turn.audio, Audio) else None
-        timings = turn.timings or Timings()
-        return Reply(self.transcript, self.perceived, self.text, turn.style, sound, timings, tuple(self.tool_calls), turn)
 
     def finish(self, *, whole: bool) -> Turn:
         """Make the assistant's turn of what there is."""

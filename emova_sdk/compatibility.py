@@ -8,7 +8,7 @@ from typing import Any
 from emova_sdk.components.base import SLOTS, Component, Space
 from emova_sdk.errors import ConfigError, IncompatibleComponentsError
 
-__all__ = ["check_fit", "check_kinds"]
+__all__ = ["check_compatibility", "check_kinds"]
 
 
 def check_kinds(slots: Mapping[str, Component]) -> None:
@@ -27,7 +27,7 @@ def check_kinds(slots: Mapping[str, Component]) -> None:
             )
 
 
-def check_fit(slots: Mapping[str, Any]) -> None:
+def check_compatibility(slots: Mapping[str, Any]) -> None:
     """Compare the spaces of neighbouring slots, before anything is loaded.
 
     Raises:
@@ -36,22 +36,22 @@ def check_fit(slots: Mapping[str, Any]) -> None:
     tokenizer, llm, vocoder = slots.get("speech_tokenizer"), slots.get("llm_core"), slots.get("vocoder")
     vision, style = slots.get("vision_encoder"), slots.get("style_module")
     if tokenizer and llm:
-        _fit("speech_tokenizer", tokenizer.units, "llm_core", llm.units)
+        _compare("speech_tokenizer", tokenizer.units, "llm_core", llm.units)
     if vision and llm:
-        _fit("vision_encoder", vision.features, "llm_core", llm.vision)
+        _compare("vision_encoder", vision.features, "llm_core", llm.vision)
     if llm and vocoder:
-        _fit("llm_core", llm.units, "vocoder", vocoder.units)
+        _compare("llm_core", llm.units, "vocoder", vocoder.units)
     elif tokenizer and vocoder:
-        _fit("speech_tokenizer", tokenizer.units, "vocoder", vocoder.units)
+        _compare("speech_tokenizer", tokenizer.units, "vocoder", vocoder.units)
     if vocoder and not style:
         hint = "add a [style_module] table to the config"
         message = "`vocoder` needs a style and no `style_module` gives one"
         raise IncompatibleComponentsError(message, hint, writer="style_module", reader="vocoder")
     if vocoder and style:
-        _fit("style_module", style.style, "vocoder", vocoder.style)
+        _compare("style_module", style.style, "vocoder", vocoder.style)
 
 
-def _fit(writer: str, written: Space | None, reader: str, read: Space | None) -> None:
+def _compare(writer: str, written: Space | None, reader: str, read: Space | None) -> None:
     if written is not None and written == read:
         return
     left = f"`{writer}` writes {written}" if written is not None else f"`{writer}` writes no units, only text,"
