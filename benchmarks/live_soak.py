@@ -222,7 +222,7 @@ class Resources:
 def pipeline_of(preset: str) -> Pipeline:
     """Build a preset; the fakes with a core that talks for long."""
     pipeline = Pipeline.from_config(preset)
-    return Pipeline(**{**pipeline.slots(), "llm_core": Talkative()}) if preset == "fake" else pipeline  # type: ignore[arg-type]
+    return pipeline.replace(llm_core=Talkative()) if preset == "fake" else pipeline
 
 
 def questions_for(pipeline: Pipeline, preset: str) -> list[Audio]:

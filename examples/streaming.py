@@ -1,9 +1,8 @@
-"""Hear the answer while it is still being written, and stop it half-way: closing the generator cancels the work."""
+"""Hear the answer while it is still being written, and stop it half-way: leaving the `with` block cancels the work."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import closing
 
 from emova_sdk import AudioDelta, Pipeline, StyleChosen, TextDelta
 
@@ -26,8 +25,8 @@ def main(config: str = "fake") -> None:
 
         print("\nonly its beginning:")
         heard_s = 0.0
-        with closing(session.respond("what is your name")) as events:
-            for event in events:
+        with session.respond("what is your name") as response:
+            for event in response:
                 if isinstance(event, AudioDelta):
                     heard_s += event.audio.duration_s
                 if heard_s > 0.3:

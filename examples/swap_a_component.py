@@ -38,13 +38,11 @@ def main() -> None:
     with Pipeline.from_config("fake", overrides=["vocoder.sample_rate=8000"]) as emova:
         print("from an override:  ", emova.speak("hello"))
 
-    with Pipeline.from_config("fake") as base:
-        slots = {**base.slots(), "vocoder": Whisper()}
-        with Pipeline(**slots) as emova:  # type: ignore[arg-type] - the pipeline checks kinds and spaces itself
-            vocoder, style = emova.vocoder, emova.style_module
-            if vocoder and style:
-                [audio] = vocoder.synthesize([SpeechUnits.of([8, 9, 10])], style.embed([emova.style]))
-                print("a class of one's own:", f"peak {np.abs(audio.samples).max():.3f}")
+    with Pipeline.from_config("fake") as base, base.replace(vocoder=Whisper()) as emova:
+        vocoder, style = emova.vocoder, emova.style_module
+        if vocoder and style:
+            [audio] = vocoder.synthesize([SpeechUnits.of([8, 9, 10])], style.embed([emova.style]))
+            print("a class of one's own:", f"peak {np.abs(audio.samples).max():.3f}")
 
 
 if __name__ == "__main__":
