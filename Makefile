@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
+LIGHT  ?= .venv-light
 
 # Compiled modules are kept whatever the machine says: without them each start of a program compiles torch and transformers anew.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-all check lint types layers coverage docs train-deps clean
+.PHONY: help install light demo test test-slow test-all check lint types layers coverage docs train-deps clean
 
 help:          ## show this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## ?/  make \1\t/' | expand -t 22
@@ -22,8 +23,15 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $(READY)
 
-demo: $(READY)     ## hear, see and answer: prints the turns, writes the answers and a picture of them to demo/
-	$(BIN)/emova demo
+light: $(LIGHT)/.installed  ## make .venv-light: all commands but training, exporting and EMOVA's checkpoints, in 300 MB
+
+$(LIGHT)/.installed: requirements-light.txt constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(LIGHT)
+	$(LIGHT)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps -r requirements-light.txt
+	@touch $@
+
+demo: $(LIGHT)/.installed  ## hear, see and answer: prints the turns, writes the answers and a picture of them to demo/
+	$(LIGHT)/bin/emova demo
 
 test: $(READY)     ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -rs $(TESTS)
@@ -58,4 +66,4 @@ train-deps:        ## the speech programs that training data is made with (Debia
 		festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
 
 clean:             ## remove what was built, the environment included
-	rm -rf $(VENV) build dist site demo .pytest_cache .ruff_cache .coverage htmlcov
+	rm -rf $(VENV) $(LIGHT) build dist site demo .pytest_cache .ruff_cache .coverage htmlcov

@@ -27,6 +27,7 @@ from emova_sdk.components.decoder_session import DecoderSession
 from emova_sdk.components.onnx_session import open_session, run_session
 from emova_sdk.exporters.onnx import export_onnx, files_of
 from emova_sdk.exporters.quantize import quantize
+from emova_sdk.models.exported_decoder import EmbedGraph
 
 PRECISIONS = ("fp32", "int8", "int4")
 
@@ -34,7 +35,8 @@ PRECISIONS = ("fp32", "int8", "int4")
 def export(model, folder):
     """Files of the graphs: ``embed``, and the decoder by precision."""
     width, vocabulary = model.get_input_embeddings().embedding_dim, model.config.get_text_config().vocab_size
-    embed = embed_graph(model.get_input_embeddings(), image_id=vocabulary, features=width, longest=1024, metadata={})
+    module = EmbedGraph(model.get_input_embeddings(), vocabulary).eval()
+    embed = embed_graph(module, vocabulary=vocabulary, image_id=vocabulary, features=width, longest=1024, metadata={})
     (graph,) = decoder_graphs(model.model.language_model, model.lm_head, longest=1024, metadata={}, flavours=("runtime",))
     whole = export_onnx(graph, folder / "decoder.onnx")
     small = {one: quantize(graph, whole, folder / f"decoder.{one}.onnx", precision=one) for one in PRECISIONS[1:]}

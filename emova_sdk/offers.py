@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import ast
 import re
-from functools import cache
-from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
+import sys
+from functools import cache, lru_cache
+from importlib.metadata import Distribution, EntryPoint, EntryPoints, distributions, entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 __all__ = ["is_own", "offers", "owner_of", "source_of", "summary_of", "unreadable"]
 
@@ -19,10 +21,22 @@ _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\.[^\W\d]\w*)*)?(\s
 
 def offers(group: str) -> list[EntryPoint]:
     """Return the entry points of a group; those of a package whose list cannot be read are left out."""
+    return list(_all(_places()).select(group=group))
+
+
+def _places() -> tuple[tuple[str, int], ...]:
+    """Where packages are looked for, and when something was last installed there."""
+    folders = (Path(place or ".") for place in sys.path)
+    return tuple((str(folder), folder.stat().st_mtime_ns) for folder in folders if folder.is_dir())
+
+
+@lru_cache(maxsize=1)
+def _all(_: tuple[tuple[str, int], ...]) -> Any:
+    """What has all entry points and selects some: the files of a hundred packages are read once, not for each group."""
     try:
-        return list(entry_points(group=group))
+        return entry_points()
     except Exception:  # noqa: BLE001 - one unreadable list makes Python give up on those of all packages: read each by itself
-        return [entry for package in distributions() for entry in _of(package) if entry.group == group]
+        return EntryPoints(entry for package in distributions() for entry in _of(package))
 
 
 def unreadable() -> list[str]:

@@ -24,6 +24,7 @@ from emova_sdk.components.base import SLOTS, Component
 from emova_sdk.docstrings import describe
 from emova_sdk.errors import ConfigError, EmovaError, LoadError, MissingDependencyError, UnknownComponentError
 from emova_sdk.offers import is_own, is_well_formed, offers, owner_of, summary_of
+from emova_sdk.packages import pip_command
 
 __all__ = [
     "ComponentInfo",
@@ -215,16 +216,16 @@ def _import(entry: EntryPoint, slot: str) -> Any:
         package = (error.name or "").partition(".")[0]
         if not package or package == entry.module.partition(".")[0]:
             raise LoadError(f"{what} cannot be imported: {error}", "reinstall the package it comes from") from error
-        wanted = f'"{entry.dist.name}[{",".join(entry.extras)}]"' if entry.extras and entry.dist else package
-        raise _missing(what, package, wanted) from error
+        wanted = f'"{entry.dist.name}[{",".join(entry.extras)}]"' if entry.extras and entry.dist else ""
+        raise _missing(what, package, f"pip install {wanted}" if wanted else pip_command(package)) from error
     except BaseException as error:  # whatever a plug-in does at import, `sys.exit` included, is reported as one error
         hint = "update or reinstall the package it comes from"
         raise LoadError(f"{what} cannot be imported: {type(error).__name__}: {error}", hint) from error
 
 
-def _missing(what: str, package: str, wanted: str) -> MissingDependencyError:
+def _missing(what: str, package: str, command: str) -> MissingDependencyError:
     message = f"{what} needs the package `{package}`, which is not installed"
-    return MissingDependencyError(message, f"run pip install {wanted}", package=package)
+    return MissingDependencyError(message, f"run {command}", package=package)
 
 
 def _describe(slot: str, entry: EntryPoint, error: str) -> ComponentInfo:
@@ -344,11 +345,7 @@ def create(slot: str, name: str, options: Mapping[str, Any] | None = None, *, ta
     with _located(table):
         cls = component_class(slot, name)
     given = {option: _nested(cls, name, option, value, table) for option, value in (options or {}).items()}
-    try:
-        checked = _model(cls, name).model_validate(given)
-    except ValidationError as error:
-        raise _option_error(error, cls, name, table) from error
-    arguments = {field.removeprefix("option_"): getattr(checked, field) for field in checked.model_fields_set}
+    arguments = _checked_options(cls, name, given, table) if given or _requires_options(cls) else {}
     try:
         with _located(table):
             return cls(**arguments)
@@ -358,10 +355,26 @@ def create(slot: str, name: str, options: Mapping[str, Any] | None = None, *, ta
         raise ConfigError(f"[{table}] `{name}` cannot be made: {error}", f"check the table; {_listed(cls, name)}") from error
     except ModuleNotFoundError as error:
         package = (error.name or str(error)).partition(".")[0]
-        raise _missing(f"[{table}] `{name}`", package, package) from error
+        raise _missing(f"[{table}] `{name}`", package, pip_command(package)) from error
     except BaseException as error:  # a plug-in's constructor may raise anything, `SystemExit` included
         message = f"[{table}] `{name}` cannot be made: {type(error).__name__}: {error}"
         raise LoadError(message, f"check the table; {_listed(cls, name)}") from error
+
+
+def _requires_options(cls: type[Component]) -> bool:
+    try:
+        parameters = inspect.signature(cls).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in parameters)
+
+
+def _checked_options(cls: type[Component], name: str, given: dict[str, Any], table: str) -> dict[str, Any]:
+    try:
+        checked = _model(cls, name).model_validate(given)
+    except ValidationError as error:
+        raise _option_error(error, cls, name, table) from error
+    return {field.removeprefix("option_"): getattr(checked, field) for field in checked.model_fields_set}
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import re
@@ -17,6 +16,7 @@ from typing import Any, Literal, cast
 from emova_sdk.errors import EmovaError, MissingDependencyError
 from emova_sdk.files import exists
 from emova_sdk.offers import offers, source_of, unreadable
+from emova_sdk.packages import PACKAGES, Package, installed, pip_command
 from emova_sdk.presets import broken_presets, presets
 from emova_sdk.processor import processor
 
@@ -48,17 +48,9 @@ class Finding:
 
 def diagnose() -> list[Finding]:
     """Look at everything, in the order in which things build on each other."""
-    found = [check_python(), check_processor(), check_package(), *check_torch(), *check_packages()]
+    found = [check_python(), check_processor(), check_package(), *map(check_installed, PACKAGES), *check_cuda()]
     found += [*check_onnxruntime(), check_tensorrt(), *check_presets(), *check_plug_ins()]
     return [*found, check_audio_devices(), check_programs()]
-
-
-def installed(package: str) -> str | None:
-    """Return the version of an installed distribution, or None."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def check_python() -> Finding:
@@ -86,18 +78,24 @@ def check_package() -> Finding:
     return Finding("emova-sdk", "ok", f"{emova_sdk.__version__} in {place}")
 
 
-def check_torch() -> list[Finding]:
-    """PyTorch and what it can compute on; it is not imported, which takes seconds."""
-    version = installed("torch")
-    if version is None:
-        return [Finding("torch", "problem", "not installed", "run pip install torch")]
-    torch_found = Finding("torch", "ok", version)
+def check_installed(package: Package) -> Finding:
+    """A package of another project: its version, or what it would add; it is not imported, which takes seconds for some."""
+    if version := installed(package.name):
+        return Finding(package.name, "ok", version)
+    detail = f"not installed; it adds {package.adds}" if package.adds else "not installed; nothing works without it"
+    return Finding(package.name, "optional" if package.adds else "problem", detail, pip_command(package.imported_as))
+
+
+def check_cuda() -> list[Finding]:
+    """What PyTorch can compute on, where it is installed."""
+    if installed("torch") is None:
+        return []
     built, gpus = _cuda_of_torch(), _gpus()
     if built and gpus:
-        return [torch_found, Finding("cuda", "ok", f"torch is built for CUDA {built}: {', '.join(gpus)}")]
+        return [Finding("cuda", "ok", f"torch is built for CUDA {built}: {', '.join(gpus)}")]
     why = f"torch is built for CUDA {built} but there is no GPU" if built else "torch is built for the CPU"
     fix = "check the NVIDIA driver with nvidia-smi" if built else "for a GPU, install a CUDA build of torch"
-    return [torch_found, Finding("cuda", "optional", why, fix)]
+    return [Finding("cuda", "optional", why, fix)]
 
 
 def _cuda_of_torch() -> str:
@@ -120,17 +118,6 @@ def _gpus() -> list[str]:
     return done.stdout.strip().splitlines()
 
 
-def check_packages() -> list[Finding]:
-    """The other libraries the SDK stands on."""
-    names = ("transformers", "langchain-core", "openai", "pydantic", "numpy", "soundfile", "soxr", "pillow")
-    return [
-        Finding(name, "ok", version)
-        if (version := installed(name))
-        else Finding(name, "problem", "not installed", f"run pip install {name}")
-        for name in names
-    ]
-
-
 def check_onnxruntime() -> list[Finding]:
     """ONNX Runtime, its providers, and that only one of its two wheels is installed: they overwrite each other's files."""
     wheels = [f"{name} {version}" for name in RUNTIMES if (version := installed(name))]
@@ -140,7 +127,7 @@ def check_onnxruntime() -> list[Finding]:
     try:
         import onnxruntime
     except ImportError as error:
-        return [Finding("onnxruntime", "problem", f"cannot be imported: {error}", "run pip install onnxruntime-gpu")]
+        return [Finding("onnxruntime", "problem", f"cannot be imported: {error}", "pip install onnxruntime")]
     providers = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
     return [Finding("onnxruntime", "ok", f"{', '.join(wheels) or onnxruntime.__version__}: {', '.join(providers)}")]
 

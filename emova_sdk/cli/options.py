@@ -62,13 +62,22 @@ def read_config(config: str | None, overrides: list[str] | None = None) -> Pipel
 
 
 @contextmanager
-def open_pipeline(config: PipelineConfig | str | None, overrides: list[str] | None = None) -> Generator[Pipeline, None, None]:
-    """Build the pipeline of a config, load its weights, and free them afterwards."""
+def open_pipeline(
+    config: PipelineConfig | str | None, overrides: list[str] | None = None, *, load: bool = False
+) -> Generator[Pipeline, None, None]:
+    """Build the pipeline of a config, and free its weights afterwards.
+
+    Args:
+        config: What to build, as it was typed or read.
+        overrides: Values that replace the config's.
+        load: Whether to load all weights now, rather than those that are used when they are.
+    """
     from emova_sdk.pipeline import Pipeline
 
     settings = read_config(config, overrides) if config is None or isinstance(config, str) else config
     with working("loading"), Pipeline.from_config(settings) as pipeline:
-        pipeline.load()
+        if load:
+            pipeline.load()
         yield pipeline
 
 

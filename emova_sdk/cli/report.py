@@ -34,13 +34,14 @@ def in_words(error: BaseException) -> tuple[str, str]:  # noqa: PLR0911 - a tabl
     """Return what happened and one action that helps, of errors of the SDK and of those of Python and the system."""
     from emova_sdk.files import hint_for, reason_of
     from emova_sdk.offers import source_of
+    from emova_sdk.packages import pip_command
 
     match error:
         case EmovaError():
             return error.message, error.hint
         case ImportError() if package := _at_fault(error):
             if isinstance(error, ModuleNotFoundError) and source_of(package) is None:
-                return f"the package `{package}` is needed, and not installed", f"run pip install {package}"
+                return f"the package `{package}` is needed, and not installed", f"run {pip_command(package)}"
             hint = f"run pip install --upgrade --force-reinstall {package}"
             return f"the package `{package}` cannot be used: {(str(error).splitlines() or [''])[0]}", hint
         case OSError() if error.errno is not None:

@@ -26,30 +26,30 @@ __all__ = ["OnnxRuntime", "TensorrtRuntime", "open_component"]
 _CLASSES: Mapping[str, Mapping[str, str]] = {
     "vision_encoder": {
         "emova": "emova.exported_vision:ExportedVision",
-        "nano": "nano.exported:ExportedNanoVisionEncoder",
+        "nano": "nano.vision_encoder:NanoVisionEncoder",
     },
     "speech_tokenizer": {
         "emova": "exported_speech:ExportedSpeechTokenizer",
-        "nano": "nano.exported:ExportedNanoTokenizer",
+        "nano": "nano.speech_tokenizer:NanoSpeechTokenizer",
     },
     "llm_core": {
         "emova": "emova.exported_llm:ExportedLLM",
-        "nano": "nano.exported:ExportedNanoLLM",
+        "nano": "nano.llm:NanoLLM",
     },
     "style_module": {
         "emova": "emova.exported_style:ExportedStyle",
-        "nano": "nano.exported:ExportedNanoStyle",
+        "nano": "nano.style:NanoStyleModule",
     },
     "vocoder": {
         "emova": "exported_speech:ExportedVocoder",
-        "nano": "nano.exported:ExportedNanoVocoder",
+        "nano": "nano.vocoder:NanoUnitVocoder",
     },
 }
 """Role and family to the class that runs it from an `ExportFolder`, imported when it is asked for."""
 _THREADS = {"nano": 1}
 """Of families whose networks are so small that the thread pools of several sessions only wait for each other."""
-_GIVEN = frozenset({"path", "text_to_units"})
-"""Options of components whose values are in the export: where their files are."""
+_GIVEN = frozenset({"path", "text_to_units", "providers", "threads"})
+"""Options of components that are no options here: where their files are, and what runs them."""
 
 
 class OnnxRuntime:
@@ -148,8 +148,9 @@ def _type(name: str) -> type[Component]:
     options: dict[str, inspect.Parameter] = {}
     described = {"path": f"Folder of an export that holds a ``{role}``."}
     for maker in makers:
-        options |= {option: one for option, one in _options(maker).items() if option not in options}
-        described |= {option: text for option, text in _argument_docs(maker).items() if option in options}
+        own = _options(maker)
+        options |= {option: one for option, one in own.items() if option not in options}
+        described |= {option: text for option, text in _argument_docs(maker).items() if option in own}
     path = inspect.Parameter("path", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
 
     def new(_: type, path: str, **given: Any) -> Component:
@@ -172,10 +173,11 @@ def _type(name: str) -> type[Component]:
 def _options(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Keyword parameters of a class; where its constructor takes ``**options``, of the next one in its MRO as well."""
     found: dict[str, inspect.Parameter] = {}
+    given = _GIVEN if make not in _RUNTIMES.values() else frozenset[str]()
     for init in _constructors(make):
         hints = get_type_hints(init)
         for one in inspect.signature(init).parameters.values():
-            if one.kind is one.KEYWORD_ONLY and one.name not in _GIVEN:
+            if one.kind is one.KEYWORD_ONLY and one.name not in given:
                 found.setdefault(one.name, one.replace(annotation=hints[one.name]))
     return found
 

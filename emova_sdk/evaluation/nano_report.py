@@ -35,6 +35,7 @@ from emova_sdk.evaluation.nano_speech import (
 )
 from emova_sdk.models.nano_features import LogMel, at_level, pitch_track
 from emova_sdk.models.nano_style import style_input
+from emova_sdk.training.nano_networks import read_tokenizer
 from emova_sdk.training.nano_tokenizer import UNKNOWN, unit_labels
 from emova_sdk.training.speech_data import Utterance, load_all
 from emova_sdk.training.voices import TARGETS, TEACHER, TEST_VOICES
@@ -130,7 +131,7 @@ def unit_statistics(nano: NanoSpeech, utterances: Sequence[Utterance]) -> dict[s
 
 def full_rate_units(nano: NanoSpeech, utterance: Utterance) -> NDArray[np.int64]:
     """Units before repeats are collapsed."""
-    network = nano.tokenizer.network()
+    network = read_tokenizer(nano.tokenizer.folder)
     with torch.inference_mode():
         return network(torch.from_numpy(utterance.mel.astype(np.float32))[None])[0].numpy()
 

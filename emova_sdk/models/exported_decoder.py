@@ -202,6 +202,29 @@ def _rotated(vectors: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return torch.cat([left * cosine - right * sine, right * cosine + left * sine], -1)
 
 
+class EmbedGraph(nn.Module):
+    """Token ids to embeddings, rows of features in the place of those that stand for a picture.
+
+    Args:
+        table: Embeddings of the tokens.
+        image_id: The token that stands for a row of features.
+        projector: Features to the width of the embeddings, where they are not of that width already.
+    """
+
+    def __init__(self, table: nn.Embedding, image_id: int, projector: nn.Module | None = None) -> None:
+        super().__init__()
+        self.table, self.image_id, self.projector = table, image_id, projector or nn.Identity()
+
+    def forward(self, ids: Tensor, features: Tensor) -> Tensor:
+        """Ids (rows,) and features (pictures' rows, width) to embeddings (rows, width)."""
+        words = self.table(ids.clamp(max=self.table.num_embeddings - 1))
+        seen = ids == self.image_id
+        # one row of zeros more, so that there is one to gather where there is no picture
+        pictures = torch.nn.functional.pad(self.projector(features), (0, 0, 0, 1))
+        order = (seen.long().cumsum(0) - 1).clamp(0, pictures.shape[0] - 1)
+        return torch.where(seen[:, None], pictures[order], words)
+
+
 class OrdinaryDecoder(nn.Module):
     """The transformers model itself behind the arguments of an exported decoder: what exports are compared with.
 

@@ -23,16 +23,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from emova_sdk.components.nano.language import Language
-from emova_sdk.components.nano.network import NanoModel, load_model, save_model
+from emova_sdk.components.nano.llm import NanoLLM
 from emova_sdk.components.nano.sight import save_sight
 from emova_sdk.components.nano.weights import PRESET
-from emova_sdk.errors import InputError, LoadError
+from emova_sdk.errors import InputError
 from emova_sdk.models.nano_vision import NanoVisionTower
 from emova_sdk.processor import processor
 from emova_sdk.training import dialogue
 from emova_sdk.training.budget import Budget, Checkpoint
 from emova_sdk.training.muon import Muon
 from emova_sdk.training.nano_examples import NEEDS, Example, Examples, described, read_speech
+from emova_sdk.training.nano_graphs import write_part_graphs
+from emova_sdk.training.nano_model import NanoModel, load_model, save_model
+from emova_sdk.training.nano_networks import read_tower
 from emova_sdk.training.scenes import CELLS, Scene, draw, random_scene
 
 Stage = Literal["prealign", "align", "instruct"]
@@ -208,7 +211,7 @@ def train_stage(
             save_model(out / "llm_core", model, language)
     checkpoint.save(model, optimizer, step=step, used=budget.used)
     save_model(out / "llm_core", model, language)
-    return out / "llm_core"
+    return write_part_graphs(NanoLLM, out / "llm_core")
 
 
 def usable(mixture: Mapping[str, float], examples: Examples, modalities: Modalities) -> dict[str, float]:
@@ -260,19 +263,6 @@ def write_sight(folder: Path, tower: Path) -> None:
     questions = {intent: dialogue.QUESTIONS[intent] for intent in sorted(dialogue.PICTURE_INTENTS)}
     slots = {name: dialogue.SLOTS[name] for name in ("color", "shape", "size", "relation")}
     save_sight(folder, questions=questions, slots=slots, cells=cells)
-
-
-def read_tower(folder: Path) -> NanoVisionTower:
-    """Read a pretrained tower, in float32, for features that are not trained on."""
-    path = folder / "model.safetensors"
-    if not path.exists():
-        raise LoadError(f"there is no vision encoder in `{folder}`", "train the vision stage first")
-    weights = {
-        name.removeprefix("tower."): value.float() for name, value in load_file(path).items() if name.startswith("tower.")
-    }
-    tower = NanoVisionTower()
-    tower.load_state_dict(weights)
-    return tower.eval().requires_grad_(False)
 
 
 def hears(out: Path) -> bool:
@@ -332,4 +322,4 @@ def train_llm(
     result.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "model.safetensors"):
         shutil.copyfile(work / "instruct" / "llm_core" / name, result / name)
-    return result
+    return write_part_graphs(NanoLLM, result)

@@ -21,6 +21,7 @@ from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.files import exists, is_folder
 from emova_sdk.training import speech_data, voices
 from emova_sdk.training.budget import Budget
+from emova_sdk.training.nano_graphs import write_preset_graphs
 from emova_sdk.training.nano_llm import hears, train_llm
 from emova_sdk.training.nano_vision import train_vision
 from emova_sdk.training.speech_stages import DIALOGUE_SHARDS, EVERYDAY_SHARDS, MANNER_SHARDS, export_speech, run_speech_stage
@@ -237,6 +238,7 @@ def assemble_preset(out: Path) -> Path:
         shutil.copytree(out / name, preset / name, dirs_exist_ok=True)
     tables = [f'[{slot}]\ntype = "nano"\npath = "./{slot}"\n' for slot in _SLOTS]
     tables[_SLOTS.index("llm_core")] += 'text_to_units = "./text_to_units"\n'
+    write_preset_graphs(preset)
     _write(preset / "assistant.toml", "\n".join(["# Trained by `emova train nano`.", *tables]))
     _write(out / "assistant.toml", 'extends = "preset/assistant.toml"\n')
     return preset

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
 from emova_sdk.models.nano_vision import CellHeads, NanoVisionTower
 from emova_sdk.training.budget import Budget, Checkpoint, scheduled
 from emova_sdk.training.dialogue import COLORS, SHAPES, SIZES
+from emova_sdk.training.nano_graphs import write_part_graphs
 from emova_sdk.training.no_scenes import no_scene
 from emova_sdk.training.scenes import CELLS, Scene, draw, random_scene
 
@@ -178,4 +180,5 @@ def _write(folder: Path, tower: NanoVisionTower, heads: CellHeads, *, pictures: 
     config = {"width": 128, "layers": 3, "heads": 4, "channels": [32, 48, 96], "space": "emova-nano-vision"}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    write_part_graphs(NanoVisionEncoder, folder)
     return figures

@@ -5,10 +5,15 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from emova_sdk.components.nano.weights import save_weights
+from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
+from emova_sdk.components.nano.style import NanoStyleModule
+from emova_sdk.components.nano.text_to_units import TextToUnits
+from emova_sdk.components.nano.vocoder import NanoUnitVocoder
 from emova_sdk.errors import InputError
 from emova_sdk.models.nano_style import NanoStyle
 from emova_sdk.models.nano_vocoder import NanoVocoder
+from emova_sdk.training.nano_graphs import write_part_graphs
+from emova_sdk.training.nano_networks import save_weights
 from emova_sdk.training.nano_style import train_style
 from emova_sdk.training.nano_text_to_units import reader_from, train_text_to_units
 from emova_sdk.training.nano_tokenizer import train_tokenizer
@@ -67,7 +72,7 @@ def unit_space(levels: tuple[int, ...]) -> dict[str, Any]:
 
 
 def export_speech(out: Path, preset: Path) -> list[Path]:
-    """Write the trained parts as float16 safetensors with their configs; return the folders.
+    """Write the trained parts as float16 safetensors with their configs and graphs; return the folders.
 
     Args:
         out: Work folder with checkpoints of all speech stages.
@@ -90,7 +95,7 @@ def export_tokenizer(out: Path, folder: Path) -> Path:
         "network": shape,
     }  # fmt: skip
     save_weights(model, folder, config)
-    return folder
+    return write_part_graphs(NanoSpeechTokenizer, folder)
 
 
 def export_style(out: Path, folder: Path, *, temperature: dict[str, float] | None = None) -> Path:
@@ -101,7 +106,7 @@ def export_style(out: Path, folder: Path, *, temperature: dict[str, float] | Non
     model.load_state_dict(state)
     config = {"kind": "nano-style", "network": sizes, "temperature": temperature or {}}
     save_weights(model, folder, config)
-    return folder
+    return write_part_graphs(NanoStyleModule, folder)
 
 
 def export_vocoder(out: Path, folder: Path) -> Path:
@@ -118,7 +123,7 @@ def export_vocoder(out: Path, folder: Path) -> Path:
         "network": {"width": width, "frame_width": frame_width},
     }  # fmt: skip
     save_weights(model, folder, config)
-    return folder
+    return write_part_graphs(NanoUnitVocoder, folder)
 
 
 def export_text_to_units(out: Path, folder: Path) -> Path:
@@ -127,4 +132,4 @@ def export_text_to_units(out: Path, folder: Path) -> Path:
     levels = tokenizer_from(out / "tokenizer" / "last.pt").fsq.levels
     shape = {"width": model.phone.embedding_dim}
     save_weights(model, folder, {"kind": "nano-text-to-units", "units": unit_space(levels), "network": shape})
-    return folder
+    return write_part_graphs(TextToUnits, folder)

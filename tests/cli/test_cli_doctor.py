@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from emova_sdk.cli import diagnosis
+from emova_sdk.packages import PACKAGES
 
 
 @pytest.fixture
@@ -70,10 +71,13 @@ def test_two_onnxruntime_wheels_are_a_problem(versions):
 def test_missing_libraries(monkeypatch, versions):
     versions()
     _without(monkeypatch, "torch", "onnxruntime")
-    assert diagnosis.check_torch()[0].status == "problem"
     assert diagnosis.check_onnxruntime()[0].status == "problem"
-    assert {finding.status for finding in diagnosis.check_packages()} == {"problem"}
     assert diagnosis.check_tensorrt().status == "optional"
+    found = {package.name: diagnosis.check_installed(package) for package in PACKAGES}
+    assert diagnosis.check_cuda() == []
+    assert (found["torch"].status, found["numpy"].status) == ("optional", "problem")
+    assert "it adds" in found["torch"].detail
+    assert found["pillow"].fix == "pip install pillow"
 
 
 def test_what_is_there_is_named(versions, monkeypatch):
@@ -86,9 +90,9 @@ def test_what_is_there_is_named(versions, monkeypatch):
     versions(torch="9")
     monkeypatch.setattr(diagnosis, "_cuda_of_torch", lambda: "13.0")
     monkeypatch.setattr(diagnosis, "_gpus", lambda: ["GPU 0"])
-    assert diagnosis.check_torch()[1].detail == "torch is built for CUDA 13.0: GPU 0"
+    assert diagnosis.check_cuda()[0].detail == "torch is built for CUDA 13.0: GPU 0"
     monkeypatch.setattr(diagnosis, "_gpus", list)
-    assert "nvidia-smi" in diagnosis.check_torch()[1].fix
+    assert "nvidia-smi" in diagnosis.check_cuda()[0].fix
 
 
 def test_audio_devices(monkeypatch):

@@ -26,6 +26,7 @@ from emova_sdk.exporters.parity import compare, require
 from emova_sdk.exporters.quantize import TOLERANCES, quantize
 from emova_sdk.exporters.tensorrt import build_engine
 from emova_sdk.exporters.tensorrt_rules import check_onnx
+from emova_sdk.models.exported_decoder import EmbedGraph
 from emova_sdk.models.fast_decoder import FastDecoder
 
 LONGEST = 600
@@ -57,7 +58,8 @@ def graphs_of(model: Any) -> dict[str, Graph]:
     graphs = decoder_graphs(model.model.language_model, model.lm_head, longest=LONGEST, metadata={"family": "tiny"})
     table = model.get_input_embeddings()
     image = model.config.image_token_index
-    embed = embed_graph(table, image_id=image, features=64, longest=LONGEST, metadata={})
+    module = EmbedGraph(table, image).eval()
+    embed = embed_graph(module, vocabulary=len(table.weight), image_id=image, features=64, longest=LONGEST, metadata={})
     return {graph.name: graph for graph in [*graphs, embed]}
 
 

@@ -10,12 +10,13 @@ from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.training import dialogue
 from emova_sdk.training.nano_examples import Examples, Utterance, read_speech, speak_example
-from emova_sdk.training.nano_llm import read_tower, train_llm, train_stage
+from emova_sdk.training.nano_llm import train_llm, train_stage
+from emova_sdk.training.nano_networks import read_tower
 from emova_sdk.training.nano_vision import ScenePool, cell_accuracy, cell_loss, train_vision
 from emova_sdk.training.splice import Splicer, align, spliced
 from emova_sdk.types import Image, Message, SpeechUnits, Transcript
 
-UNITS = 80
+UNITS = 256
 
 
 def spoken(text, seed=0):

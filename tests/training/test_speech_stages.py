@@ -14,6 +14,7 @@ from emova_sdk.components.nano.vocoder import NanoUnitVocoder
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.training import nano_stages, speech_data, speech_stages
 from emova_sdk.training.nano_examples import utterance_from
+from emova_sdk.training.nano_networks import read_tokenizer
 from emova_sdk.training.nano_tokenizer import UNKNOWN, collated, examples, phone_weights, unit_labels
 from emova_sdk.training.nano_vocoder import envelope_points, load_voices
 from emova_sdk.training.own_ear import OwnEar
@@ -80,7 +81,7 @@ def test_rare_phones_count_more(work):
 
 
 def test_clear_units_are_read_as_what_was_meant_and_stay_near_what_was_heard():
-    tokenizer = NanoSpeechTokenizer().network()
+    tokenizer = read_tokenizer()
     said = utterance(plans("train", 1)[0])
     heard = unit_ids(tokenizer, said.mel)
     phones = unit_labels(said.phones, said.ends, len(heard))
@@ -129,7 +130,7 @@ def test_the_voice_learns_from_its_teacher_alone_in_three_kinds_of_units(work):
 
 
 def test_what_sounds_alike_is_near_for_the_own_ear():
-    ear = OwnEar(NanoSpeechTokenizer().network())
+    ear = OwnEar(read_tokenizer())
     sound = torch.from_numpy(said(TEXTS[0], Style(speaker="male")))
     spectrum = torch.stft(sound, 1024, 160, window=torch.hann_window(1024), return_complex=True).abs().square().T
     points = torch.from_numpy(envelope_points()).round().long()

@@ -104,7 +104,7 @@ def chat(
     heard = [open_audio(audio, settings.limits)] if audio else []
     shown = [open_image(image, settings.limits) for image in images or []]
     written = [read_text(text)] if text is not None else []
-    with _store(db, name) as store, open_pipeline(settings) as pipeline:
+    with _store(db, name) as store, open_pipeline(settings, load=True) as pipeline:
         voice = style_of(pipeline.style, speed=speed, speaker=speaker)
         wanted = style_of(voice, emotion=emotion, pitch=pitch) if emotion or pitch else None
         options: dict[str, Any] = {"style": voice, "system": system, "tools": builtin_tools()}

@@ -58,7 +58,7 @@ def demo(
     panels: list[Panel] = []
     records: list[dict[str, Any]] = []
     replies: list[Reply] = []
-    with open_pipeline(name, overrides) as pipeline:
+    with open_pipeline(name, overrides, load=True) as pipeline:
         for number, (turn, audio, reply) in enumerate(_turns(pipeline), start=1):
             path = reply.audio.save(out / f"reply-{number}.wav") if reply.audio else None
             records.append(reply_record(reply, path))

@@ -22,6 +22,7 @@ from emova_sdk.components.emova.talking import Facts, Talker
 from emova_sdk.components.emova.vision import EmovaVision, image_space
 from emova_sdk.components.graph import Graph
 from emova_sdk.errors import LoadError
+from emova_sdk.models.exported_decoder import EmbedGraph
 from emova_sdk.models.fast_decoder import FastDecoder
 from emova_sdk.types import Image, VisionFeatures
 
@@ -170,9 +171,10 @@ class EmovaLLM(Talker):
             return []
         facts, longest = {"family": "emova"}, self._facts.longest
         table, image = model.get_input_embeddings(), cast("int", self._checkpoint.config.image_token_id)
-        width = table.embedding_dim
+        rows, width = table.weight.shape
+        embed = EmbedGraph(table, image).eval()
         return [
-            embed_graph(table, image_id=image, features=width, longest=longest, metadata=facts),
+            embed_graph(embed, vocabulary=rows, image_id=image, features=width, longest=longest, metadata=facts),
             *decoder_graphs(model.model.language_model, model.lm_head, longest=longest, metadata=facts),
         ]
 

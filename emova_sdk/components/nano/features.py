@@ -146,6 +146,10 @@ def perception_input(mel: Float, pitch: Float, strength: Float) -> tuple[Float, 
     return frames, np.concatenate([whole, manner(mel, pitch, strength)])
 
 
+PLACES = 4
+"""Numbers that `expand` adds to a state."""
+
+
 def expand(states: Float, durations: NDArray[np.int64]) -> Float:
     """Repeat each state for its duration, with its place.
 

@@ -1,44 +1,34 @@
 """Nano's networks as graphs: what is dynamic, typical inputs of any size, and how exactly exports must agree.
 
-The same graphs run in PyTorch (`networks.in_torch`) and from an export (`networks.in_onnx`), so that what is exported is what
-is used. Their names are what the components ask for.
+Their sources are the ONNX files the components run; a recipe that writes those files puts its own modules in their place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from typing import TYPE_CHECKING
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from emova_sdk.components.decoder_cache import DecoderSizes
+from emova_sdk.components.decoder_graphs import FLAVOURS, decoder_graph, embed_graph
 from emova_sdk.components.graph import Axis, Graph
 from emova_sdk.components.nano import features
-from emova_sdk.models.nano_exports import (
-    FramePart,
-    HearingPart,
-    PhonePart,
-    ReadingPart,
-    StylePart,
-    UnitPart,
-    WritingPart,
-)
+from emova_sdk.components.nano.language import Language
+from emova_sdk.components.nano.llm_config import FEATURES, LONGEST
+from emova_sdk.components.onnx_session import open_session, run_session
+from emova_sdk.files import EXAMPLES
 from emova_sdk.models.nano_shapes import BANDS, HOP, LONGEST_PHONE, SAMPLE_RATE, STYLE_AXES
+from emova_sdk.types import Audio
 
-if TYPE_CHECKING:
-    from emova_sdk.models.nano_style import NanoStyle
-    from emova_sdk.models.nano_text_to_units import NanoTextToUnits
-    from emova_sdk.models.nano_tokenizer import NanoTokenizer
-    from emova_sdk.models.nano_vision import NanoVisionTower
-    from emova_sdk.models.nano_vocoder import NanoVocoder
-
-__all__ = ["reader_graphs", "style_graphs", "tokenizer_graphs", "vision_graphs", "vocoder_graphs"]
+__all__ = ["language_graphs", "reader_graphs", "style_graphs", "tokenizer_graphs", "vision_graphs", "vocoder_graphs"]
 
 _Sizes = Mapping[str, int]
-_Inputs = dict[str, Tensor]
+_Inputs = dict[str, NDArray[Any]]
+Float = NDArray[np.float32]
 _FACTS = {"family": "nano"}
 _PLACE = "the share of the way through it, 1 minus that, log(1 + duration), log(1 + steps since its start)"
 _SPREAD = {
@@ -60,8 +50,8 @@ _CALIBRATIONS = 8
 _SIDE = 64
 
 
-def _chance(sizes: _Sizes) -> torch.Generator:
-    return torch.Generator().manual_seed(sum(sizes.values()))
+def _random(sizes: _Sizes) -> np.random.Generator:
+    return np.random.default_rng(sum(sizes.values()))
 
 
 def _calibrations(sample: Callable[[_Sizes], _Inputs], axis: Axis) -> Callable[[], Sequence[_Inputs]]:
@@ -70,69 +60,102 @@ def _calibrations(sample: Callable[[_Sizes], _Inputs], axis: Axis) -> Callable[[
 
 
 @cache
-def _utterances() -> Tensor:
-    """A minute or so of speech in all manners by the shipped voices, (samples,): what the ears are tried on."""
-    from emova_sdk.components.nano.prosody import EMOTIONS, prosody_for
-    from emova_sdk.components.nano.style import style_vector
-    from emova_sdk.components.nano.text_to_units import TextToUnits
-    from emova_sdk.components.nano.vocoder import NanoUnitVocoder
-
-    units = [TextToUnits()(text) for text in ("what color is the small star", "i am so happy about my birthday", "set a timer")]
-    styles = np.stack(
-        [
-            style_vector(speaker, prosody_for(emotion, "normal", "normal"))
-            for speaker in ("female", "male")
-            for emotion in EMOTIONS
-        ]
-    )
-    voice = NanoUnitVocoder()
-    spoken = [sound.samples for sequence in units for sound in voice.synthesize([sequence] * len(styles), styles)]
-    return torch.from_numpy(np.concatenate(spoken))
+def _utterances() -> Float:
+    """The shipped recordings, one after the other, (samples,)."""
+    return np.concatenate([Audio.open(path).resample(SAMPLE_RATE).samples for path in sorted(EXAMPLES.glob("*.flac"))])
 
 
-def _speech(samples: int, start: int) -> Tensor:
+def _speech(samples: int, start: int) -> Float:
     """A stretch of that speech, beginning somewhere, from the beginning again where it ends."""
     sound = _utterances()
-    return sound.repeat(samples // len(sound) + 2)[start % len(sound) :][:samples].clone()
+    return sound[(start + np.arange(samples)) % len(sound)]
 
 
-def _far_ahead(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _far_ahead(logits: Float) -> NDArray[np.bool_]:
     """Units whose logit is clearly above the second best, (units,)."""
     best = np.sort(logits, -1)[:, -2:]
     return best[:, 1] - best[:, 0] > _LEAD
 
 
+def _settled(latents: Float, levels: Sequence[int]) -> NDArray[np.bool_]:
+    """Units none of whose numbers is near a boundary between two levels of finite scalar quantisation, (units,)."""
+    count = np.array(levels, np.float64)
+    half, offset = (count - 1) * (1 - 1e-3) / 2, np.where(count % 2 == 0, 0.5, 0.0)
+    place = np.tanh(latents + np.tan(offset / half)) * half - offset
+    return np.all(np.abs(place - np.floor(place) - 0.5) > _MARGIN, axis=-1)
+
+
+def _run(source: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return run_session(_session(source), inputs)
+
+
+@lru_cache(maxsize=4)
+def _session(source: Path) -> Any:
+    return open_session(source, threads=1)
+
+
+def _spread(source: Path, inputs: _Inputs, longest: int, shortest: int, count: int) -> _Inputs:
+    """States of the graph before, repeated for their durations: what the second half of a network reads."""
+    found = _run(source, inputs)
+    durations = np.clip(np.rint(np.exp(found["log_durations"])), shortest, longest).astype(np.int64)
+    return {"spread": features.expand(found["states"], durations)[:count].copy()}
+
+
+# --- language model ---
+
+
+def language_graphs(folder: Path, language: Language, sizes: _Sizes) -> list[Graph]:
+    """``embed`` and the two flavours of ``decoder``, see `decoder_graph`."""
+    heads, kv_heads = sizes["num_attention_heads"], sizes["num_key_value_heads"]
+    width, vocabulary = sizes["hidden_size"], len(language)
+    embed = embed_graph(
+        folder / "embed.onnx",
+        vocabulary=vocabulary,
+        image_id=language.id("<image>"),
+        features=FEATURES,
+        longest=LONGEST,
+        metadata=_FACTS,
+    )
+    decoder, layers = DecoderSizes(width, vocabulary, LONGEST, kv_heads, width // heads), sizes["num_hidden_layers"]
+    decoders = [
+        decoder_graph(folder / f"{name}.onnx", flavour, decoder, layers=layers, metadata=_FACTS)
+        for name, flavour in zip(("decoder", "decoder_portable"), FLAVOURS, strict=True)
+    ]
+    return [embed, *decoders]
+
+
 # --- ears ---
 
 
-def tokenizer_graphs(net: NanoTokenizer, *, metadata: Mapping[str, str]) -> list[Graph]:
+def tokenizer_graphs(folder: Path, *, levels: Sequence[int], metadata: Mapping[str, str]) -> list[Graph]:
     """``hearing``: samples to units, with the front end; ``reading``: units to probabilities of phones."""
     samples = Axis("samples", SAMPLE_RATE // 20, 2 * SAMPLE_RATE, _LONGEST_S * SAMPLE_RATE)
     units = Axis("units", 2, 50, _LONGEST_S * 25)
+    codes = int(np.prod(levels))
 
     def heard(sizes: _Sizes) -> _Inputs:
         return {"audio": _speech(sizes["samples"], 7919 * sizes["samples"])}
 
     def read(sizes: _Sizes) -> _Inputs:
-        return {"units": torch.randint(0, net.fsq.size, (sizes["units"],), generator=_chance(sizes))}
+        return {"units": _random(sizes).integers(0, codes, sizes["units"])}
 
     facts = {**_FACTS, **metadata}
     return [
         Graph(
             "hearing",
-            HearingPart(net),
-            {"audio": torch.linspace(-0.1, 0.1, 16000)},
+            folder / "hearing.onnx",
+            {"audio": np.linspace(-0.1, 0.1, 16000, dtype=np.float32)},
             ("units", "latents"),
             {"audio": {0: samples}},
             mismatch=_MISMATCH,
-            certain={"units": lambda outputs: net.fsq.settled(torch.from_numpy(outputs["latents"]))},
+            certain={"units": lambda outputs: _settled(outputs["latents"], levels)},
             sample=heard,
             calibration=_calibrations(heard, samples),
             metadata=facts,
         ),
         Graph(
             "reading",
-            ReadingPart(net),
+            folder / "reading.onnx",
             read({"units": 25}),
             ("phones",),
             {"units": {0: units}},
@@ -143,20 +166,20 @@ def tokenizer_graphs(net: NanoTokenizer, *, metadata: Mapping[str, str]) -> list
     ]
 
 
-def style_graphs(net: NanoStyle) -> list[Graph]:
+def style_graphs(folder: Path, *, statistics: int) -> list[Graph]:
     """``style``: frames and statistics of an utterance to the logits of each axis."""
     frames = Axis("frames", 30, 200, 100 * _LONGEST_S)
 
     def sample(sizes: _Sizes) -> _Inputs:
-        sound = _speech((sizes["frames"] - 1) * HOP, 6151 * sizes["frames"]).numpy()
+        sound = _speech((sizes["frames"] - 1) * HOP, 6151 * sizes["frames"])
         inputs = features.perception_input(features.log_mel(sound), *features.pitch_track(sound))
-        return {name: torch.from_numpy(one) for name, one in zip(("frames", "whole"), inputs, strict=True)}
+        return dict(zip(("frames", "whole"), inputs, strict=True))
 
     return [
         Graph(
             "style",
-            StylePart(net),
-            {"frames": torch.zeros(150, BANDS + 2), "whole": torch.zeros(net.statistics)},
+            folder / "style.onnx",
+            {"frames": np.zeros((150, BANDS + 2), np.float32), "whole": np.zeros(statistics, np.float32)},
             tuple(STYLE_AXES),
             {"frames": {0: frames}},
             sample=sample,
@@ -169,18 +192,18 @@ def style_graphs(net: NanoStyle) -> list[Graph]:
 # --- eyes ---
 
 
-def vision_graphs(net: NanoVisionTower, *, metadata: Mapping[str, str]) -> list[Graph]:
+def vision_graphs(folder: Path, *, metadata: Mapping[str, str]) -> list[Graph]:
     """``vision``: float pixels (pictures, 3, 64, 64) in [0, 1] to features (pictures, 16, width)."""
     pictures = Axis("pictures", 1, 1, 16)
 
     def sample(sizes: _Sizes) -> _Inputs:
-        return {"pixels": torch.stack([_scene(number) for number in range(sizes["pictures"])])}
+        return {"pixels": np.stack([_scene(number) for number in range(sizes["pictures"])])}
 
     return [
         Graph(
             "vision",
-            net,
-            {"pixels": torch.zeros(2, 3, _SIDE, _SIDE)},
+            folder / "vision.onnx",
+            {"pixels": np.zeros((2, 3, _SIDE, _SIDE), np.float32)},
             ("features",),
             {"pixels": {0: pictures}},
             sample=sample,
@@ -190,38 +213,36 @@ def vision_graphs(net: NanoVisionTower, *, metadata: Mapping[str, str]) -> list[
     ]
 
 
-def _scene(seed: int) -> Tensor:
+def _scene(seed: int) -> Float:
     """A light ground with a few coloured rectangles."""
-    chance = torch.Generator().manual_seed(seed)
-    picture = torch.ones(3, _SIDE, _SIDE) * (0.85 + 0.15 * torch.rand(1, generator=chance))
+    random = np.random.default_rng(seed)
+    picture = np.full((3, _SIDE, _SIDE), 0.85 + 0.15 * random.random(), np.float32)
     for _ in range(1 + seed % 5):
-        row, column = torch.randint(0, _SIDE - 12, (2,), generator=chance).tolist()
-        height, width = torch.randint(6, 13, (2,), generator=chance).tolist()
-        picture[:, row : row + height, column : column + width] = torch.rand(3, 1, 1, generator=chance)
+        row, column = random.integers(0, _SIDE - 12, 2)
+        height, width = random.integers(6, 13, 2)
+        picture[:, row : row + height, column : column + width] = random.random((3, 1, 1))
     return picture
 
 
 # --- mouth ---
 
 
-def vocoder_graphs(net: NanoVocoder, *, codes: int, metadata: Mapping[str, str]) -> list[Graph]:
+def vocoder_graphs(folder: Path, *, codes: int, width: int, metadata: Mapping[str, str]) -> list[Graph]:
     """``units``: ids to states and log durations; ``frames``: spread states to the features of a voice."""
     units, frames = Axis("units", 2, 24, 512), Axis("frames", 4, 120, 4096)
 
     def spoken(sizes: _Sizes) -> _Inputs:
-        return {"units": torch.randint(0, codes, (sizes["units"],), generator=_chance(sizes))}
+        return {"units": _random(sizes).integers(0, codes, sizes["units"])}
 
-    @torch.inference_mode()
     def spread(sizes: _Sizes) -> _Inputs:
-        states, log_durations = UnitPart(net)(*spoken({"units": 2 + sizes["frames"] // 2}).values())
-        durations = torch.exp(log_durations).round().clamp(2, 40).long()
-        return {"spread": torch.from_numpy(features.expand(states.numpy(), durations.numpy())[: sizes["frames"]].copy())}
+        inputs = spoken({"units": 2 + sizes["frames"] // 2})
+        return _spread(folder / "units.onnx", inputs, longest=40, shortest=2, count=sizes["frames"])
 
     facts = {**_FACTS, **metadata}
     return [
         Graph(
             "units",
-            UnitPart(net),
+            folder / "units.onnx",
             spoken({"units": 12}),
             ("states", "log_durations"),
             {"units": {0: units}},
@@ -231,8 +252,8 @@ def vocoder_graphs(net: NanoVocoder, *, codes: int, metadata: Mapping[str, str])
         ),
         Graph(
             "frames",
-            FramePart(net),
-            {"spread": torch.zeros(60, net.to_frames.in_features)},
+            folder / "frames.onnx",
+            {"spread": np.zeros((60, width + features.PLACES), np.float32)},
             ("pitch", "voicing", "envelope", "aperiodicity"),
             {"spread": {0: frames}},
             atol=1e-3,
@@ -246,42 +267,39 @@ def vocoder_graphs(net: NanoVocoder, *, codes: int, metadata: Mapping[str, str])
 # --- reading aloud ---
 
 
-def reader_graphs(net: NanoTextToUnits, *, metadata: Mapping[str, str]) -> list[Graph]:
+def reader_graphs(folder: Path, *, phones: int, width: int, metadata: Mapping[str, str]) -> list[Graph]:
     """``reader_phones``: phones to states and log durations; ``reader_units``: spread states to unit ids."""
-    phones, units = Axis("phones", 2, 32, 400), Axis("units", 2, 80, 4096)
-    classes = net.phone.num_embeddings
+    read, written = Axis("phones", 2, 32, 400), Axis("units", 2, 80, 4096)
 
     def said(sizes: _Sizes) -> _Inputs:
-        return {"phones": torch.randint(0, classes, (sizes["phones"],), generator=_chance(sizes))}
+        return {"phones": _random(sizes).integers(0, phones, sizes["phones"])}
 
-    @torch.inference_mode()
     def spread(sizes: _Sizes) -> _Inputs:
-        states, log_durations = PhonePart(net)(said({"phones": sizes["units"]})["phones"])
-        durations = torch.exp(log_durations).round().clamp(1, LONGEST_PHONE).long()
-        return {"spread": torch.from_numpy(features.expand(states.numpy(), durations.numpy())[: sizes["units"]].copy())}
+        inputs = said({"phones": sizes["units"]})
+        return _spread(folder / "reader_phones.onnx", inputs, longest=LONGEST_PHONE, shortest=1, count=sizes["units"])
 
     facts = {**_FACTS, **metadata}
     return [
         Graph(
             "reader_phones",
-            PhonePart(net),
+            folder / "reader_phones.onnx",
             said({"phones": 12}),
             ("states", "log_durations"),
-            {"phones": {0: phones}},
+            {"phones": {0: read}},
             sample=said,
-            calibration=_calibrations(said, phones),
+            calibration=_calibrations(said, read),
             metadata=facts,
         ),
         Graph(
             "reader_units",
-            WritingPart(net),
-            {"spread": torch.zeros(25, net.to_frames.in_features)},
+            folder / "reader_units.onnx",
+            {"spread": np.zeros((25, width + features.PLACES), np.float32)},
             ("units", "logits"),
-            {"spread": {0: units}},
+            {"spread": {0: written}},
             mismatch=_MISMATCH,
             certain={"units": lambda outputs: _far_ahead(outputs["logits"])},
             sample=spread,
-            calibration=_calibrations(spread, units),
+            calibration=_calibrations(spread, written),
             metadata={**facts, "input.spread": _SPREAD["reader_units"]},
         ),
     ]

@@ -6,6 +6,7 @@ The dictionary is a subset of the CMU Pronouncing Dictionary (see `lexicon.LICEN
 
 import lzma
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -101,6 +102,44 @@ def _apply_rule(letters: str, place: int, phones: list[str]) -> int:
     return place + 1
 
 
+class _Words(Mapping[str, tuple[str, ...]]):
+    """Word to phones, looked up in sorted lines: an answer has few words, and a dict of all takes longer than to say it.
+
+    Args:
+        lines: ASCII, each a word, a space, a character for each of its phones, and a line feed.
+    """
+
+    def __init__(self, lines: bytes) -> None:
+        self._lines = lines
+        self._found: dict[str, tuple[str, ...] | None] = {}
+
+    def __getitem__(self, word: str) -> tuple[str, ...]:
+        if word not in self._found:
+            self._found[word] = self._search(word.encode())
+        found = self._found[word]
+        if found is None:
+            raise KeyError(word)
+        return found
+
+    def _search(self, word: bytes) -> tuple[str, ...] | None:
+        """Halve the lines in question until one is left."""
+        lines, low, high = self._lines, 0, len(self._lines)
+        while low < high:
+            begin = lines.rfind(b"\n", low, (low + high) // 2) + 1 or low
+            end = lines.find(b"\n", begin)
+            other, _, codes = lines[begin:end].partition(b" ")
+            if other == word:
+                return tuple(PHONES[code - 48] for code in codes)
+            low, high = (end + 1, high) if other < word else (low, begin)
+        return None
+
+    def __iter__(self) -> Iterator[str]:
+        return (line.partition(b" ")[0].decode() for line in self._lines.splitlines())
+
+    def __len__(self) -> int:
+        return self._lines.count(b"\n")
+
+
 @dataclass(frozen=True)
 class Lexicon:
     """Words and how they are said.
@@ -109,15 +148,14 @@ class Lexicon:
         words: Word to phones.
     """
 
-    words: dict[str, tuple[str, ...]]
+    words: Mapping[str, tuple[str, ...]]
 
     @staticmethod
     @cache
     def shipped() -> "Lexicon":
         """The dictionary inside the package."""
         data = files("emova_sdk.components.nano").joinpath("lexicon.xz").read_bytes()
-        rows = (line.partition(" ") for line in lzma.decompress(data).decode("ascii").splitlines())
-        return Lexicon({word: tuple(PHONES[ord(code) - 48] for code in codes) for word, _, codes in rows})
+        return Lexicon(_Words(lzma.decompress(data) + b"\n"))
 
     def pronounce(self, word: str) -> tuple[str, ...]:
         """Phones of one lower-case word."""

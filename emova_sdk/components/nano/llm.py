@@ -9,23 +9,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.base import GenerationOptions, LLMCore, Space, Task
 from emova_sdk.components.graph import Graph
-from emova_sdk.components.nano.domain import Domain
-from emova_sdk.components.nano.grammar import Grammar
-from emova_sdk.components.nano.llm_config import FEATURES, LONGEST, Decoder, read_config
-from emova_sdk.components.nano.networks import torch_at_hand
-from emova_sdk.components.nano.sight import Sight
+from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
+from emova_sdk.components.nano.llm_config import FEATURES, read_config
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.tools import ARGUMENT_OF
 from emova_sdk.components.nano.turn import Loaded, Request, Turn
-from emova_sdk.components.nano.weights import PRESET
-from emova_sdk.errors import ConfigError, InputError, LoadError
+from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.types import (
     Audio,
     Image,
@@ -39,9 +35,6 @@ from emova_sdk.types import (
     VisionFeatures,
 )
 
-if TYPE_CHECKING:
-    from emova_sdk.components.nano.network import NanoModel
-
 _MOST_FEATURES = 64
 Hearing = Literal["language_model", "grammar"]
 """Who writes questions down: the language model, or the closed grammar of questions."""
@@ -49,11 +42,12 @@ SpeechPath = Literal["language_model", "text_to_units"]
 """Who writes the units of an answer: the language model itself, or the small network that only reads text aloud."""
 
 
-class NanoLLM(LLMCore):
+class NanoLLM(NanoPart, LLMCore):
     """A small EMOVA for a closed domain: drawn scenes, feelings, sums, the time.
 
     Args:
-        path: Folder with ``config.json`` and ``model.safetensors``; the shipped one when not given.
+        exported: The graphs of an export.
+        path: Folder with ``config.json``, graphs and weights; the shipped one when not given.
         min_confidence: Words less sure than this (0 to 1) count as not understood: the transcript is empty, they are its
             guess, and the answer is that they were not caught. 0 takes every guess for words. When not given, what was
             found best on held-out speech.
@@ -64,12 +58,15 @@ class NanoLLM(LLMCore):
         speech_path: Who writes units; when not given, what was measured to be more intelligible. Answers whose units were
             not written by the model itself say so: ``{"speech_path": "text_to_units"}`` in the turn's metadata.
         text_to_units: Folder of the network for that path; the one beside ``path`` when not given.
+        providers: Execution providers of ONNX Runtime, best first.
+        threads: Threads within an operator; 0 takes one.
     """
 
-    tools = True
+    place, needs, tools = "llm_core", ("embed",), True
 
     def __init__(
         self,
+        exported: Networks | None = None,
         *,
         path: str | None = None,
         min_confidence: float | None = None,
@@ -77,91 +74,78 @@ class NanoLLM(LLMCore):
         hearing: Hearing | None = None,
         speech_path: SpeechPath | None = None,
         text_to_units: str | None = None,
+        providers: Sequence[str] = CPU,
+        threads: int = 0,
     ) -> None:
-        self._folder = Path(path) if path else PRESET / "llm_core"
-        self._language, self._sizes, facts = read_config(self._folder)
+        super().__init__(exported, path=path, providers=providers, threads=threads)
+        self.needs = ("embed", self.networks.choose("decoder", "decoder_portable"))
+        self._language, self._sizes, facts = read_config(self.folder)
         self._threshold = float(facts.get("min_confidence", 0.5)) if min_confidence is None else min_confidence
-        beside = Path(text_to_units) if text_to_units else self._folder.parent / "text_to_units"
+        around = self.folder if exported else self.folder.parent
+        beside = Path(text_to_units) if text_to_units else around / "text_to_units"
         reads_aloud = (beside / "config.json").exists()
         self.speech_path: str = speech_path or str(
             facts.get("speech_path", "text_to_units" if reads_aloud else "language_model")
         )
         if not 0 <= self._threshold <= 1:
             raise InputError(f"`min_confidence` is {min_confidence}", "use a number from 0 to 1")
-        checked = (self._folder / "grammar.json").exists()
+        checked = (self.folder / "grammar.json").exists()
         self.hearing: str = hearing or str(facts.get("hearing", "grammar" if checked else "language_model"))
-        self.check_pictures = (self._folder / "questions.json").exists() if check_pictures is None else check_pictures
+        self.check_pictures = (self.folder / "questions.json").exists() if check_pictures is None else check_pictures
         if self.hearing not in get_args(Hearing):
             raise InputError(f"`hearing` is `{self.hearing}`", "use language_model or grammar")
         if self.speech_path not in ("language_model", "text_to_units"):
             raise InputError(f"`speech_path` is `{self.speech_path}`", "use language_model or text_to_units")
-        self._reader = self._text_to_units(str(beside)) if self.speech_path == "text_to_units" else None
+        self._reader = (
+            TextToUnits(exported, path=str(beside), providers=providers, threads=threads)
+            if self.speech_path == "text_to_units"
+            else None
+        )
         self.units: Space | None = Space(str(facts.get("space", "emova-nano-fsq-4444")), self._language.units)
         self.vision: Space | None = Space("emova-nano-vision", FEATURES)
         self._loaded: Loaded | None = None
         self._lock = threading.Lock()
 
     def load(self) -> None:
-        """Bring the weights into memory."""
+        """Open the graphs."""
+        self._load().read_all()
+
+    def _load(self) -> Loaded:
+        """What answers; its parts are opened when they are needed."""
         with self._lock:
             if self._loaded is None:
-                decoder = self._open()
-                if self._reader is not None:
-                    self._reader.load()
-                grammar = None if self.hearing == "language_model" else Grammar.load(self._folder)
-                sight = Sight.load(self._folder) if self.check_pictures else None
-                domain = Domain.load(self._folder)
-                self._loaded = Loaded(decoder, self._language, reader=self._reader, grammar=grammar, sight=sight, domain=domain)
+                self._loaded = Loaded(
+                    self.networks,
+                    self._language,
+                    layers=self.needs[-1],
+                    folder=self.folder,
+                    reader=self._reader,
+                    hears_by_grammar=self.hearing == "grammar",
+                    checks_pictures=self.check_pictures,
+                )
+            return self._loaded
 
     def close(self) -> None:
-        """Free the weights."""
+        """Free the graphs."""
+        super().close()
         with self._lock:
             self._loaded = None
             if self._reader is not None:
                 self._reader.close()
 
-    def graphs(self) -> list[Graph]:
-        """``embed`` and ``decoder``, see `decoder_graphs`; the text-to-units network where that writes the units."""
-        from emova_sdk.components.decoder_graphs import decoder_graphs, embed_graph
+    def _graphs(self) -> list[Graph]:
+        """``embed`` and ``decoder``, see `decoder_graph`; the text-to-units network where that writes the units."""
+        from emova_sdk.components.nano.graphs import language_graphs
 
-        network = self.network()
-        core, facts = network.core.model.language_model, {"family": "nano"}
-        embed = embed_graph(
-            core.embed_tokens,
-            image_id=self._language.id("<image>"),
-            features=FEATURES,
-            longest=LONGEST,
-            projector=network.projector,
-            metadata=facts,
-        )
-        layers = decoder_graphs(core, network.core.lm_head, longest=LONGEST, metadata=facts)
-        return [embed, *layers, *(self._reader.graphs() if self._reader is not None else ())]
+        reader = () if self._reader is None else self._reader.graphs()
+        return [*language_graphs(self.folder, self._language, self._sizes), *reader]
 
     def assets(self) -> Mapping[str, Path]:
         """Config, grammar, and questions about pictures, as far as they are there."""
         names = ("config.json", "grammar.json", "emissions.safetensors", "questions.json", "cells.safetensors")
-        found = {name: self._folder / name for name in names if (self._folder / name).exists()}
+        found = {name: self.folder / name for name in names if (self.folder / name).exists()}
         reader = {} if self._reader is None else self._reader.assets()
         return found | {f"text_to_units/{name}": file for name, file in reader.items()}
-
-    def network(self) -> NanoModel:
-        """The network in PyTorch, read from its files.
-
-        Raises:
-            LoadError: If a file is missing or broken.
-        """
-        from emova_sdk.components.nano.network import load_model
-
-        return load_model(self._folder, self._language, self._sizes).eval().requires_grad_(False)
-
-    def _text_to_units(self, folder: str) -> TextToUnits:
-        return TextToUnits(path=folder)
-
-    def _open(self) -> Decoder:
-        with torch_at_hand("language model"):
-            from emova_sdk.components.nano.network import TorchDecoder
-
-            return TorchDecoder(self.network(), self._language)
 
     def generate(
         self,
@@ -182,10 +166,7 @@ class NanoLLM(LLMCore):
         """
         if task == "chat":
             _require_taught(tools, options)
-        self.load()
-        loaded = self._loaded
-        if loaded is None:
-            raise LoadError("the language model was closed while it was used", "keep it open until the answer ends")
+        loaded = self._load()
         request = _request(messages, tools, units=self._language.units)
         turn = Turn(loaded, self._language, request, options, style, self._threshold)
         if task == "speak":

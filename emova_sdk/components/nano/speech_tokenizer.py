@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.base import CollectingStream, Space, SpeechTokenizer, Stream
 from emova_sdk.components.graph import Graph
+from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
 from emova_sdk.components.nano.lexicon import PHONES
-from emova_sdk.components.nano.networks import Networks, Run, in_torch
 from emova_sdk.components.nano.voice_activity import speech_in
-from emova_sdk.components.nano.weights import PRESET, load_weights, read_config
+from emova_sdk.components.nano.weights import read_config
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import Audio, SpeechUnits
-
-if TYPE_CHECKING:
-    from emova_sdk.models.nano_tokenizer import NanoTokenizer
 
 CONFIDENT = 0.71
 """Confidence below which it is better to ask again than to answer."""
@@ -28,33 +24,36 @@ _WINDOW_S = 30.0
 """Longer sounds are heard in equal parts of at most this length."""
 
 
-class NanoSpeechTokenizer(SpeechTokenizer):
+class NanoSpeechTokenizer(NanoPart, SpeechTokenizer):
     """Speech to discrete units with nano's small conformer and FSQ code book.
 
     An utterance is normalised as a whole, so that a stream collects it and works in `finish`.
 
     Args:
-        path: Folder with `config.json` and `model.safetensors`; the shipped one when not given.
+        exported: The graphs of an export.
+        path: Folder with `config.json`, graphs and weights; the shipped one when not given.
+        providers: Execution providers of ONNX Runtime, best first.
+        threads: Threads within an operator; 0 takes one.
     """
 
-    def __init__(self, *, path: str | None = None) -> None:
-        self._folder = Path(path) if path else PRESET / "speech_tokenizer"
-        self._config = read_config(self._folder, kind="nano-speech-tokenizer")
+    place, needs = "speech_tokenizer", ("hearing", "reading")
+
+    def __init__(
+        self,
+        exported: Networks | None = None,
+        *,
+        path: str | None = None,
+        providers: Sequence[str] = CPU,
+        threads: int = 0,
+    ) -> None:
+        super().__init__(exported, path=path, providers=providers, threads=threads)
+        self._config = read_config(self.folder, kind="nano-speech-tokenizer")
         try:
             self.units = Space(str(self._config["units"]["name"]), int(self._config["units"]["size"]))
             self.sample_rate = int(self._config["sample_rate"])
             self.unit_rate = float(self._config["unit_rate"])
         except (KeyError, TypeError, ValueError) as error:
-            raise LoadError(f"`{self._folder}/config.json` lacks {error}", "train or install emova-nano again") from error
-        self._networks = Networks(self._open, what="speech tokenizer")
-
-    def load(self) -> None:
-        """Bring the weights into memory."""
-        self._networks.load()
-
-    def close(self) -> None:
-        """Free the weights."""
-        self._networks.close()
+            raise LoadError(f"`{self.folder}/config.json` lacks {error}", "train or install emova-nano again") from error
 
     def encode(self, clips: Sequence[Audio]) -> list[SpeechUnits]:
         """Encode what is spoken in each clip; where nobody speaks, see `speech_in`, there are no units.
@@ -65,7 +64,7 @@ class NanoSpeechTokenizer(SpeechTokenizer):
         found: list[SpeechUnits] = []
         for clip in clips:
             self.check_rate(clip)
-            parts = [self._networks("hearing", part)[0] for part in self._parts(clip)]
+            parts = [self.networks.run("hearing", audio=part)["units"] for part in self._parts(clip)]
             found.append(SpeechUnits(np.concatenate([np.zeros(0, np.int64), *parts])).reduced())
         return found
 
@@ -92,8 +91,8 @@ class NanoSpeechTokenizer(SpeechTokenizer):
     def _phones(self, clip: Audio) -> NDArray[np.float32]:
         """Probabilities of silence and the 39 phones, (units before repeats are collapsed, 40)."""
         self.check_rate(clip)
-        heard = [self._networks("hearing", part)[0] for part in self._parts(clip)]
-        odds = [self._networks("reading", units)[0] for units in heard if len(units)]
+        heard = [self.networks.run("hearing", audio=part)["units"] for part in self._parts(clip)]
+        odds = [self.networks.run("reading", units=units)["phones"] for units in heard if len(units)]
         return np.concatenate([np.zeros((0, len(PHONES) + 1), np.float32), *odds])
 
     def stream(self) -> Stream[Audio, SpeechUnits]:
@@ -104,16 +103,12 @@ class NanoSpeechTokenizer(SpeechTokenizer):
 
         return _CheckedStream(self, work)
 
-    def graphs(self) -> list[Graph]:
+    def _graphs(self) -> list[Graph]:
         """``hearing``: samples to units; ``reading``: units to probabilities of phones."""
         from emova_sdk.components.nano.graphs import tokenizer_graphs
 
         facts = {"space": self.units.name, "sample_rate": str(self.sample_rate), "unit_rate": str(self.unit_rate)}
-        return tokenizer_graphs(self.network(), metadata=facts)
-
-    def assets(self) -> Mapping[str, Path]:
-        """The config."""
-        return {"config.json": self._folder / "config.json"}
+        return tokenizer_graphs(self.folder, levels=self._config["network"]["levels"], metadata=facts)
 
     def check_rate(self, clip: Audio) -> None:
         """Refuse a sound of another rate.
@@ -132,22 +127,6 @@ class NanoSpeechTokenizer(SpeechTokenizer):
         if not len(samples):
             return []
         return [part.copy() for part in np.array_split(samples, int(np.ceil(len(samples) / self.sample_rate / _WINDOW_S)))]
-
-    def network(self) -> NanoTokenizer:
-        """The network in PyTorch, read from its files.
-
-        Raises:
-            LoadError: If a file is missing or broken.
-        """
-        from emova_sdk.models.nano_tokenizer import NanoTokenizer
-
-        shape: dict[str, Any] = self._config["network"]
-        network = NanoTokenizer(width=shape["width"], blocks=shape["blocks"], levels=shape["levels"])
-        load_weights(network, self._folder)
-        return network
-
-    def _open(self) -> Mapping[str, Run]:
-        return in_torch(self.graphs())
 
 
 class _CheckedStream(CollectingStream[Audio, SpeechUnits]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +13,13 @@ from emova_sdk.components.base import Space, StyleModule
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.familiar import FARTHEST, FILE, Familiar
 from emova_sdk.components.nano.features import at_level, log_mel, perception_input, pitch_track
-from emova_sdk.components.nano.networks import Networks, Run, in_torch
+from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
 from emova_sdk.components.nano.prosody import EMOTIONS, PITCHES, SPEAKERS, SPEEDS, Prosody, prosody_for
 from emova_sdk.components.nano.voice_activity import speech_in
-from emova_sdk.components.nano.weights import PRESET, load_weights, read_config
+from emova_sdk.components.nano.weights import read_config
 from emova_sdk.errors import InputError
 from emova_sdk.models.nano_shapes import SAMPLE_RATE, STYLE_AXES
 from emova_sdk.types import Audio, PerceivedStyle, Style
-
-if TYPE_CHECKING:
-    from emova_sdk.models.nano_style import NanoStyle
 
 STYLE = Space("emova-nano-style", 13)
 """First the speaker, -1 for female and 1 for male; then `Prosody` relative to neutral, scaled to about -1 to 1."""
@@ -47,34 +43,38 @@ def read_style_vector(vector: NDArray[np.float32]) -> tuple[str, Prosody]:
     return "male" if values[0] > 0 else "female", Prosody.from_vector(np.clip(prosody, _LOWEST, _HIGHEST))
 
 
-class NanoStyleModule(StyleModule):
+class NanoStyleModule(NanoPart, StyleModule):
     """Embeds styles by an analytic table and perceives them with a small network.
 
     Args:
-        path: Folder with `config.json` and `model.safetensors`; the shipped one when not given.
+        exported: The graph of an export.
+        path: Folder with `config.json`, graph and weights; the shipped one when not given.
         only_familiar: Whether nothing is known of voices unlike those that perception was learnt from (`Familiar`); otherwise
             each voice is judged, people's often wrongly and with high scores.
+        providers: Execution providers of ONNX Runtime, best first.
+        threads: Threads within an operator; 0 takes one.
     """
 
     style = STYLE
     perceives = True
 
-    def __init__(self, *, path: str | None = None, only_familiar: bool = True) -> None:
+    place, needs = "style_module", ("style",)
+
+    def __init__(
+        self,
+        exported: Networks | None = None,
+        *,
+        path: str | None = None,
+        only_familiar: bool = True,
+        providers: Sequence[str] = CPU,
+        threads: int = 0,
+    ) -> None:
+        super().__init__(exported, path=path, providers=providers, threads=threads)
         self._only_familiar = only_familiar
-        self._folder = Path(path) if path else PRESET / "style_module"
-        self._config = read_config(self._folder, kind="nano-style")
+        self._config = read_config(self.folder, kind="nano-style")
         self.choices: Mapping[str, tuple[str, ...]] = {
             "speaker": tuple(SPEAKERS), "emotion": tuple(EMOTIONS), "pitch": tuple(PITCHES), "speed": tuple(SPEEDS),
         }  # fmt: skip
-        self._networks = Networks(self._open, what="style module")
-
-    def load(self) -> None:
-        """Bring the weights into memory."""
-        self._networks.load()
-
-    def close(self) -> None:
-        """Free the weights."""
-        self._networks.close()
 
     def embed(self, styles: Sequence[Style]) -> NDArray[np.float32]:
         """One vector for each style, float32 (styles, 13).
@@ -106,10 +106,11 @@ class NanoStyleModule(StyleModule):
         frames, statistics = perception_input(log_mel(sound), *pitch_track(sound))
         if self._familiar is not None and self._familiar.distance(statistics) > FARTHEST:
             return PerceivedStyle.nothing_known()
-        logits = self._networks("style", frames, statistics)
+        logits = self.networks.run("style", frames=frames, whole=statistics)
         found: dict[str, str] = {}
         scores: dict[str, float] = {}
-        for (axis, values), logit in zip(STYLE_AXES.items(), logits, strict=True):
+        for axis, values in STYLE_AXES.items():
+            logit = logits[axis]
             temperature = float(self._config.get("temperature", {}).get(axis, 1.0))
             odds = np.exp((logit - logit.max()) / temperature)
             found[axis] = values[int(odds.argmax())]
@@ -118,29 +119,14 @@ class NanoStyleModule(StyleModule):
 
     @cached_property
     def _familiar(self) -> Familiar | None:
-        return Familiar.load(self._folder) if self._only_familiar else None
+        return Familiar.load(self.folder) if self._only_familiar else None
 
-    def graphs(self) -> list[Graph]:
+    def _graphs(self) -> list[Graph]:
         """The network of `perceive`: frames and statistics of an utterance to logits."""
         from emova_sdk.components.nano.graphs import style_graphs
 
-        return style_graphs(self.network())
+        return style_graphs(self.folder, statistics=int(self._config["network"]["statistics"]))
 
     def assets(self) -> Mapping[str, Path]:
         """The config, and the voices that are known."""
-        return {name: self._folder / name for name in ("config.json", FILE) if (self._folder / name).exists()}
-
-    def network(self) -> NanoStyle:
-        """The network in PyTorch, read from its files.
-
-        Raises:
-            LoadError: If a file is missing or broken.
-        """
-        from emova_sdk.models.nano_style import NanoStyle
-
-        network = NanoStyle(**{name: int(size) for name, size in self._config["network"].items()})
-        load_weights(network, self._folder)
-        return network
-
-    def _open(self) -> Mapping[str, Run]:
-        return in_torch(self.graphs())
+        return {name: self.folder / name for name in ("config.json", FILE) if (self.folder / name).exists()}

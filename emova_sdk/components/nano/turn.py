@@ -10,16 +10,20 @@ import math
 import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.base import GenerationOptions
+from emova_sdk.components.nano.decoder import Decoder
 from emova_sdk.components.nano.domain import Domain
 from emova_sdk.components.nano.grammar import Grammar, sureness
+from emova_sdk.components.nano.graph_files import Networks
 from emova_sdk.components.nano.language import ANSWER, BLANKS, HEARD_AS, QUESTION, RESULT, Language, user_style
-from emova_sdk.components.nano.llm_config import LONGEST, Decoder
+from emova_sdk.components.nano.llm_config import LONGEST
 from emova_sdk.components.nano.normalization import normalize
 from emova_sdk.components.nano.sight import Sight, look
 from emova_sdk.components.nano.text_to_units import TextToUnits
@@ -65,23 +69,32 @@ class Request:
 
 
 class Loaded:
-    """Weights in memory: the decoder, and the sets of tokens that may stand in each place."""
+    """What answers: decoder, grammar and questions, each read when it is first needed, and the tokens that may stand where.
+
+    Args:
+        networks: The decoder's graphs.
+        language: Tokens.
+        layers: Name of the graph with the decoder's layers.
+        folder: With the grammar and the questions.
+        reader: Writes units; None where the language model does.
+        hears_by_grammar: Whether the grammar writes questions down.
+        checks_pictures: Whether answers about pictures are checked.
+    """
 
     def __init__(
         self,
-        decoder: Decoder,
+        networks: Networks,
         language: Language,
         *,
-        reader: TextToUnits | None = None,
-        grammar: Grammar | None = None,
-        sight: Sight | None = None,
-        domain: Domain | None = None,
+        layers: str,
+        folder: Path,
+        reader: TextToUnits | None,
+        hears_by_grammar: bool,
+        checks_pictures: bool,
     ) -> None:
-        self.decoder = decoder
         self.reader = reader
-        self.grammar = grammar
-        self.sight = sight
-        self.domain = domain
+        self._networks, self._layers, self._folder = networks, layers, folder
+        self._hears_by_grammar, self._checks_pictures = hears_by_grammar, checks_pictures
         blanks = [language.id(f"<word_{place}>") for place in range(1, BLANKS + 1)]
         words = [*range(language.first_word, language.first_unit), *blanks]
         styles = [number for number in range(len(language)) if language.style_of(number)]
@@ -97,6 +110,32 @@ class Loaded:
         }
         self.allowed = {name: np.array(sorted(numbers)) for name, numbers in sets.items()}
 
+    @cached_property
+    def decoder(self) -> Decoder:
+        """Embeddings and layers."""
+        return Decoder(self._networks, self._layers)
+
+    @cached_property
+    def grammar(self) -> Grammar | None:
+        """Writes questions down; None where the language model does."""
+        return Grammar.load(self._folder) if self._hears_by_grammar else None
+
+    @cached_property
+    def sight(self) -> Sight | None:
+        """Checks answers about pictures; None where they are not checked."""
+        return Sight.load(self._folder) if self._checks_pictures else None
+
+    @cached_property
+    def domain(self) -> Domain | None:
+        """Questions that were taught; None where every question is tried."""
+        return Domain.load(self._folder)
+
+    def read_all(self) -> None:
+        """Read everything now."""
+        if self.reader is not None:
+            self.reader.load()
+        _ = self.decoder, self.grammar, self.sight, self.domain
+
 
 class Pen:
     """One sequence being read and written."""
@@ -106,7 +145,7 @@ class Pen:
     ) -> None:
         self._loaded, self._language, self._options = loaded, language, options
         self._picture = picture
-        self._cache = loaded.decoder.new_cache()
+        self._cache: Any = None
         self._unread: list[int] = []
         self._random = np.random.default_rng(options.seed or 0) if options.temperature > 0 else None
         self.length = 0
@@ -135,9 +174,11 @@ class Pen:
 
     def _run(self) -> NDArray[np.float32]:
         pictures = self._picture if self._language.id("<image>") in self._unread else None
-        embeds = self._loaded.decoder.embed(self._unread, pictures)
+        decoder = self._loaded.decoder
+        self._cache = self._cache or decoder.new_cache()
+        embeds = decoder.embed(self._unread, pictures)
         self._unread = []
-        return self._loaded.decoder.run(embeds, self._cache)
+        return decoder.run(embeds, self._cache)
 
     def _choose(self, scores: NDArray[np.float32]) -> int:
         if self._random is None:

@@ -7,11 +7,9 @@ so that a stream gives the samples of the whole, whatever the chunks.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +17,14 @@ from numpy.typing import NDArray
 from emova_sdk.components.base import Space, Stream, Vocoder
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.features import expand, mel_edges
-from emova_sdk.components.nano.networks import Networks, Run, in_torch
+from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
 from emova_sdk.components.nano.prosody import FINAL_FRAMES, SPEAKERS, Float, Prosody, shape_pitch, shape_spectrum
 from emova_sdk.components.nano.style import STYLE, read_style_vector
 from emova_sdk.components.nano.synthesis import BINS, Synthesizer
-from emova_sdk.components.nano.weights import PRESET, load_weights, read_config
+from emova_sdk.components.nano.weights import read_config
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.models.nano_shapes import ENVELOPE, FRAME_REACH, UNIT_REACH
 from emova_sdk.types import Audio, SpeechChunk, SpeechUnits
-
-if TYPE_CHECKING:
-    from emova_sdk.models.nano_vocoder import NanoVocoder
 
 _FIRST, _BLOCK = 3, 8
 """Units in the first block, small for an early start, and in the others."""
@@ -68,18 +63,29 @@ class _Voice:
     gain: float
 
 
-class NanoUnitVocoder(Vocoder):
+class NanoUnitVocoder(NanoPart, Vocoder):
     """Speaks as two speakers, one voice through two vocal tracts, in any style of `NanoStyleModule`.
 
     Args:
-        path: Folder with `config.json` and `model.safetensors`; the shipped one when not given.
+        exported: The graphs of an export.
+        path: Folder with `config.json`, graphs and weights; the shipped one when not given.
+        providers: Execution providers of ONNX Runtime, best first.
+        threads: Threads within an operator; 0 takes one.
     """
 
+    place, needs = "vocoder", ("units", "frames")
     style = STYLE
 
-    def __init__(self, *, path: str | None = None) -> None:
-        self._folder = Path(path) if path else PRESET / "vocoder"
-        config = self._config = read_config(self._folder, kind="nano-vocoder")
+    def __init__(
+        self,
+        exported: Networks | None = None,
+        *,
+        path: str | None = None,
+        providers: Sequence[str] = CPU,
+        threads: int = 0,
+    ) -> None:
+        super().__init__(exported, path=path, providers=providers, threads=threads)
+        config = self._config = read_config(self.folder, kind="nano-vocoder")
         try:
             self.units = Space(str(config["units"]["name"]), int(config["units"]["size"]))
             self.sample_rate = int(config["sample_rate"])
@@ -91,16 +97,7 @@ class NanoUnitVocoder(Vocoder):
                 gain=float(config["gain"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise LoadError(f"`{self._folder}/config.json` lacks {error}", "train or install emova-nano again") from error
-        self.networks = Networks(self._open, what="vocoder")
-
-    def load(self) -> None:
-        """Bring the weights into memory."""
-        self.networks.load()
-
-    def close(self) -> None:
-        """Free the weights."""
-        self.networks.close()
+            raise LoadError(f"`{self.folder}/config.json` lacks {error}", "train or install emova-nano again") from error
 
     def synthesize(self, units: Sequence[SpeechUnits], styles: NDArray[np.float32]) -> list[Audio]:
         """Speak each sequence in the style of its row; no units give no sound.
@@ -126,32 +123,13 @@ class NanoUnitVocoder(Vocoder):
         self.load()
         return _SpeakingStream(self, style)
 
-    def graphs(self) -> list[Graph]:
+    def _graphs(self) -> list[Graph]:
         """The network in two parts, between which states are repeated for their durations."""
         from emova_sdk.components.nano.graphs import vocoder_graphs
 
         facts = {"space": self.units.name, "sample_rate": str(self.sample_rate)}
-        return vocoder_graphs(self.network(), codes=self.units.size, metadata=facts)
-
-    def assets(self) -> Mapping[str, Path]:
-        """The config."""
-        return {"config.json": self._folder / "config.json"}
-
-    def network(self) -> NanoVocoder:
-        """The network in PyTorch, read from its files.
-
-        Raises:
-            LoadError: If a file is missing or broken.
-        """
-        from emova_sdk.models.nano_vocoder import NanoVocoder
-
-        shape: dict[str, int] = self._config["network"]
-        network = NanoVocoder(units=self.units.size, width=shape["width"], frame_width=shape["frame_width"])
-        load_weights(network, self._folder)
-        return network
-
-    def _open(self) -> Mapping[str, Run]:
-        return in_torch(self.graphs())
+        width: int = self._config["network"]["width"]
+        return vocoder_graphs(self.folder, codes=self.units.size, width=width, metadata=facts)
 
 
 class _SpeakingStream(Stream[SpeechUnits, SpeechChunk]):
@@ -213,10 +191,10 @@ class _SpeakingStream(Stream[SpeechUnits, SpeechChunk]):
                 return
             # The window's size must not depend on how much more is there.
             begin, stop = max(0, first - UNIT_REACH), min(len(self._ids), end + UNIT_REACH)
-            states, log_durations = vocoder.networks("units", np.array(self._ids[begin:stop]))
+            found = vocoder.networks.run("units", units=np.array(self._ids[begin:stop]))
             kept = slice(first - begin, end - begin)
-            frames = np.exp(log_durations[kept]).astype(np.float64) / self._prosody.rate
-            self._states.extend(states[kept])
+            frames = np.exp(found["log_durations"][kept]).astype(np.float64) / self._prosody.rate
+            self._states.extend(found["states"][kept])
             self._durations += np.clip(np.rint(frames), _SHORTEST_FRAMES, _LONGEST_FRAMES).astype(int).tolist()
 
     def _features(self, last: int) -> tuple[Float, Float, Float]:
@@ -229,9 +207,9 @@ class _SpeakingStream(Stream[SpeechUnits, SpeechChunk]):
         edge = max(0, before - _CONTEXT)
         seen = np.ascontiguousarray(spread[edge : before + count + _CONTEXT])
         kept = slice(before - edge, before - edge + count)
-        pitch, voicing, envelope, aperiodicity = self._vocoder.networks("frames", seen)
-        envelope = moved(envelope, voice.dynamics)
-        pitch, voicing, envelope, aperiodicity = (one[kept] for one in (pitch, voicing, envelope, aperiodicity))
+        found = self._vocoder.networks.run("frames", spread=seen)
+        pitch, voicing, aperiodicity = (found[name][kept] for name in ("pitch", "voicing", "aperiodicity"))
+        envelope = moved(found["envelope"], voice.dynamics)[kept]
         f0 = np.where(voicing > 0, voice.median * np.exp(pitch * voice.expansion), 0).astype(np.float32)
         power = full_envelope(envelope, sharpening=voice.sharpening) + np.float32(voice.gain)
         return self._shaped(f0, power, full_aperiodicity(aperiodicity), last)

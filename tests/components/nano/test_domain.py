@@ -41,7 +41,7 @@ def test_forms_are_open_where_words_may_be_new_and_closed_elsewhere():
 
 
 def test_everything_that_was_taught_is_inside():
-    domain = Domain.load(NanoLLM()._folder)
+    domain = Domain.load(NanoLLM().folder)
     assert all(domain.has(said.text) for said in sentences("test") if said.side == "user")
 
 

@@ -1,13 +1,12 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from random_llm import write_random_llm
 
 from emova_sdk.components.base import GenerationOptions
-from emova_sdk.components.nano.language import Language
 from emova_sdk.components.nano.llm import NanoLLM
-from emova_sdk.components.nano.network import NanoModel, save_model
 from emova_sdk.components.nano.tools import TOOLS, arguments_in
 from emova_sdk.components.nano.turn import Turn, phrases, written
 from emova_sdk.errors import ConfigError, InputError, LoadError
@@ -29,19 +28,12 @@ from emova_sdk.types import (
     VisionFeatures,
 )
 
-SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
 UNITS = SpeechUnits.of([3, 4, 4, 9, 1])
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A model with random weights: what it says is noise, how it says it must be right."""
-    where = tmp_path_factory.mktemp("llm_core")
-    language = Language(("hello", "what", "is", "two", "plus", "time", "it", "i", "failed"), 16)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_model(where, NanoModel.fresh(language, SIZES), language)
-    return str(where)
+    return str(write_random_llm(tmp_path_factory.mktemp("random") / "llm_core"))
 
 
 @pytest.fixture
@@ -52,9 +44,8 @@ def llm(folder):
 def test_the_grammar_writes_down_and_the_model_only_where_it_is_asked_to(folder, tmp_path, monkeypatch):
     from emova_sdk.components.nano.grammar import save_grammar
 
-    for name in ("config.json", "model.safetensors"):
-        (tmp_path / name).write_bytes((Path(folder) / name).read_bytes())
-    emissions = np.log(np.full((40, 16), 0.01))
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    emissions = np.log(np.full((40, 256), 0.01))
     for unit in range(16):
         emissions[unit + 1, unit] = 0.0  # unit 0 is /aa/, unit 1 /ae/, ...
     save_grammar(tmp_path, templates=["what is {thing}"], slots={"thing": ["it", "two"]}, emissions=emissions)
@@ -75,7 +66,7 @@ def ask(*parts, style=None):
 def test_the_constructor_knows_the_spaces_without_weights(tmp_path, folder):
     (tmp_path / "config.json").write_bytes((Path(folder) / "config.json").read_bytes())
     llm = NanoLLM(path=str(tmp_path))
-    assert llm.units is not None and llm.units.size == 16 and llm.vision is not None and llm.vision.size == 128
+    assert llm.units is not None and llm.units.size == 256 and llm.vision is not None and llm.vision.size == 128
     with pytest.raises(LoadError):
         llm.load()
 
@@ -119,7 +110,7 @@ def test_transcribe_and_speak(llm):
         for event in llm.generate(ask("some ordinary words, and a few more"), task="speak")
         if isinstance(event, UnitsDelta)
     ]
-    assert units and all(int(part.ids.max()) < 16 for part in units)
+    assert units and all(int(part.ids.max()) < 256 for part in units)
 
 
 def test_greedy_answers_are_the_same_every_time_and_sampling_is_seeded(llm):
@@ -175,7 +166,7 @@ def test_what_it_was_not_taught_is_refused(llm):
         [],
         [Message("assistant", ("hi",))],
         ask(""),
-        ask(SpeechUnits.of([16])),
+        ask(SpeechUnits.of([256])),
         ask(Audio(np.zeros(100, np.float32), 16_000)),
         ask(VisionFeatures(np.zeros((16, 64), np.float32), (4, 4)), "what is it"),
     ],

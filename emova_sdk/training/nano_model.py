@@ -1,19 +1,15 @@
 """The network behind emova-nano's language model: EMOVA's own transformers class at small size, and a projector.
 
-`NanoModel` is what is trained and saved; tokens are written by `emova_sdk.models.qwen2_steps.Qwen2Steps`, which computes the
 same with less overhead for each token.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -21,11 +17,10 @@ from torch import Tensor, nn
 from emova_sdk.components.emova.configuration import EmovaConfig
 from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
 from emova_sdk.components.nano.language import Language
-from emova_sdk.components.nano.llm_config import FEATURES, LONGEST, read_config
+from emova_sdk.components.nano.llm_config import FEATURES, LONGEST
 from emova_sdk.errors import LoadError
-from emova_sdk.models.qwen2_steps import Qwen2Steps
 
-__all__ = ["FEATURES", "LONGEST", "NanoModel", "TorchDecoder", "load_model", "read_config", "save_model"]
+__all__ = ["NanoModel", "load_model", "save_model"]
 
 
 class NanoModel(nn.Module):
@@ -70,40 +65,6 @@ class NanoModel(nn.Module):
         pictures = None if features is None else self.projector(features)
         embeds = self.core.model.embed(ids, pictures)
         return self.core.model(inputs_embeds=embeds, use_cache=False, **kwargs).last_hidden_state
-
-
-class TorchDecoder:
-    """A `NanoModel` for one conversation at a time: `llm_config.Decoder` in PyTorch."""
-
-    def __init__(self, model: NanoModel, language: Language) -> None:
-        text: Any = model.core.config.get_text_config()
-        self._steps = Qwen2Steps(
-            model.core.model.language_model.state_dict(),
-            heads=text.num_attention_heads,
-            shared=text.num_key_value_heads,
-            eps=text.rms_norm_eps,
-            longest=LONGEST,
-        )
-        self._projector, self._image = model.projector, language.id("<image>")
-
-    @torch.inference_mode()
-    def embed(self, ids: Sequence[int], features: NDArray[np.float32] | None) -> Tensor:
-        """Embed token ids; see `Decoder.embed`."""
-        tokens = torch.tensor(list(ids))
-        embeds = self._steps.embed[tokens]
-        places = tokens == self._image
-        if features is not None and bool(places.any()):
-            embeds[places] = self._projector(torch.from_numpy(features))
-        return embeds
-
-    def new_cache(self) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of nothing."""
-        return []
-
-    @torch.inference_mode()
-    def run(self, embeds: Tensor, cache: list[tuple[Tensor, Tensor]]) -> NDArray[np.float32]:
-        """Read on; see `Decoder.run`."""
-        return self._steps(embeds, cache).numpy()
 
 
 def save_model(folder: Path, model: NanoModel, language: Language) -> None:
