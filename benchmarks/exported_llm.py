@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from llm import PROMPT, build, generate, read_rate, sizes_of, timed
 
-from emova_sdk.components.decoder_graphs import decoder_graphs, embed_graph
-from emova_sdk.components.decoder_session import DecoderSession
-from emova_sdk.components.onnx_session import open_session, run_session
+from emova_sdk.components.runtimes.decoder_graphs import decoder_graphs, embed_graph
+from emova_sdk.components.runtimes.decoder_modules import EmbedGraph
+from emova_sdk.components.runtimes.decoder_session import DecoderSession
+from emova_sdk.components.runtimes.onnx_session import open_session, run_session
 from emova_sdk.exporters.onnx import export_onnx, files_of
 from emova_sdk.exporters.quantize import quantize
-from emova_sdk.models.exported_decoder import EmbedGraph
 
 PRECISIONS = ("fp32", "int8", "int4")
 

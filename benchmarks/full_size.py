@@ -20,9 +20,9 @@ from speech import seeded, speech_like
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from emova_sdk.components.emova.configuration import EmovaConfig
-from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
-from emova_sdk.components.emova.weights import released_tensors
+from emova_sdk.components.emova.language.configuration import EmovaConfig
+from emova_sdk.components.emova.language.modeling import EmovaForConditionalGeneration
+from emova_sdk.components.emova.speech.weights import released_tensors
 from emova_sdk.models.spiral import SpiralConfig, SpiralTokenizer
 from emova_sdk.models.vits import Vits, VitsConfig
 

@@ -18,8 +18,8 @@ import time
 import torch
 from transformers import Qwen2Config
 
-from emova_sdk.components.emova.configuration import EmovaConfig
-from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
+from emova_sdk.components.emova.language.configuration import EmovaConfig
+from emova_sdk.components.emova.language.modeling import EmovaForConditionalGeneration
 from emova_sdk.models.fast_decoder import FastDecoder
 
 PROMPT = 16

@@ -23,9 +23,9 @@ import torch
 from safetensors.torch import save_file
 
 from emova_sdk import Audio, SpeechUnits
-from emova_sdk.components.emova.speech_tokenizer import EmovaSpeechTokenizer
-from emova_sdk.components.emova.vocoder import EmovaVocoder
-from emova_sdk.components.emova.weights import released_tensors
+from emova_sdk.components.emova.speech.speech_tokenizer import EmovaSpeechTokenizer
+from emova_sdk.components.emova.speech.vocoder import EmovaVocoder
+from emova_sdk.components.emova.speech.weights import released_tensors
 from emova_sdk.models.spiral import SpiralConfig, SpiralTokenizer
 from emova_sdk.models.vits import Vits, VitsConfig
 

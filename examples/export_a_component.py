@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from emova_sdk import Audio, Space, SpeechTokenizer, SpeechUnits
 from emova_sdk.components.graph import Axis, Graph
-from emova_sdk.components.onnx_session import open_session, run_session
+from emova_sdk.components.runtimes.onnx_session import open_session, run_session
 from emova_sdk.errors import InputError
 from emova_sdk.exporters.bundle import export_bundle
 from emova_sdk.testing import run_checks

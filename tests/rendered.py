@@ -7,16 +7,16 @@ from itertools import cycle
 
 import numpy as np
 import torch
+from nano_recipe import speech_data
+from nano_recipe.networks.features import LogMel, pitch_track
+from nano_recipe.networks.vocoder import APERIODICITY, ENVELOPE
+from nano_recipe.speech_data import Plan, Utterance
+from nano_recipe.voices import TARGETS, TEST_VOICES
 
-from emova_sdk.components.nano.lexicon import phones
+from emova_sdk.components.nano.g2p import phones
 from emova_sdk.components.nano.style import NanoStyleModule
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.vocoder import NanoUnitVocoder
-from emova_sdk.models.nano_features import LogMel, pitch_track
-from emova_sdk.models.nano_vocoder import APERIODICITY, ENVELOPE
-from emova_sdk.training import speech_data
-from emova_sdk.training.speech_data import Plan, Utterance
-from emova_sdk.training.voices import TARGETS, TEST_VOICES
 from emova_sdk.types import Style
 
 TEXTS = ("the red ball is here", "a green box and a cat", "how are you today", "one two three four")

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emova_sdk import Audio, Image, Message, Pipeline, Session, Space, SpeechUnits, Style, TextDelta, ToolCall, ToolResult, Turn
-from emova_sdk.components.openai_errors import refusal
+from emova_sdk.components.brains.openai_errors import refusal
 from emova_sdk.errors import BackendError, ConfigError, ContextLengthError, InputError
 from emova_sdk.memory import SessionStore
 from emova_sdk.testing.fakes import FakeLLMCore, FakeSpeechTokenizer, FakeStyleModule, FakeVisionEncoder, FakeVocoder

@@ -204,8 +204,8 @@ class GraphContender:
         return self._exported(inputs) if self.file else self._original(inputs)
 
     def _exported(self, inputs: dict[str, Any]) -> tuple[Run, Callable[[], None]]:
-        from emova_sdk.components.onnx_session import exact_products, open_session, run_session
-        from emova_sdk.components.tensorrt_session import open_engine
+        from emova_sdk.components.runtimes.onnx_session import exact_products, open_session, run_session
+        from emova_sdk.components.runtimes.tensorrt_session import open_engine
 
         if "engine" in self.record:
             session: Any = open_engine(self.file, self.record)
@@ -216,7 +216,7 @@ class GraphContender:
         return lambda: _after(run_session(session, feed), self.sample), lambda: None
 
     def _original(self, inputs: dict[str, Any]) -> tuple[Run, Callable[[], None]]:
-        from emova_sdk.components.graph_source import open_source
+        from emova_sdk.components.runtimes.graph_source import open_source
 
         pipeline = Pipeline.from_config(self.config, overrides=self.overrides)
         component = pipeline.slots()[self.slot]

@@ -134,7 +134,7 @@ def check_onnxruntime() -> list[Finding]:
 
 def check_tensorrt() -> Finding:
     """TensorRT, of either kind, and that its libraries can be loaded."""
-    from emova_sdk.components.tensorrt_session import PACKAGES, TARGETS, Target, tensorrt
+    from emova_sdk.components.runtimes.tensorrt_session import PACKAGES, TARGETS, Target, tensorrt
     from emova_sdk.errors import MissingDependencyError
 
     found: dict[Target, str] = {target: version for target in TARGETS if (version := installed(PACKAGES[target]))}

@@ -1,143 +1,199 @@
-"""Read an export directory: the graphs of a component, their metadata, and how to run them on any runtime."""
+"""The types ``onnx`` and ``tensorrt``: components that run from an export, of every family and in every runtime.
+
+`OnnxVocoder(path)` reads the manifest of an export and makes the class that runs the vocoders of its family. Options are
+declared where they are used, by the runtime and by the families' classes, and a type has those of all of them.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
+import inspect
+import re
+from abc import ABCMeta
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from emova_sdk.components.graph import Axis, Profile, profile
-from emova_sdk.components.manifest import parse_manifest, require_whole
-from emova_sdk.components.onnx_session import run_session
-from emova_sdk.errors import InputError, LoadError
+from emova_sdk.components.base import SLOTS, Component
+from emova_sdk.components.runtimes.export_folder import ExportFolder, Opener, family_of, profile_of
+from emova_sdk.components.runtimes.onnx_session import exact_products, open_session
+from emova_sdk.components.runtimes.tensorrt_session import open_engine
+from emova_sdk.errors import ConfigError, LoadError
 
-__all__ = ["ExportFolder", "Opener", "family_of", "profile_of"]
+__all__ = ["OnnxRuntime", "TensorrtRuntime", "open_component"]
 
-Opener = Callable[[Path, Mapping[str, Any]], Any]
-"""Opens the file of a graph, given its record in the manifest: returns an object with the methods of an
-`onnxruntime.InferenceSession` that `run_session` uses."""
+_CLASSES: Mapping[str, Mapping[str, str]] = {
+    "vision_encoder": {
+        "emova": "emova.vision.exported_vision:ExportedVision",
+        "nano": "nano.vision_encoder:NanoVisionEncoder",
+    },
+    "speech_tokenizer": {
+        "emova": "emova.speech.exported_speech:ExportedSpeechTokenizer",
+        "nano": "nano.speech_tokenizer:NanoSpeechTokenizer",
+    },
+    "llm_core": {
+        "emova": "emova.language.exported_llm:ExportedLLM",
+        "nano": "nano.llm:NanoLLM",
+    },
+    "style_module": {
+        "emova": "emova.speech.exported_style:ExportedStyle",
+        "nano": "nano.style:NanoStyleModule",
+    },
+    "vocoder": {
+        "emova": "emova.speech.exported_speech:ExportedVocoder",
+        "nano": "nano.vocoder:NanoUnitVocoder",
+    },
+}
+"""Role and family to the class that runs it from an `ExportFolder`, imported when it is asked for."""
+_THREADS = {"nano": 1}
+"""Of families whose networks are so small that the thread pools of several sessions only wait for each other."""
+_GIVEN = frozenset({"path", "text_to_units", "providers", "threads"})
+"""Options of components that are no options here: where their files are, and what runs them."""
 
 
-class ExportFolder:
-    """The graphs of one component of an export, opened on first use and shared between threads.
+class OnnxRuntime:
+    """Opens graphs with ONNX Runtime.
 
     Args:
+        providers: Execution providers of ONNX Runtime, best first.
+        threads: Threads within an operator; 0 takes all this process may use, and one for nano.
+    """
+
+    name = "ONNX Runtime"
+
+    def __init__(self, *, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int = 0) -> None:
+        self._providers, self._threads = providers, threads
+
+    def __call__(self, file: Path, record: Mapping[str, Any]) -> Any:
+        if "engine" in record:
+            raise LoadError(f"`{file.name}` is a TensorRT engine", "run it with `tensorrt`", path=str(file))
+        return open_session(
+            file,
+            providers=self._providers,
+            threads=self._threads or _THREADS.get(record["metadata"].get("family", ""), 0),
+            options=exact_products(record),
+            shapes=profile_of(record),
+        )
+
+
+class TensorrtRuntime:
+    """Opens engines with TensorRT.
+
+    Args:
+        device: The GPU, as torch names it.
+    """
+
+    name = "TensorRT"
+
+    def __init__(self, *, device: str = "cuda") -> None:
+        self._device = device
+
+    def __call__(self, file: Path, record: Mapping[str, Any]) -> Any:
+        return open_engine(file, record, device=self._device)
+
+
+def open_component(role: str, path: str, runtime: Callable[..., Opener] = OnnxRuntime, **options: Any) -> Component:
+    """Make a component that runs from an export.
+
+    Args:
+        role: Which, e.g. ``vocoder``.
         path: Folder of the export.
-        role: Whose graphs, e.g. ``vocoder``.
-        opener: The runtime.
+        runtime: Makes what opens its graphs.
+        **options: Of the runtime and of the class that runs the component in its family.
 
     Raises:
-        LoadError: If the folder is no export, holds no such component, or a file beside its graphs is missing or changed.
+        LoadError: If the folder is no such export, or its family is unknown.
+        ConfigError: If neither has such an option.
     """
-
-    def __init__(self, path: str, role: str, opener: Opener) -> None:
-        self._path, self._role, self._opener = path, role, opener
-        self.folder = _folder(path)
-        manifest = parse_manifest(self.folder)
-        self._records: dict[str, dict[str, Any]] = {one["name"]: one for one in _records(manifest, path, role)}
-        require_whole(self.folder, manifest.get("assets", {}).get(role, {}))  # small, and read before the graphs are
-        self._sessions: dict[str, Any] = {}
-        self._lock = threading.Lock()
-
-    @property
-    def assets(self) -> Path:
-        """Folder with the other files of the component, see `Component.assets`."""
-        return self.folder / self._role
-
-    def choose(self, *names: str) -> str:
-        """The first of these graphs that the export holds.
-
-        Raises:
-            LoadError: If it holds none of them.
-        """
-        found = next((name for name in names if name in self._records), None)
-        if found is None:
-            hint = f"export the `{self._role}` with `emova export onnx`, or use the `type` it was exported for"
-            raise LoadError(f"the export `{self.folder}` holds no {self._role} graph `{names[0]}`", hint, path=self._path)
-        return found
-
-    def text(self, name: str) -> str:
-        """A fact of the export, from the metadata of its graphs."""
-        for record in self._records.values():
-            if name in record["metadata"]:
-                return str(record["metadata"][name])
-        raise LoadError(f"the export `{self._path}` does not say its `{name}`", "export again", path=self._path)
-
-    def number(self, name: str) -> int:
-        """A fact that is a whole number."""
-        value = self.text(name)
-        if not value.isdecimal():
-            raise LoadError(f"`{name}` of the export `{self._path}` is `{value}`", "export again", path=self._path)
-        return int(value)
-
-    def open(self, *names: str) -> None:
-        """Open graphs; safe to call again and from several threads.
-
-        Raises:
-            LoadError: If a file is missing, is not what was exported, or cannot be run.
-        """
-        for name in names:
-            self.session(self.choose(name))
-
-    def session(self, name: str) -> Any:
-        """The session of a graph; see `open`."""
-        with self._lock:
-            if name not in self._sessions:
-                record = self._records[name]
-                require_whole(self.folder, record["files"])
-                self._sessions[name] = self._opened(record)
-            return self._sessions[name]
-
-    def _opened(self, record: Mapping[str, Any]) -> Any:
-        session = self._opener(self.folder / record["file"], record)
-        for kind, found in (("inputs", session.get_inputs()), ("outputs", session.get_outputs())):
-            names = sorted(one.name for one in found)
-            if names != sorted(record[kind]):
-                told = f"{kind} `{', '.join(names)}` in place of `{', '.join(record[kind])}`"
-                raise LoadError(f"`{record['file']}` is another graph than the manifest says: {told}", "export again")
-        return session
-
-    def close(self) -> None:
-        """Free the sessions."""
-        with self._lock:
-            self._sessions = {}
-
-    def run(self, graph: str, **inputs: Any) -> dict[str, Any]:
-        """Run a graph on NumPy arrays; outputs by name."""
-        return run_session(self.session(graph), inputs)
+    family = family_of(path, role)
+    if family not in _CLASSES[role]:
+        known = ", ".join(_CLASSES[role])
+        raise LoadError(f"the {role} of `{path}` is of the family `{family}`", f"families that can be run: {known}", path=path)
+    make = _class_of(role, family)
+    of_runtime, of_class = _options(runtime), _options(make)
+    unknown = sorted(set(options) - set(of_runtime) - set(of_class))
+    if unknown:
+        known = ", ".join([*of_runtime, *of_class])
+        raise ConfigError(f"the {role} of `{path}` has no option `{unknown[0]}`", f"leave it out; known are {known}")
+    opener = runtime(**{name: value for name, value in options.items() if name in of_runtime})
+    folder = ExportFolder(path, role, opener)
+    return make(folder, **{name: value for name, value in options.items() if name in of_class})
 
 
-def family_of(path: str, role: str) -> str:
-    """The family that runs a component of an export: ``nano``, or ``emova`` if its graphs do not say.
-
-    Raises:
-        LoadError: If the folder is no export, or does not hold the component.
-    """
-    return str(_records(parse_manifest(_folder(path)), path, role)[0]["metadata"].get("family", "emova"))
+def _class_of(role: str, family: str) -> Callable[..., Component]:
+    module, _, name = _CLASSES[role][family].partition(":")
+    return getattr(import_module(f"emova_sdk.components.{module}"), name)
 
 
-def _records(manifest: Mapping[str, Any], path: str, role: str) -> list[dict[str, Any]]:
-    records: list[dict[str, Any]] = manifest["components"].get(role, [])
-    if not records:
-        raise LoadError(f"the export `{path}` holds no {role}", f"export it with `--component {role}`", path=path)
-    return records
+# --- the classes behind the entry points, e.g. `OnnxVocoder` ---
+
+_RUNTIMES: Mapping[str, type[OnnxRuntime | TensorrtRuntime]] = {"Onnx": OnnxRuntime, "Tensorrt": TensorrtRuntime}
+_NAMES = {f"{prefix}{interface.__name__}": (prefix, role) for prefix in _RUNTIMES for role, interface in SLOTS.items()}
 
 
-def _folder(path: str) -> Path:
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:  # `~somebody` that is nobody
-        raise LoadError(f"`{path}` is no folder: {error}", "give the path of an export", path=path) from error
+def __getattr__(name: str) -> type[Component]:
+    if name not in _NAMES:
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+    return _type(name)
 
 
-def profile_of(record: Mapping[str, Any]) -> Profile:
-    """Shapes that an engine for a graph of an export is built for, from its record in the manifest.
+@cache
+def _type(name: str) -> type[Component]:
+    """A class that is never instantiated: making one gives the class of the export's family."""
+    prefix, role = _NAMES[name]
+    interface, runtime = SLOTS[role], _RUNTIMES[prefix]
+    makers = [runtime, *(_class_of(role, family) for family in _CLASSES[role])]
+    options: dict[str, inspect.Parameter] = {}
+    described = {"path": f"Folder of an export that holds a ``{role}``."}
+    for maker in makers:
+        own = _options(maker)
+        options |= {option: one for option, one in own.items() if option not in options}
+        described |= {option: text for option, text in _argument_docs(maker).items() if option in own}
+    path = inspect.Parameter("path", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
 
-    Raises:
-        LoadError: If the record does not say the shapes or axes of its inputs.
-    """
-    try:
-        return profile(record["shapes"], {name: Axis(**axis) for name, axis in record["axes"].items()})
-    except (KeyError, TypeError, InputError) as error:
-        raise LoadError(f"the manifest does not say the shapes of a graph: {error}", "export it to ONNX again") from error
+    def new(_: type, path: str, **given: Any) -> Component:
+        return open_component(role, path, runtime, **given)
+
+    def init(self: Component, path: str, **given: Any) -> None: ...  # the annotations are the types of the options
+
+    init.__annotations__ = {"path": str} | {option: parameter.annotation for option, parameter in options.items()}
+    body = {
+        "__new__": new,
+        "__init__": init,
+        "__module__": __name__,
+        "__signature__": inspect.Signature([path, *options.values()]),
+        "__doc__": f"The ``{role}`` of an export, run by {runtime.name}.\n\nArgs:\n"
+        + "".join(f"    {option}: {text}\n" for option, text in described.items()),
+    }
+    return ABCMeta(name, (interface,), body)
+
+
+def _options(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Keyword parameters of a class; where its constructor takes ``**options``, of the next one in its MRO as well."""
+    found: dict[str, inspect.Parameter] = {}
+    given = _GIVEN if make not in _RUNTIMES.values() else frozenset[str]()
+    for init in _constructors(make):
+        hints = get_type_hints(init)
+        for one in inspect.signature(init).parameters.values():
+            if one.kind is one.KEYWORD_ONLY and one.name not in given:
+                found.setdefault(one.name, one.replace(annotation=hints[one.name]))
+    return found
+
+
+def _constructors(make: Any) -> list[Callable[..., None]]:
+    found: list[Callable[..., None]] = []
+    for kind in make.__mro__:
+        if "__init__" in vars(kind):
+            found.append(kind.__init__)
+            if all(one.kind is not one.VAR_KEYWORD for one in inspect.signature(kind.__init__).parameters.values()):
+                break
+    return found
+
+
+def _argument_docs(make: Any) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for kind in reversed(make.__mro__):
+        section = inspect.cleandoc(vars(kind).get("__doc__") or "").partition("Args:\n")[2].partition("\n\n")[0]
+        found |= dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE))
+    return found

@@ -17,8 +17,8 @@ from typing import Any
 from emova_sdk.components.base import LLMCore, SpeechTokenizer
 from emova_sdk.config import PipelineConfig, build_component
 from emova_sdk.errors import ConfigError, InputError
+from emova_sdk.evaluation.figures import Card, Figure
 from emova_sdk.evaluation.intervals import interval, wilson
-from emova_sdk.evaluation.nano_card import Card, Figure
 from emova_sdk.evaluation.text_metrics import dialogue_cer, dialogue_wer
 from emova_sdk.pipeline import Pipeline
 from emova_sdk.types import EMOTIONS, Message, Metadata, PerceivedStyle, SpeechUnits, TextDelta, Transcript, UserStyle
@@ -169,8 +169,8 @@ def read_units(path: Path) -> tuple[list[Case], int]:
 
 def _case(name: str, asked: str, answered: str) -> Case | None:
     """Read a question of the published format that is spoken; None for another."""
-    from emova_sdk.components.emova.prompts import CORRECTED, PUBLISHED
-    from emova_sdk.components.emova.reply import parse_reply
+    from emova_sdk.components.emova.language.prompts import CORRECTED, PUBLISHED
+    from emova_sdk.components.emova.language.reply import parse_reply
 
     for wording in (PUBLISHED, CORRECTED):
         if asked.startswith(wording.transcribe):

@@ -22,9 +22,9 @@ from typing import Any
 
 from emova_sdk.components.base import Component
 from emova_sdk.components.graph import Axis, Graph
-from emova_sdk.components.manifest import SCHEMA, file_facts, parse_manifest, require_whole
-from emova_sdk.components.onnx_session import exact_products, open_session
-from emova_sdk.components.tensorrt_session import open_engine
+from emova_sdk.components.runtimes.manifest import SCHEMA, file_facts, parse_manifest, require_whole
+from emova_sdk.components.runtimes.onnx_session import exact_products, open_session
+from emova_sdk.components.runtimes.tensorrt_session import open_engine
 from emova_sdk.errors import ExportError, LoadError, ParityError
 from emova_sdk.exporters.expectations import load_cases, save_cases
 from emova_sdk.exporters.mixed import attempts, kept_at, reduce

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.graph import Axis, Graph
-from emova_sdk.components.graph_source import open_source
-from emova_sdk.components.onnx_session import open_session, run_session
+from emova_sdk.components.runtimes.graph_source import open_source
+from emova_sdk.components.runtimes.onnx_session import open_session, run_session
 from emova_sdk.errors import ParityError
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emova_sdk.components.exported import family_of
+from emova_sdk.components.exported import open_component
 from emova_sdk.components.nano.features import log_mel
-from emova_sdk.components.onnx_slots import open_component
+from emova_sdk.components.runtimes.export_folder import family_of
 from emova_sdk.errors import ParityError
 from emova_sdk.exporters.quantize import Precision
 from emova_sdk.types import Audio, LLMEvent, Message, SpeechUnits, Style, TextDelta, Transcript, UnitsDelta

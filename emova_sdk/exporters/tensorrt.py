@@ -22,9 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from emova_sdk.components.base import Component
-from emova_sdk.components.exported import profile_of
 from emova_sdk.components.graph import Axis, Profile
-from emova_sdk.components.tensorrt_session import PACKAGES, Engine, Machine, Target, logger, machine, open_engine, tensorrt
+from emova_sdk.components.runtimes.export_folder import profile_of
+from emova_sdk.components.runtimes.tensorrt_session import (
+    PACKAGES,
+    Engine,
+    Machine,
+    Target,
+    logger,
+    machine,
+    open_engine,
+    tensorrt,
+)
 from emova_sdk.errors import ConfigError, ExportError, InputError, LoadError, MissingDependencyError
 from emova_sdk.exporters.bundle import EXPORT, Progress, file_facts, read_manifest, write_manifest
 from emova_sdk.exporters.parity import compare, require, within

@@ -8,14 +8,13 @@ for each buffer, as a CUDA graph, and replayed; recordings are made anew when a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from emova_sdk.models.fast_decoder import FastDecoder, KeyValues, Layer
+from emova_sdk.models.decoder_layers import FusedLayers, KeyValues, Layer
 
 
 class _Recording(NamedTuple):
@@ -30,7 +29,7 @@ class _Recording(NamedTuple):
 
 
 class CompiledStep:
-    """Reads single tokens for a `FastDecoder`, to the same states.
+    """Reads single tokens with `FusedLayers`, to the same states.
 
     Args:
         decoder: whose layers are run.
@@ -38,7 +37,7 @@ class CompiledStep:
             same shapes, so that one is compiled for all.
     """
 
-    def __init__(self, decoder: FastDecoder, *, compiler: Callable[[Any], Any] | None = None) -> None:
+    def __init__(self, decoder: FusedLayers, *, compiler: Callable[[Any], Any] | None = None) -> None:
         self._decoder = decoder
         self._layer = (compiler or torch.compile)(self._run_layer)
         self._recordings: WeakKeyDictionary[KeyValues, _Recording] = WeakKeyDictionary()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from emova_sdk.components.graph import Graph
-from emova_sdk.components.graph_source import open_source
+from emova_sdk.components.runtimes.graph_source import open_source
 from emova_sdk.errors import EmovaError
 from emova_sdk.testing.subject import CheckFailed, Subject, require
 

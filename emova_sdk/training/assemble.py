@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from emova_sdk.components.emova.checkpoints import find_checkpoint
-from emova_sdk.components.emova.configuration import EmovaConfig, describe_tower
-from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
+from emova_sdk.components.emova.language.checkpoints import find_checkpoint
+from emova_sdk.components.emova.language.configuration import EmovaConfig, describe_tower
+from emova_sdk.components.emova.language.modeling import EmovaForConditionalGeneration
 from emova_sdk.errors import ConfigError, LoadError
 from emova_sdk.training.speech_tokens import insert_speech_tokens
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch.utils.data import Dataset
 
-from emova_sdk.components.emova.prompts import IMAGE_ID, IMAGE_MARK, Span, Template, TurnText, tokenize
+from emova_sdk.components.emova.language.prompts import IMAGE_ID, IMAGE_MARK, Span, Template, TurnText, tokenize
 from emova_sdk.errors import InputError
 
 __all__ = ["IGNORED", "ConversationDataset", "Encoded", "Sample", "collate", "encode", "picture_first", "read_samples"]

@@ -19,8 +19,9 @@ import torch
 from torch import nn
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from emova_sdk.components.emova.checkpoints import Checkpoint, find_checkpoint, load_model
-from emova_sdk.components.emova.templates import template
+from emova_sdk.components.emova.language.checkpoints import Checkpoint, find_checkpoint, load_model
+from emova_sdk.components.emova.language.processing import EmovaProcessor
+from emova_sdk.components.emova.language.templates import template
 from emova_sdk.errors import ConfigError, InputError, MissingDependencyError
 from emova_sdk.training.data import ConversationDataset, collate, read_samples
 from emova_sdk.training.recipe import Recipe
@@ -145,7 +146,7 @@ def finetune(recipe: Recipe, *, progress: bool = False, resume: bool = False, fo
     model: Any = load_model(checkpoint, dtype=_dtype(recipe))
     if recipe.speech_units:
         insert_speech_tokens(checkpoint.tokenizer, model, units=recipe.speech_units)
-    processor = checkpoint.processor()
+    processor = EmovaProcessor.from_checkpoint(checkpoint)
     dataset = ConversationDataset(
         samples,
         template(recipe.template),

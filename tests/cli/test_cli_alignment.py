@@ -6,11 +6,10 @@ from itertools import count
 
 import pytest
 import torch
+from nano_recipe import llm as nano_llm
+from nano_recipe.budget import Budget
+from nano_recipe.evaluation import ablation as nano_ablation
 from rendered import write_work
-
-from emova_sdk.evaluation import nano_ablation
-from emova_sdk.training import nano_llm
-from emova_sdk.training.budget import Budget
 
 
 @pytest.fixture

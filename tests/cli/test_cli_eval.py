@@ -3,9 +3,8 @@
 from collections import Counter
 
 import pytest
+from nano_recipe.evaluation import card as nano_card
 from rendered import write_work
-
-from emova_sdk.evaluation import nano_card
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,14 @@ from shutil import which
 
 import pytest
 import torch
+from nano_recipe import llm as nano_llm
+from nano_recipe import speech_data, voices
+from nano_recipe import stages as nano_stages
 from rendered import write_work
 
 from emova_sdk import registry
 from emova_sdk.components.nano.llm import NanoLLM
 from emova_sdk.errors import ConfigError, InputError
-from emova_sdk.training import nano_llm, nano_stages, speech_data, voices
 from emova_sdk.types import Message, SpeechUnits, TextDelta
 
 SIZES = {"target": 2, "styled": 3, "plain": 1, "test": 1}
@@ -26,21 +28,17 @@ needs_programs = pytest.mark.skipif(
 
 
 def test_list(emova):
-    names = [one["name"] for one in emova("train", "--list", "--json").data("train-list")["recipes"]]
-    assert names[0] == "nano" and {"prealign", "align", "sft", "sft-lora"} <= set(names)
-    assert "instruction tuning with LoRA" in emova("train", "--list").out
+    names = [one["name"] for one in emova("train", "recipe", "--list", "--json").data("train-list")["recipes"]]
+    assert {"prealign", "align", "sft", "sft-lora"} <= set(names)
+    assert "instruction tuning with LoRA" in emova("train", "recipe", "--list").out
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "not said what to train"),
-        (["nothing"], "no recipe `nothing`"),
-        (["sft", "--set", "model=x", "--set", "nonsense=1"], "sft"),
-        (["sft", "--budget-s", "3"], "`--budget-s` is an option for `nano`"),
-        (["nano", "--set", "a=b"], "`--set` is an option for a recipe"),
-        (["nano", "--out", "work"], "needs `--budget-s`"),
-        (["nano", "--budget-s", "3"], "needs `--out`"),
+        (["recipe"], "no recipe is named"),
+        (["recipe", "nothing"], "no recipe `nothing`"),
+        (["recipe", "sft", "--set", "model=x", "--set", "nonsense=1"], "sft"),
         (["nano", "--budget-s", "0", "--out", "work"], "budget of `0` seconds"),
         (["nano", "--stage", "tokenizer", "--budget-s", "3", "--out", "work"], "needs what the stage `data` writes"),
     ],

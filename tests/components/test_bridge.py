@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emova_sdk.components.base import GenerationOptions
-from emova_sdk.components.bridge import Bridge
-from emova_sdk.components.bridge_reply import BrainReply
-from emova_sdk.components.openai import OpenAICore
+from emova_sdk.components.brains.bridge import Bridge
+from emova_sdk.components.brains.bridge_reply import BrainReply
+from emova_sdk.components.brains.openai import OpenAICore
 from emova_sdk.errors import BackendError, ConfigError, EmovaError, EmptyAnswerError, InputError
 from emova_sdk.pipeline import Pipeline
 from emova_sdk.testing.fakes import (

@@ -18,7 +18,7 @@ from endpoint import (
 )
 
 from emova_sdk.components.base import GenerationOptions, Space
-from emova_sdk.components.openai import OpenAICore
+from emova_sdk.components.brains.openai import OpenAICore
 from emova_sdk.errors import BackendError, ConfigError, EmovaError, EmptyAnswerError, InputError
 from emova_sdk.pipeline import Pipeline
 from emova_sdk.types import (

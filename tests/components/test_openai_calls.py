@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emova_sdk.components.openai_calls import CallAssembler, arguments_of
+from emova_sdk.components.brains.openai_calls import CallAssembler, arguments_of
 from emova_sdk.errors import BackendError, EmovaError
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emova_sdk.components.openai_events import DONE, EventDecoder, json_values
+from emova_sdk.components.brains.openai_events import DONE, EventDecoder, json_values
 
 
 def read(*pieces: bytes) -> list[Any]:

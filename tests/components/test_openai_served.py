@@ -17,8 +17,8 @@ import pytest
 
 from emova_sdk import Pipeline, Style
 from emova_sdk.components.base import GenerationOptions
-from emova_sdk.components.bridge import Bridge
-from emova_sdk.components.openai import OpenAICore
+from emova_sdk.components.brains.bridge import Bridge
+from emova_sdk.components.brains.openai import OpenAICore
 from emova_sdk.errors import EmovaError
 from emova_sdk.testing.fakes import FakeLLMCore, FakeStyleModule
 from emova_sdk.types import Message, Metadata, TextDelta, Transcript

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emova_sdk.components.base import GenerationOptions
-from emova_sdk.components.openai import OpenAICore
+from emova_sdk.components.brains.openai import OpenAICore
 from emova_sdk.errors import BackendError, ConfigError, EmovaError, InputError, MissingDependencyError
 from emova_sdk.types import LLMEvent, Message, Metadata, TextDelta, ToolCall, ToolSpec
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from emova_sdk.components.spoken_text import SpokenText
+from emova_sdk.components.brains.spoken_text import SpokenText
 from emova_sdk.errors import BackendError
 
 TOOLS = ("book", "clock")

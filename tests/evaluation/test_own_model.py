@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from emova_sdk.components.emova.prompts import CORRECTED, PUBLISHED
-from emova_sdk.components.emova.reply import format_reply
+from emova_sdk.components.emova.language.prompts import CORRECTED, PUBLISHED
+from emova_sdk.components.emova.language.reply import format_reply
 from emova_sdk.config import PipelineConfig, load_config
 from emova_sdk.errors import ConfigError, InputError
-from emova_sdk.evaluation.nano_card import Card
+from emova_sdk.evaluation.figures import Card
 from emova_sdk.evaluation.own_model import Case, Heard, figures, measure_model, read_units
 from emova_sdk.testing import fakes
 from emova_sdk.training.speech_tokens import insert_speech_tokens

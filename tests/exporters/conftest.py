@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from emova_sdk.cli.app import run
-from emova_sdk.components.emova.weights import released_tensors
+from emova_sdk.components.emova.speech.weights import released_tensors
 from emova_sdk.models.spiral import SpiralConfig, SpiralTokenizer
 from emova_sdk.models.vits import Vits, VitsConfig
 

@@ -15,18 +15,18 @@ import pytest
 import standin_tensorrt
 import torch
 
-from emova_sdk.components.decoder_graphs import decoder_graphs, embed_graph
-from emova_sdk.components.decoder_session import DecoderSession
 from emova_sdk.components.graph import Graph, profile
-from emova_sdk.components.onnx_session import open_session
-from emova_sdk.components.tensorrt_session import TensorrtSession
+from emova_sdk.components.runtimes.decoder_graphs import decoder_graphs, embed_graph
+from emova_sdk.components.runtimes.decoder_modules import EmbedGraph
+from emova_sdk.components.runtimes.decoder_session import DecoderSession
+from emova_sdk.components.runtimes.onnx_session import open_session
+from emova_sdk.components.runtimes.tensorrt_session import TensorrtSession
 from emova_sdk.errors import ExportError, InputError, LoadError
 from emova_sdk.exporters.onnx import export_onnx
 from emova_sdk.exporters.parity import compare, require
 from emova_sdk.exporters.quantize import TOLERANCES, quantize
 from emova_sdk.exporters.tensorrt import build_engine
 from emova_sdk.exporters.tensorrt_rules import check_onnx
-from emova_sdk.models.exported_decoder import EmbedGraph
 from emova_sdk.models.fast_decoder import FastDecoder
 
 LONGEST = 600
@@ -244,7 +244,7 @@ def engine(graphs: dict[str, Graph], files: dict[str, Path], monkeypatch: pytest
 def test_an_engine_writes_its_cache_in_place(
     decoder: DecoderSession, engine: DecoderSession, alignment: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emova_sdk.components.tensorrt_cache._ALIGNMENT", alignment)
+    monkeypatch.setattr("emova_sdk.components.runtimes.tensorrt_cache._ALIGNMENT", alignment)
     ours, theirs = engine.new_cache(4), decoder.new_cache()
     for rows in (3, 1, 1, 7, 1):  # outgrows its buffers twice
         assert np.abs(engine.run(_embeds(rows, rows), ours) - decoder.run(_embeds(rows, rows), theirs)).max() < 1e-4

@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from emova_sdk import Audio, SpeechUnits
 from emova_sdk.cli.app import run
 from emova_sdk.components.base import Component
-from emova_sdk.components.emova.speech_tokenizer import EmovaSpeechTokenizer
-from emova_sdk.components.emova.style import EmovaStyle
-from emova_sdk.components.emova.vocoder import EmovaVocoder
-from emova_sdk.components.onnx_slots import OnnxSpeechTokenizer, OnnxVocoder
+from emova_sdk.components.emova.speech.speech_tokenizer import EmovaSpeechTokenizer
+from emova_sdk.components.emova.speech.style import EmovaStyle
+from emova_sdk.components.emova.speech.vocoder import EmovaVocoder
+from emova_sdk.components.exported import OnnxSpeechTokenizer, OnnxVocoder
 from emova_sdk.errors import InputError, LoadError, ParityError
 from emova_sdk.exporters.bundle import read_manifest
 from emova_sdk.exporters.parity import compare, require
@@ -200,7 +200,7 @@ import sys
 sys.modules["torch"] = None  # an import of it is an error from here on
 import numpy as np
 from emova_sdk import Audio, SpeechUnits
-from emova_sdk.components.onnx_slots import OnnxSpeechTokenizer, OnnxVocoder
+from emova_sdk.components.exported import OnnxSpeechTokenizer, OnnxVocoder
 
 sound = Audio(np.random.default_rng(3).normal(0, 0.1, 7001).astype(np.float32), 16000)
 units = OnnxSpeechTokenizer(sys.argv[1], threads=1).encode([sound])[0]

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from emova_sdk.cli.app import run
-from emova_sdk.components.exported import ExportFolder, family_of
 from emova_sdk.components.graph import Axis, Graph
-from emova_sdk.components.onnx_session import open_session, run_session
+from emova_sdk.components.runtimes.export_folder import ExportFolder, family_of
+from emova_sdk.components.runtimes.onnx_session import open_session, run_session
 from emova_sdk.errors import BackendError, ConfigError, EmovaError, ExportError, InputError, LoadError, ParityError
 from emova_sdk.exporters.bundle import export_bundle, read_manifest, verify_bundle
 from emova_sdk.exporters.onnx import export_onnx, files_of

@@ -17,9 +17,9 @@ import standin_tensorrt
 
 from emova_sdk import Message, Pipeline, SpeechUnits, Style, VisionFeatures
 from emova_sdk.components.base import GenerationOptions
-from emova_sdk.components.emova.exported_llm import NumpySampler
-from emova_sdk.components.emova.llm import EmovaLLM
-from emova_sdk.components.onnx_slots import OnnxLLMCore, TensorrtLLMCore
+from emova_sdk.components.emova.language.exported_llm import NumpySampler
+from emova_sdk.components.emova.language.llm import EmovaLLM
+from emova_sdk.components.exported import OnnxLLMCore, TensorrtLLMCore
 from emova_sdk.errors import ExportError, InputError, LoadError
 from emova_sdk.exporters.bundle import export_bundle
 from emova_sdk.exporters.tensorrt import export_engines

@@ -14,8 +14,8 @@ from torch import nn
 from transformers import Qwen2Config, Qwen2Model
 
 from emova_sdk.cli.app import run
-from emova_sdk.components.decoder_graphs import decoder_graphs
 from emova_sdk.components.graph import Axis, Graph
+from emova_sdk.components.runtimes.decoder_graphs import decoder_graphs
 from emova_sdk.errors import ExportError
 from emova_sdk.exporters.bundle import export_bundle, verify_bundle
 from emova_sdk.exporters.calibration import outermost

@@ -15,30 +15,33 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nano_recipe.networks import blocks as nano_blocks
+from nano_recipe.networks import exports as nano_exports
+from nano_recipe.networks import features as nano_features
+from nano_recipe.networks import style as nano_style
 
 from emova_sdk import Audio, Image, Message, Pipeline, Style
 from emova_sdk.cli.app import run
 from emova_sdk.components.base import SLOTS
-from emova_sdk.components.nano import features
-from emova_sdk.components.nano.lexicon import Lexicon
-from emova_sdk.components.nano.llm import NanoLLM
-from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
-from emova_sdk.components.nano.style import NanoStyleModule
-from emova_sdk.components.nano.text_to_units import TextToUnits
-from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
-from emova_sdk.components.nano.vocoder import NanoUnitVocoder
-from emova_sdk.components.onnx_slots import (
+from emova_sdk.components.exported import (
     OnnxLLMCore,
     OnnxSpeechTokenizer,
     OnnxStyleModule,
     OnnxVisionEncoder,
     OnnxVocoder,
 )
+from emova_sdk.components.nano import features
+from emova_sdk.components.nano.g2p import phones as phones_of
+from emova_sdk.components.nano.llm import NanoLLM
+from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
+from emova_sdk.components.nano.style import NanoStyleModule
+from emova_sdk.components.nano.text_to_units import TextToUnits
+from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
+from emova_sdk.components.nano.vocoder import NanoUnitVocoder
 from emova_sdk.errors import ConfigError, LoadError
 from emova_sdk.exporters.bundle import export_bundle, verify_bundle
 from emova_sdk.exporters.mixed import MARGIN
 from emova_sdk.exporters.tasks import compare_tasks, sound_parity
-from emova_sdk.models import nano_blocks, nano_exports, nano_features, nano_style
 from emova_sdk.processor import KINDS
 from emova_sdk.testing import run_checks
 
@@ -161,7 +164,7 @@ def test_an_export_ends_in_sound_in_bare_onnx_runtime(bundle: Path, tmp_path: Pa
         runpy.run_path(str(BARE), run_name="__main__")
         return Audio.open(tmp_path / "out.wav")
 
-    phones = Lexicon.shipped().phones("what color is the small star")
+    phones = phones_of("what color is the small star")
     man = NanoStyleModule().embed([Style(speaker="male")])
     expected = NanoUnitVocoder().synthesize([TextToUnits().of_phones(phones)], man)[0]
     pairs = [(expected, spoken(" ".join(phones)))]

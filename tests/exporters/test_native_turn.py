@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from emova_sdk.components.emova.llm import EmovaLLM
-from emova_sdk.components.emova.vision import EmovaVision
+from emova_sdk.components.emova.language.llm import EmovaLLM
+from emova_sdk.components.emova.vision.vision import EmovaVision
 from emova_sdk.exporters.bundle import export_bundle
 
 TURN = """

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
 from emova_sdk.components.graph import Axis, Graph
-from emova_sdk.components.graph_source import open_source
+from emova_sdk.components.runtimes.graph_source import open_source
 from emova_sdk.errors import ExportError, LoadError
 from emova_sdk.exporters.bundle import export_bundle, verify_bundle
 from emova_sdk.exporters.onnx import export_onnx

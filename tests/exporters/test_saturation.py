@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, helper, numpy_helper
 
-from emova_sdk.components.onnx_session import exact_products, open_session
+from emova_sdk.components.runtimes.onnx_session import exact_products, open_session
 from emova_sdk.errors import ExportError
 from emova_sdk.exporters.saturation import (
     LARGEST_SUM,

@@ -18,12 +18,12 @@ import torch
 from emova_sdk import Audio, SpeechUnits
 from emova_sdk.cli.app import run
 from emova_sdk.components.base import SLOTS
-from emova_sdk.components.emova.vocoder import EmovaVocoder
-from emova_sdk.components.exported import profile_of
+from emova_sdk.components.emova.speech.vocoder import EmovaVocoder
+from emova_sdk.components.exported import OnnxSpeechTokenizer, OnnxVocoder, TensorrtSpeechTokenizer, TensorrtVocoder
 from emova_sdk.components.graph import Axis, Graph, profile
-from emova_sdk.components.onnx_session import tensorrt_options
-from emova_sdk.components.onnx_slots import OnnxSpeechTokenizer, OnnxVocoder, TensorrtSpeechTokenizer, TensorrtVocoder
-from emova_sdk.components.tensorrt_session import Engine, Machine, open_engine, require_same
+from emova_sdk.components.runtimes.export_folder import profile_of
+from emova_sdk.components.runtimes.onnx_session import tensorrt_options
+from emova_sdk.components.runtimes.tensorrt_session import Engine, Machine, open_engine, require_same
 from emova_sdk.errors import ConfigError, ExportError, InputError, LoadError, MissingDependencyError
 from emova_sdk.exporters.bundle import read_manifest, verify_bundle
 from emova_sdk.exporters.quantize import Method, quantize

@@ -17,8 +17,8 @@ import standin_tensorrt
 import torch
 
 from emova_sdk import Image
-from emova_sdk.components.emova.vision import EmovaVision
-from emova_sdk.components.onnx_slots import OnnxVisionEncoder, TensorrtVisionEncoder
+from emova_sdk.components.emova.vision.vision import EmovaVision
+from emova_sdk.components.exported import OnnxVisionEncoder, TensorrtVisionEncoder
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.exporters.bundle import export_bundle
 from emova_sdk.exporters.parity import compare, require

@@ -13,7 +13,7 @@ from langchain_core.globals import set_llm_cache
 from langchain_core.messages import HumanMessage
 
 from emova_sdk import Image, Pipeline, Style
-from emova_sdk.components.openai import OpenAICore
+from emova_sdk.components.brains.openai import OpenAICore
 from emova_sdk.langchain import ChatEmova
 from emova_sdk.langchain.identity import name_of
 from emova_sdk.policy import StylePolicy

@@ -28,7 +28,7 @@ from langchain_core.outputs import ChatGenerationChunk
 from pydantic import BaseModel
 
 from emova_sdk import Audio, Image, Pipeline, Style
-from emova_sdk.components.openai import OpenAICore
+from emova_sdk.components.brains.openai import OpenAICore
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.langchain import (
     ChatEmova,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from emova_sdk import Pipeline
-from emova_sdk.components.openai import OpenAICore
+from emova_sdk.components.brains.openai import OpenAICore
 from emova_sdk.errors import InputError
 from emova_sdk.langchain import ChatEmova, turns_of
 from emova_sdk.langchain.messages import as_endpoints_read_it

@@ -12,7 +12,7 @@ from endpoint import Endpoint, says
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from emova_sdk import Image, Pipeline, Style
-from emova_sdk.components.openai import OpenAICore
+from emova_sdk.components.brains.openai import OpenAICore
 from emova_sdk.errors import InputError
 from emova_sdk.langchain import ChatEmova, audio_block, image_block, user_style_of
 

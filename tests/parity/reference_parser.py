@@ -1,7 +1,7 @@
 """The published web demo's way of reading a reply, reproduced from its recorded behaviour, for comparison only.
 
 It repairs two kinds of cut-off object and takes everything else it cannot read for speech units, text included; see
-`emova_sdk.components.emova.reply` for what the SDK does instead.
+`emova_sdk.components.emova.language.reply` for what the SDK does instead.
 """
 
 import json

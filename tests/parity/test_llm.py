@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from emova_sdk.components.emova.checkpoints import Checkpoint, load_model
-from emova_sdk.components.emova.image_processing import EmovaImageProcessor
-from emova_sdk.components.emova.processing import expand_batch, expand_images
-from emova_sdk.components.emova.prompts import IMAGE_ID, tokenize
-from emova_sdk.components.emova.weight_files import canonical_name
+from emova_sdk.components.emova.language.checkpoints import Checkpoint, load_model
+from emova_sdk.components.emova.language.processing import EmovaProcessor, expand_batch, expand_images
+from emova_sdk.components.emova.language.prompts import IMAGE_ID, tokenize
+from emova_sdk.components.emova.language.weight_files import canonical_name
+from emova_sdk.components.emova.vision.image_processing import EmovaImageProcessor
 
 ATOL = 2e-5
 LLM = pytest.mark.golden("llm")
@@ -31,7 +31,7 @@ class Recording:
         self.outputs = load_file(folder / "outputs.safetensors")
         self.checkpoint = Checkpoint.open(folder)
         self.model = load_model(self.checkpoint)
-        self.processor = self.checkpoint.processor()
+        self.processor = EmovaProcessor.from_checkpoint(self.checkpoint)
         # Recordings keep beside their configuration what published checkpoints keep in `preprocessor_config.json`.
         self.processor.image_processor = EmovaImageProcessor.from_config(self.model.config, self.config["image_processor"])
         self.image_id = self.model.config.image_token_index

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from emova_sdk.components.emova.configuration import EmovaConfig, EmovaVisionConfig, describe_tower
-from emova_sdk.components.emova.image_processing import EmovaImageProcessor
-from emova_sdk.components.emova.weight_files import canonical_name
+from emova_sdk.components.emova.language.configuration import EmovaConfig, EmovaVisionConfig, describe_tower
+from emova_sdk.components.emova.language.weight_files import canonical_name
+from emova_sdk.components.emova.vision.image_processing import EmovaImageProcessor
 from emova_sdk.models.projector import build_projector
 from emova_sdk.models.vision_tower import build_tower
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from golden_recordings import KINDS, OWN, golden_roots, recordings
 
-from emova_sdk.components.emova.phones import PHONES
-from emova_sdk.components.emova.style import CONDITIONS
-from emova_sdk.components.emova.weights import load_spiral, load_vits
+from emova_sdk.components.emova.speech.phones import PHONES
+from emova_sdk.components.emova.speech.style import CONDITIONS
+from emova_sdk.components.emova.speech.weights import load_spiral, load_vits
 from emova_sdk.models.spiral import SpiralConfig, SpiralTokenizer
 from emova_sdk.models.vits import Vits, VitsConfig
 

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from emova_sdk import SpeechUnits
-from emova_sdk.components.emova.vocoder import EmovaVocoder
-from emova_sdk.components.emova.weights import load_vits
+from emova_sdk.components.emova.speech.vocoder import EmovaVocoder
+from emova_sdk.components.emova.speech.weights import load_vits
 from emova_sdk.models.vits import Vits, VitsConfig, frames_of
 
 pytestmark = pytest.mark.golden("u2s")

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from emova_sdk import Audio
-from emova_sdk.components.emova.speech_tokenizer import EmovaSpeechTokenizer
-from emova_sdk.components.emova.weights import load_spiral
+from emova_sdk.components.emova.speech.speech_tokenizer import EmovaSpeechTokenizer
+from emova_sdk.components.emova.speech.weights import load_spiral
 from emova_sdk.models.spiral import ConvNorm, SpiralConfig, SpiralTokenizer, Transformer
 
 pytestmark = pytest.mark.golden("s2u")

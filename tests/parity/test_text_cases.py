@@ -8,9 +8,9 @@ import pytest
 import torch
 from reference_parser import published_parse
 
-from emova_sdk.components.emova.picture_pixels import native_size
-from emova_sdk.components.emova.prompts import PUBLISHED, TEMPLATES, tokenize
-from emova_sdk.components.emova.reply import KEYS, parse_reply
+from emova_sdk.components.emova.language.prompts import PUBLISHED, TEMPLATES, tokenize
+from emova_sdk.components.emova.language.reply import KEYS, parse_reply
+from emova_sdk.components.emova.vision.picture_pixels import native_size
 from emova_sdk.errors import InputError
 from emova_sdk.evaluation import text_metrics
 from emova_sdk.models.anyres import best_size, candidate_sizes, fitted_size, merged_shape

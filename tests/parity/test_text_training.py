@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from emova_sdk.components.emova.checkpoints import Checkpoint, load_model
-from emova_sdk.components.emova.prompts import IMAGE_ID, template
+from emova_sdk.components.emova.language.checkpoints import Checkpoint, load_model
+from emova_sdk.components.emova.language.processing import EmovaProcessor
+from emova_sdk.components.emova.language.prompts import IMAGE_ID, template
 from emova_sdk.training.data import ConversationDataset, collate, encode, read_samples
 
 ATOL = 2e-5
@@ -51,7 +52,7 @@ def test_the_loss_is_that_of_the_reference(golden, recorded, samples, tmp_path):
     meta, _, outputs = recorded
     config = json.loads((golden / "config.json").read_text())
     checkpoint = Checkpoint.open(golden)
-    processor = checkpoint.processor()
+    processor = EmovaProcessor.from_checkpoint(checkpoint)
     dataset = ConversationDataset(
         samples,
         template(config["conv_template"]),

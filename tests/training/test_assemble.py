@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from tiny import tiny_model, tiny_tokenizer
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from emova_sdk.components.emova.checkpoints import Checkpoint, load_model
+from emova_sdk.components.emova.language.checkpoints import Checkpoint, load_model
 from emova_sdk.errors import ConfigError, LoadError
 from emova_sdk.training.assemble import assemble
 from emova_sdk.training.speech_tokens import speech_token_ids

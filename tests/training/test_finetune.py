@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 from tiny import REPLY, tiny_model, tiny_tokenizer, write_checkpoint, write_data
 
 from emova_sdk.cli.app import run
-from emova_sdk.components.emova.checkpoints import Checkpoint, load_model
-from emova_sdk.components.emova.prompts import template
-from emova_sdk.components.emova.reply import parse_reply
+from emova_sdk.components.emova.language.checkpoints import Checkpoint, load_model
+from emova_sdk.components.emova.language.processing import EmovaProcessor
+from emova_sdk.components.emova.language.prompts import template
+from emova_sdk.components.emova.language.reply import parse_reply
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.training.data import ConversationDataset, collate, read_samples
 from emova_sdk.training.finetune import choose_parameters, finetune, losses, parameter_groups, part_of
@@ -50,7 +51,7 @@ def recipe(start, output, **changes):
 def answer(folder, data, index=0):
     """What the trained checkpoint writes to the first sample, greedily."""
     checkpoint = Checkpoint.open(folder)
-    model, processor = load_model(checkpoint), checkpoint.processor()
+    model, processor = load_model(checkpoint), EmovaProcessor.from_checkpoint(checkpoint)
     sample = read_samples(data)[index]
     dataset = ConversationDataset(
         [sample.__class__(sample.id, sample.turns[:1], sample.images)],
@@ -285,12 +286,12 @@ def test_the_command_tells_the_losses_and_that_they_hardly_moved(start, tmp_path
         exclude={"lora"}, exclude_none=True
     )
     options = [f"--set={name}={json.dumps(value)}" for name, value in chosen.items()]
-    assert run(["train", "sft", *options]) == 0
+    assert run(["train", "recipe", "sft", *options]) == 0
     told = capsys.readouterr()
     assert "a trained checkpoint" in told.out and "the loss went from" in told.out
     assert "warning: the loss hardly moved; `learning_rate` is 1e-09" in told.err
-    assert run(["train", "sft", *options]) == 1
+    assert run(["train", "recipe", "sft", *options]) == 1
     assert "is not empty" in capsys.readouterr().err
-    assert run(["train", "sft", *options, "--force", "--json"]) == 0
+    assert run(["train", "recipe", "sft", *options, "--force", "--json"]) == 0
     loss = json.loads(capsys.readouterr().out)["loss"]
     assert loss["last"] == pytest.approx(loss["first"], rel=0.02)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from emova_sdk.components.emova.prompts import PUBLISHED
-from emova_sdk.components.emova.reply import parse_reply
+from emova_sdk.components.emova.language.prompts import PUBLISHED
+from emova_sdk.components.emova.language.reply import parse_reply
 from emova_sdk.errors import InputError
 from emova_sdk.testing.fakes import FakeSpeechTokenizer
 from emova_sdk.training.data import read_samples

@@ -7,10 +7,10 @@ from PIL import Image
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config
 
-from emova_sdk.components.emova.configuration import EmovaConfig
-from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
-from emova_sdk.components.emova.prompts import PUBLISHED, TEMPLATES, with_images
-from emova_sdk.components.emova.reply import format_reply
+from emova_sdk.components.emova.language.configuration import EmovaConfig
+from emova_sdk.components.emova.language.modeling import EmovaForConditionalGeneration
+from emova_sdk.components.emova.language.prompts import PUBLISHED, TEMPLATES, with_images
+from emova_sdk.components.emova.language.reply import format_reply
 
 REPLY = format_reply(
     text="a red square",

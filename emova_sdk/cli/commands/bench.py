@@ -63,7 +63,7 @@ def bench(
     They take turns in one process. Ratios are of medians, and compare with the first of each group.
     """
     from emova_sdk.bench.plan import Plan, Question, exports_of
-    from emova_sdk.components.onnx_session import usable_cores
+    from emova_sdk.components.runtimes.onnx_session import usable_cores
     from emova_sdk.files import EXAMPLES
 
     require_writable(out, (".png",), force=force)

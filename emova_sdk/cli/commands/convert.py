@@ -20,7 +20,8 @@ def convert(
     as_json: JsonOption = False,
 ) -> None:
     """Write an EMOVA checkpoint of the origin layout in the layout of transformers."""
-    from emova_sdk.components.emova.checkpoints import CHECKPOINT, convert_origin_to_hf, find_checkpoint
+    from emova_sdk.components.emova.language.checkpoints import CHECKPOINT, find_checkpoint
+    from emova_sdk.components.emova.language.conversion import convert_origin_to_hf
 
     CHECKPOINT.require_free(target, force=force)  # before anything is fetched
     with working(f"converting {source}"):

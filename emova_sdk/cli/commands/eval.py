@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emova_sdk.cli.app import app
+from emova_sdk.cli.nano_recipe import require_nano_recipe
 from emova_sdk.cli.options import (
     ConfigOption,
     ForceOption,
@@ -23,7 +24,7 @@ from emova_sdk.cli.options import (
 from emova_sdk.cli.output import counting, print_json, print_table
 
 if TYPE_CHECKING:
-    from emova_sdk.evaluation.nano_card import Card, Figure
+    from emova_sdk.evaluation.figures import Card, Figure
 
 group = typer.Typer(help="Measure how well models understand, answer and speak.")
 app.add_typer(group, name="eval")
@@ -61,7 +62,8 @@ def nano(
 
     What cannot be measured for want of speech, weights or programs is named with the reason.
     """
-    from emova_sdk.evaluation.nano_card import measure
+    require_nano_recipe()
+    from nano_recipe.evaluation.card import measure
 
     require_writable(out, (".json", ".md"), force=force or _is_card(out))
     card = measure(preset=preset, work=work, cases=cases, begin=_announce)
@@ -92,8 +94,10 @@ def alignment(
 
     Trains four small language models in `--work` and asks them about pictures and spoken questions.
     """
-    from emova_sdk.evaluation.nano_ablation import compare_alignments
-    from emova_sdk.evaluation.nano_card import Card
+    require_nano_recipe()
+    from nano_recipe.evaluation.ablation import compare_alignments
+
+    from emova_sdk.evaluation.figures import Card
 
     card = Card(compare_alignments(work, budget_s=budget_s, cases=cases, begin=_announce))
     if as_json:

@@ -1,4 +1,4 @@
-"""``emova train``: emova-nano from nothing, or a recipe on an EMOVA checkpoint."""
+"""``emova train``: emova-nano from nothing by its own recipe, or an EMOVA checkpoint by a recipe for fine-tuning."""
 
 from __future__ import annotations
 
@@ -8,70 +8,68 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from emova_sdk.cli.app import app
+from emova_sdk.cli.nano_recipe import require_nano_recipe
 from emova_sdk.cli.options import JsonOption
 from emova_sdk.cli.output import console, print_json, print_table
 
 if TYPE_CHECKING:
-    from emova_sdk.training.nano_stages import StageResult
+    from nano_recipe.stages import StageResult
 
-# the stages of emova_sdk.training.nano_stages, written again because importing those takes longer than showing the help
+# the stages of nano_recipe.stages, written again because importing those takes longer than showing the help
 StageName = Literal["data", "tokenizer", "style", "vocoder", "vision", "llm", "all"]
 _HARDLY_MOVED = 0.02
 """Share of the first loss that the last must at least be below it."""
 Report = Callable[[dict[str, float]], None]
 
 
-@app.command()
-def train(
-    what: Annotated[
-        str | None, typer.Argument(metavar="[WHAT]", help="nano, the name of a recipe, or a TOML file with one.")
-    ] = None,
+group = typer.Typer(help="Train emova-nano from nothing, or fine-tune an EMOVA checkpoint.")
+app.add_typer(group, name="train")
+
+
+@group.command()
+def nano(
     *,
-    names: Annotated[bool, typer.Option("--list", help="List the recipes.")] = False,
-    stage: Annotated[StageName | None, typer.Option("--stage", help="nano: which stage to run.  [default: all]")] = None,
-    budget_s: Annotated[
-        float | None, typer.Option("--budget-s", metavar="SECONDS", help="nano: CPU seconds; all stages share them.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="nano: the work folder.")] = None,
+    budget_s: Annotated[float, typer.Option("--budget-s", metavar="SECONDS", help="CPU seconds; all stages share them.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The work folder.")],
+    stage: Annotated[StageName, typer.Option("--stage", help="Which stage to run.")] = "all",
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, metavar="N", help="nano: processes that render speech.")
+        int | None, typer.Option("--workers", min=1, metavar="N", help="Processes that render speech.  [default: one per core]")
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Recipe: set or replace an option.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Recipe: go on from the last checkpoint.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write into an output folder that holds other files already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds other files already.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train emova-nano from nothing, stage by stage, or fine-tune an EMOVA checkpoint by a recipe.
+    """Train emova-nano from nothing, stage by stage.
 
-    Training nano goes on where it stopped when it is started again.
+    Started again, it goes on where it stopped.
     """
+    require_nano_recipe()
+    _train_nano(stage, budget_s, out, workers or os.cpu_count() or 1, force=force, as_json=as_json)
+
+
+@group.command()
+def recipe(
+    name: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Name of a recipe, or a TOML file with one.")] = None,
+    *,
+    names: Annotated[bool, typer.Option("--list", help="List the recipes.")] = False,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set or replace an option.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write into an output folder that holds files already.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fine-tune an EMOVA checkpoint by a recipe."""
     from emova_sdk.errors import InputError
 
     if names:
         _list(as_json=as_json)
-    elif what is None:
-        raise InputError("it is not said what to train", "name `nano` or a recipe; `emova train --list` lists those")
-    elif what == "nano":
-        _refuse("nano", {"--set": overrides, "--resume": resume}, "a recipe")
-        _train_nano(stage or "all", budget_s, out, workers or os.cpu_count() or 1, force=force, as_json=as_json)
+    elif name is None:
+        raise InputError("no recipe is named", "`emova train recipe --list` lists them")
     else:
-        _refuse(what, {"--stage": stage, "--budget-s": budget_s, "--out": out, "--workers": workers}, "`nano`")
-        _train_recipe(what, overrides or [], resume=resume, force=force, as_json=as_json)
-
-
-def _refuse(what: str, options: dict[str, Any], whose: str) -> None:
-    from emova_sdk.errors import InputError
-
-    for option, value in options.items():
-        if value:
-            raise InputError(f"`{option}` is an option for {whose}, not for `{what}`", "see `emova train --help`")
+        _train_recipe(name, overrides or [], resume=resume, force=force, as_json=as_json)
 
 
 def _list(*, as_json: bool) -> None:
@@ -80,7 +78,7 @@ def _list(*, as_json: bool) -> None:
 
     folder = resources.files("emova_sdk.training") / "recipes"
     files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".toml")), key=lambda entry: entry.name)
-    rows = [("nano", "emova-nano from nothing, in stages")]
+    rows: list[tuple[str, str]] = []
     for entry in files:
         description = tomllib.loads(entry.read_text("utf-8")).get("description", "")
         rows.append((entry.name.removesuffix(".toml"), str(description)))
@@ -122,13 +120,8 @@ def _require_trainer() -> None:
         raise MissingDependencyError("fine-tuning needs `accelerate`", "install emova-sdk[train]", package="accelerate")
 
 
-def _train_nano(stage: str, budget_s: float | None, out: Path | None, workers: int, *, force: bool, as_json: bool) -> None:
-    from emova_sdk.errors import InputError
-
-    if budget_s is None or out is None:
-        missing = "--budget-s" if budget_s is None else "--out"
-        raise InputError(f"training nano needs `{missing}`", "e.g. emova train nano --stage all --budget-s 600 --out work")
-    from emova_sdk.training.nano_stages import assemble_preset, divided, missing_parts, require_work_folder, run_stage
+def _train_nano(stage: str, budget_s: float, out: Path, workers: int, *, force: bool, as_json: bool) -> None:
+    from nano_recipe.stages import assemble_preset, divided, missing_parts, require_work_folder, run_stage
 
     if not force:
         require_work_folder(out)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emova_sdk.components.decoder_cache import KeyValueCache
-from emova_sdk.components.decoder_session import DecoderSession
 from emova_sdk.components.nano.graph_files import Networks
 from emova_sdk.components.nano.llm_config import FEATURES, LONGEST
+from emova_sdk.components.runtimes.decoder_cache import KeyValueCache
+from emova_sdk.components.runtimes.decoder_session import DecoderSession
 
 Float = NDArray[np.float32]
 

@@ -1,6 +1,6 @@
 """What the nano models hear and spread, in NumPy: log-mel bands, the pitch, the manner of an utterance; units over frames.
 
-The same as `emova_sdk.models.nano_features` and `nano_style`, which training uses on batches: a test compares them.
+The same as `nano_recipe.networks.features` and `.style`, which training uses on batches: a test compares them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.nano.manner import manner
-from emova_sdk.models.nano_shapes import BANDS, FFT, HOP, SAMPLE_RATE, VOICED, WINDOW
+from emova_sdk.components.nano.shapes import BANDS, FFT, HOP, SAMPLE_RATE, VOICED, WINDOW
 
 Float = NDArray[np.float32]
 

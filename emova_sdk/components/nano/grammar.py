@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from emova_sdk.components.nano.lexicon import PHONES, SILENCE, Lexicon
+from emova_sdk.components.nano.dictionary import PHONES, SILENCE
+from emova_sdk.components.nano.g2p import phones
 from emova_sdk.errors import LoadError
 
 STAY, SKIP = -1.0, -2.5
@@ -58,14 +59,13 @@ class Grammar:
         self._exits: list[list[tuple[int, float]]] = [[]]
         self._word: dict[int, str] = {}
         self._finals: list[int] = []
-        lexicon = Lexicon.shipped()
         for template in templates:
             junction = 0
             for part in self._parts(template, slots):
                 after = len(self._exits)
                 self._exits.append([])
                 for words in part:
-                    self._chain(words, [_NUMBER[p] for p in lexicon.phones(words) if p != SILENCE], junction, after)
+                    self._chain(words, [_NUMBER[p] for p in phones(words) if p != SILENCE], junction, after)
                 junction = after
             self._finals.append(junction)
         self._freeze()

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 from emova_sdk.components.base import Component
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.weights import PRESET
-from emova_sdk.components.onnx_session import open_session, run_session
+from emova_sdk.components.runtimes.onnx_session import open_session, run_session
 from emova_sdk.errors import LoadError
 from emova_sdk.files import hint_for, reason_of
 

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emova_sdk.components.decoder_cache import DecoderSizes
-from emova_sdk.components.decoder_graphs import FLAVOURS, decoder_graph, embed_graph
 from emova_sdk.components.graph import Axis, Graph
 from emova_sdk.components.nano import features
 from emova_sdk.components.nano.language import Language
 from emova_sdk.components.nano.llm_config import FEATURES, LONGEST
-from emova_sdk.components.onnx_session import open_session, run_session
+from emova_sdk.components.nano.shapes import BANDS, HOP, LONGEST_PHONE, SAMPLE_RATE, STYLE_AXES
+from emova_sdk.components.runtimes.decoder_cache import DecoderSizes
+from emova_sdk.components.runtimes.decoder_graphs import FLAVOURS, decoder_graph, embed_graph
+from emova_sdk.components.runtimes.onnx_session import open_session, run_session
 from emova_sdk.files import EXAMPLES
-from emova_sdk.models.nano_shapes import BANDS, HOP, LONGEST_PHONE, SAMPLE_RATE, STYLE_AXES
 from emova_sdk.types import Audio
 
 __all__ = ["language_graphs", "reader_graphs", "style_graphs", "tokenizer_graphs", "vision_graphs", "vocoder_graphs"]

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from emova_sdk.components.nano.lexicon import PHONES, SILENCE
+from emova_sdk.components.nano.dictionary import PHONES, SILENCE
 from emova_sdk.components.nano.tools import ARGUMENT_OF, spoken
 from emova_sdk.types import EMOTIONS, PITCHES, Emotion, Pitch
 

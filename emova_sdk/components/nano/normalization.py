@@ -8,6 +8,7 @@ import re
 import unicodedata
 
 from emova_sdk.components.nano.dates import DATES, TIMES, YEARS
+from emova_sdk.components.nano.dictionary import Lexicon, spell_letters
 from emova_sdk.components.nano.number_words import (
     decimal_words,
     digit_words,
@@ -144,8 +145,6 @@ def _value_of(roman: str) -> int:
 
 def _initials(match: re.Match[str]) -> str:
     """Capitals that are no word are spelt: `FBI` as `f b i`, `URLs` as `u r l s`."""
-    from emova_sdk.components.nano.lexicon import Lexicon, spell_letters
-
     word = match[0].lower()
     said = Lexicon.shipped().words.get(word)
     return " ".join(word) if said in (None, spell_letters(word)) else word

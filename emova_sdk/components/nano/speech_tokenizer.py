@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from emova_sdk.components.base import CollectingStream, Space, SpeechTokenizer, Stream
 from emova_sdk.components.graph import Graph
+from emova_sdk.components.nano.dictionary import PHONES
 from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
-from emova_sdk.components.nano.lexicon import PHONES
 from emova_sdk.components.nano.voice_activity import speech_in
 from emova_sdk.components.nano.weights import read_config
 from emova_sdk.errors import InputError, LoadError

@@ -15,10 +15,10 @@ from emova_sdk.components.nano.familiar import FARTHEST, FILE, Familiar
 from emova_sdk.components.nano.features import at_level, log_mel, perception_input, pitch_track
 from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
 from emova_sdk.components.nano.prosody import EMOTIONS, PITCHES, SPEAKERS, SPEEDS, Prosody, prosody_for
+from emova_sdk.components.nano.shapes import SAMPLE_RATE, STYLE_AXES
 from emova_sdk.components.nano.voice_activity import speech_in
 from emova_sdk.components.nano.weights import read_config
 from emova_sdk.errors import InputError
-from emova_sdk.models.nano_shapes import SAMPLE_RATE, STYLE_AXES
 from emova_sdk.types import Audio, PerceivedStyle, Style
 
 STYLE = Space("emova-nano-style", 13)

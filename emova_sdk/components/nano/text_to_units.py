@@ -8,11 +8,12 @@ import numpy as np
 
 from emova_sdk.components.base import Space
 from emova_sdk.components.graph import Graph
+from emova_sdk.components.nano.dictionary import PHONES, SILENCE, Lexicon
 from emova_sdk.components.nano.features import expand
+from emova_sdk.components.nano.g2p import phones
 from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
-from emova_sdk.components.nano.lexicon import PHONES, SILENCE, Lexicon
+from emova_sdk.components.nano.shapes import LONGEST_PHONE
 from emova_sdk.components.nano.weights import read_config
-from emova_sdk.models.nano_shapes import LONGEST_PHONE
 from emova_sdk.types import SpeechUnits
 
 _LONGEST = 400
@@ -52,7 +53,7 @@ class TextToUnits(NanoPart):
 
     def __call__(self, text: str) -> SpeechUnits:
         """Units of a text; none for a text without words."""
-        return self.of_phones(Lexicon.shipped().phones(text))
+        return self.of_phones(phones(text))
 
     def of_phones(self, phones: list[str]) -> SpeechUnits:
         """Units of ARPAbet-39 phones with `sil` for pauses."""

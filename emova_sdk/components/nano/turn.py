@@ -395,7 +395,7 @@ class Turn:
 
     def _written_units(self, phrase: str) -> Iterator[list[int]]:
         """Let the model write a phrase; phones are given to it as they stand in the dictionary."""
-        from emova_sdk.components.nano.lexicon import phones
+        from emova_sdk.components.nano.g2p import phones
 
         known = [phone for phone in phones(phrase) if f"/{phone}/" in self.language.ids]
         if not known:

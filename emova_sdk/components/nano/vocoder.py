@@ -19,11 +19,11 @@ from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.features import expand, mel_edges
 from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
 from emova_sdk.components.nano.prosody import FINAL_FRAMES, SPEAKERS, Float, Prosody, shape_pitch, shape_spectrum
+from emova_sdk.components.nano.shapes import ENVELOPE, FRAME_REACH, UNIT_REACH
 from emova_sdk.components.nano.style import STYLE, read_style_vector
 from emova_sdk.components.nano.synthesis import BINS, Synthesizer
 from emova_sdk.components.nano.weights import read_config
 from emova_sdk.errors import InputError, LoadError
-from emova_sdk.models.nano_shapes import ENVELOPE, FRAME_REACH, UNIT_REACH
 from emova_sdk.types import Audio, SpeechChunk, SpeechUnits
 
 _FIRST, _BLOCK = 3, 8

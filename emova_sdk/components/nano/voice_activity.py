@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.nano.features import log_mel, pitch_track
-from emova_sdk.models.nano_shapes import HOP, SAMPLE_RATE, VOICED
+from emova_sdk.components.nano.shapes import HOP, SAMPLE_RATE, VOICED
 
 Float = NDArray[np.float32]
 Mask = NDArray[np.bool_]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from emova_sdk.components.emova.style import CONDITIONS
-from emova_sdk.components.emova.weights import released_tensors
+from emova_sdk.components.emova.speech.style import CONDITIONS
+from emova_sdk.components.emova.speech.weights import released_tensors
 from emova_sdk.models.spiral import SpiralConfig, SpiralTokenizer
 from emova_sdk.models.vits import Vits, VitsConfig
 

@@ -10,16 +10,11 @@ from safetensors.torch import load_file, save_file
 from tiny_llm import CABS, PINPOINTS, build, tokenizer, write_hf, write_origin
 from transformers import AutoModel
 
-from emova_sdk.components.emova.checkpoints import (
-    Checkpoint,
-    convert_origin_to_hf,
-    find_checkpoint,
-    load_model,
-    quantisation,
-)
-from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
-from emova_sdk.components.emova.weight_files import canonical_name
-from emova_sdk.components.emova.writing import speech_tokens
+from emova_sdk.components.emova.language.checkpoints import Checkpoint, find_checkpoint, load_model, quantisation
+from emova_sdk.components.emova.language.conversion import convert_origin_to_hf
+from emova_sdk.components.emova.language.modeling import EmovaForConditionalGeneration
+from emova_sdk.components.emova.language.weight_files import canonical_name
+from emova_sdk.components.emova.language.writing import speech_tokens
 from emova_sdk.errors import InputError, LoadError, MissingDependencyError
 
 IDS = torch.arange(3, 30)[None]
@@ -306,6 +301,6 @@ def test_saving_what_was_loaded_writes_this_packages_names(origin, tmp_path):
 
 
 def test_quantisation_needs_its_package(monkeypatch):
-    monkeypatch.setattr("emova_sdk.components.emova.checkpoints.find_spec", lambda _: None)
+    monkeypatch.setattr("emova_sdk.components.emova.language.checkpoints.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match="bitsandbytes"):
         quantisation("int8")

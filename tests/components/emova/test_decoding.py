@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_llm import build
 
-from emova_sdk.components.emova.decoding import SharedDecoder
+from emova_sdk.components.emova.language.decoding import SharedDecoder
 from emova_sdk.models.compiled_step import CompiledStep
 from emova_sdk.models.fast_decoder import FastDecoder
 

@@ -9,18 +9,18 @@ import torch
 from tiny_llm import CABS, PINPOINTS, UNITS, write_hf, write_origin
 
 from emova_sdk.components.base import GenerationOptions, Space
-from emova_sdk.components.emova.decoding import (
+from emova_sdk.components.emova.language.decoding import (
     Sampler,
     SharedDecoder,
     TransformersDecoder,
     decoder_for,
 )
-from emova_sdk.components.emova.llm import EmovaLLM
-from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
-from emova_sdk.components.emova.prompts import conversation
-from emova_sdk.components.emova.reply import parse_reply
-from emova_sdk.components.emova.vision import EmovaVision
-from emova_sdk.components.emova.writing import KeptCaches, TextOfTokens
+from emova_sdk.components.emova.language.llm import EmovaLLM
+from emova_sdk.components.emova.language.modeling import EmovaForConditionalGeneration
+from emova_sdk.components.emova.language.prompts import conversation
+from emova_sdk.components.emova.language.reply import parse_reply
+from emova_sdk.components.emova.language.writing import KeptCaches, TextOfTokens
+from emova_sdk.components.emova.vision.vision import EmovaVision
 from emova_sdk.errors import ConfigError, InputError, LoadError
 from emova_sdk.models.fast_decoder import FastDecoder
 from emova_sdk.types import (
@@ -138,7 +138,7 @@ def _answer_of_transformers(core, folder):
 
 
 def _converted(folder):
-    from emova_sdk.components.emova.checkpoints import convert_origin_to_hf
+    from emova_sdk.components.emova.language.conversion import convert_origin_to_hf
 
     target = folder.parent / f"{folder.name}-hf"
     return target if target.exists() else convert_origin_to_hf(folder, target)

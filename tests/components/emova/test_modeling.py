@@ -13,11 +13,12 @@ from transformers import (
     pipeline,
 )
 
-from emova_sdk.components.emova.checkpoints import Checkpoint, convert_origin_to_hf
-from emova_sdk.components.emova.configuration import EmovaConfig
-from emova_sdk.components.emova.image_processing import EmovaImageProcessor
-from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
-from emova_sdk.components.emova.processing import EmovaProcessor, expand_batch, expand_images
+from emova_sdk.components.emova.language.checkpoints import Checkpoint
+from emova_sdk.components.emova.language.configuration import EmovaConfig
+from emova_sdk.components.emova.language.conversion import convert_origin_to_hf
+from emova_sdk.components.emova.language.modeling import EmovaForConditionalGeneration
+from emova_sdk.components.emova.language.processing import EmovaProcessor, expand_batch, expand_images
+from emova_sdk.components.emova.vision.image_processing import EmovaImageProcessor
 from emova_sdk.models.vision_tower import build_tower
 
 SELF_MINING = {"type": "SelfMiningMMProjector", "downsample_rate": 4, "downsample_size": [2, 2], "num_input_token": 16}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emova_sdk.components.emova.prompts import (
+from emova_sdk.components.emova.language.prompts import (
     CORRECTED,
     IMAGE_ID,
     IMAGE_MARK,
@@ -18,7 +18,7 @@ from emova_sdk.components.emova.prompts import (
     template,
     tokenize,
 )
-from emova_sdk.components.emova.reply import parse_reply
+from emova_sdk.components.emova.language.reply import parse_reply
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.types import (
     Audio,

@@ -5,7 +5,7 @@ import pytest
 
 from emova_sdk import Audio
 from emova_sdk.components.base import Space
-from emova_sdk.components.emova.speech_tokenizer import EmovaSpeechTokenizer
+from emova_sdk.components.emova.speech.speech_tokenizer import EmovaSpeechTokenizer
 from emova_sdk.errors import BackendError, InputError
 
 RATE = 16000
@@ -94,7 +94,7 @@ def test_a_wrong_rate_or_option_is_refused(combined, tokenizer):
 
 
 def test_loading_from_several_threads_happens_once(combined, monkeypatch):
-    from emova_sdk.components.emova import speech_tokenizer
+    from emova_sdk.components.emova.speech import speech_tokenizer
 
     reads = []
     original = speech_tokenizer.read_tensors

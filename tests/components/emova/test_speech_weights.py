@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emova_sdk import Audio, SpeechUnits
-from emova_sdk.components.emova.speech_checkpoint import SpeechCheckpoint, read_tensors
-from emova_sdk.components.emova.speech_tokenizer import EmovaSpeechTokenizer
-from emova_sdk.components.emova.style import EmovaStyle
-from emova_sdk.components.emova.vocoder import EmovaVocoder
+from emova_sdk.components.emova.speech.speech_checkpoint import SpeechCheckpoint, read_tensors
+from emova_sdk.components.emova.speech.speech_tokenizer import EmovaSpeechTokenizer
+from emova_sdk.components.emova.speech.style import EmovaStyle
+from emova_sdk.components.emova.speech.vocoder import EmovaVocoder
 from emova_sdk.errors import LoadError
 
 CLIP = Audio(np.random.default_rng(0).standard_normal(9000).astype(np.float32) * 0.1, 16000)
@@ -59,7 +59,7 @@ def test_the_vocoder_in_every_layout(combined, vits_tensors, configs, tmp_path):
 
 
 def test_weights_that_were_folded_or_halved_before(combined, vits, configs, tmp_path):
-    from emova_sdk.components.emova.weights import released_tensors
+    from emova_sdk.components.emova.speech.weights import released_tensors
 
     folded = store(tmp_path / "a", configs["u2s"], released_tensors(vits), "weights.safetensors")
     assert np.abs(speak(folded) - speak(str(combined))).max() < 1e-5

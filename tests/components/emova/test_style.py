@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from emova_sdk import Audio, Style
 from emova_sdk.components.base import Space
-from emova_sdk.components.emova.style import CONDITIONS, EmovaStyle, interpolate
+from emova_sdk.components.emova.speech.style import CONDITIONS, EmovaStyle, interpolate
 from emova_sdk.errors import InputError, LoadError
 
 VOICE = Audio(np.random.default_rng(3).standard_normal(20000).astype(np.float32) * 0.2, 22050)

@@ -17,7 +17,9 @@ import soundfile
 import torch
 from tiny_llm import write_hf, write_origin
 
-from emova_sdk.components.emova.checkpoints import Checkpoint, convert_origin_to_hf, load_model
+from emova_sdk.components.emova.language.checkpoints import Checkpoint, load_model
+from emova_sdk.components.emova.language.conversion import convert_origin_to_hf
+from emova_sdk.components.emova.language.processing import EmovaProcessor
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -40,7 +42,7 @@ def asked(image):
 def expected(folder, image):
     """What the model writes when nothing is served."""
     checkpoint = Checkpoint.open(folder)
-    processor = checkpoint.processor()
+    processor = EmovaProcessor.from_checkpoint(checkpoint)
     content = [{"type": "image"}, {"type": "text", "text": "what is it?"}]
     text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     inputs = processor(text=text, images=[image])
@@ -126,7 +128,7 @@ def wave():
 @pytest.mark.slow
 def test_the_command_knows_emova(folder):
     port = free_port()
-    command = [sys.executable, "-m", "emova_sdk.components.emova.transformers_cli", "serve", str(folder)]
+    command = [sys.executable, "-m", "emova_sdk.components.emova.language.transformers_cli", "serve", str(folder)]
     with subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]) as server:
         try:
             wait_for(f"http://127.0.0.1:{port}/health")

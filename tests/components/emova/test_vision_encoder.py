@@ -6,9 +6,10 @@ import torch
 from tiny_llm import PINPOINTS, write_hf, write_origin
 
 from emova_sdk.components.base import Space
-from emova_sdk.components.emova.checkpoints import Checkpoint, load_model
-from emova_sdk.components.emova.picture_pixels import native_size
-from emova_sdk.components.emova.vision import EmovaVision
+from emova_sdk.components.emova.language.checkpoints import Checkpoint, load_model
+from emova_sdk.components.emova.language.processing import EmovaProcessor
+from emova_sdk.components.emova.vision.picture_pixels import native_size
+from emova_sdk.components.emova.vision.vision import EmovaVision
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.models.anyres import best_size, candidate_sizes, content_box
 from emova_sdk.types import Image
@@ -28,7 +29,7 @@ def test_features_are_those_of_the_whole_model(folder):
     assert eyes.features == Space("emova-Qwen2VisionTower", 64)
     features = eyes.encode([drawing()])[0]
     checkpoint = Checkpoint.open(folder)
-    inputs = dict(checkpoint.processor().image_processor([drawing().pixels]))
+    inputs = dict(EmovaProcessor.from_checkpoint(checkpoint).image_processor([drawing().pixels]))
     with torch.inference_mode():
         expected = load_model(checkpoint).get_image_features(**inputs).pooler_output[0]
     torch.testing.assert_close(features.embeddings, expected, atol=1e-6, rtol=0)

@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from emova_sdk.components.emova.configuration import EmovaConfig
-from emova_sdk.components.emova.modeling import EmovaForConditionalGeneration
-from emova_sdk.components.emova.prompts import PUBLISHED
+from emova_sdk.components.emova.language.configuration import EmovaConfig
+from emova_sdk.components.emova.language.modeling import EmovaForConditionalGeneration
+from emova_sdk.components.emova.language.prompts import PUBLISHED
 
 UNITS = 48
 TEXT = {

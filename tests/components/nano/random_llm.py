@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from nano_recipe.graphs import write_graphs
+from nano_recipe.model import NanoModel, save_model
 
 from emova_sdk.components.nano.llm import NanoLLM
 from emova_sdk.components.nano.llm_config import read_config
 from emova_sdk.components.nano.weights import PRESET
-from emova_sdk.training.nano_graphs import write_graphs
-from emova_sdk.training.nano_model import NanoModel, save_model
 
 
 def write_random_llm(folder: Path, *, seed: int = 0) -> Path:

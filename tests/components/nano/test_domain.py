@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from nano_recipe.dialogue import sentences
+from nano_recipe.no_scenes import _KINDS
+from nano_recipe.scenes import demo_scene, draw
 
 from emova_sdk.components.nano.domain import Domain, plain_words
 from emova_sdk.components.nano.llm import NanoLLM
@@ -9,9 +12,6 @@ from emova_sdk.components.nano.manner import STATISTICS, manner
 from emova_sdk.components.nano.tools import TOOLS
 from emova_sdk.components.nano.turn import DECLINE
 from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
-from emova_sdk.training.dialogue import sentences
-from emova_sdk.training.no_scenes import _KINDS
-from emova_sdk.training.scenes import demo_scene, draw
 from emova_sdk.types import Image, Message, Metadata, TextDelta
 
 TEMPLATES = ("is there a {color} {shape}", "my name is {name}", "what is {number} {operation} {number2}")

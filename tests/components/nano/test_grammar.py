@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from emova_sdk.components.nano.dictionary import PHONES, SILENCE
+from emova_sdk.components.nano.g2p import phones
 from emova_sdk.components.nano.grammar import Grammar, save_grammar, sureness
-from emova_sdk.components.nano.lexicon import PHONES, SILENCE, phones
 from emova_sdk.errors import LoadError
 
 NAMES = (SILENCE, *PHONES)

@@ -1,6 +1,6 @@
 import json
 
-from emova_sdk.components.emova.reply import parse_reply
+from emova_sdk.components.emova.language.reply import parse_reply
 from emova_sdk.components.nano.language import ANSWER, QUESTION, Language, reply_style, user_style
 
 LANGUAGE = Language(("dog", "died", "i", "my", "name", "is", "sorry", "two"), 16)

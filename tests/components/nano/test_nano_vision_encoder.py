@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from nano_recipe.scenes import demo_scene, draw
 
 from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder, shrink
 from emova_sdk.errors import LoadError
-from emova_sdk.training.scenes import demo_scene, draw
 from emova_sdk.types import Image
 
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emova_sdk.components.nano.lexicon import Lexicon, phones, spell_letters
+from emova_sdk.components.nano.dictionary import Lexicon, spell_letters
+from emova_sdk.components.nano.g2p import phones
 from emova_sdk.components.nano.normalization import normalize
 from emova_sdk.components.nano.number_words import fraction_words, plural_words
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
+from nano_recipe.scenes import demo_scene, draw
 
 from emova_sdk.components.nano.sight import Seen, Sight, look
 from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
 from emova_sdk.components.nano.weights import PRESET
 from emova_sdk.errors import LoadError
-from emova_sdk.training.scenes import demo_scene, draw
 from emova_sdk.types import Image
 
 

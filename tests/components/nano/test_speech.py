@@ -56,8 +56,7 @@ def test_confidence_tells_speech_from_noise(parts):
 
 def median_pitch(sound):
     import torch
-
-    from emova_sdk.models.nano_features import pitch_track
+    from nano_recipe.networks.features import pitch_track
 
     pitch, strength = pitch_track(torch.from_numpy(sound.samples))
     return float(pitch[strength > 0.6].median())

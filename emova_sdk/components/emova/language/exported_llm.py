@@ -1,0 +1,150 @@
+"""EMOVA's language model from an export, without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emova_sdk.components.base import GenerationOptions, Space
+from emova_sdk.components.emova.language.prompts import IMAGE_ID
+from emova_sdk.components.emova.language.talking import Facts, Talker, as_floats
+from emova_sdk.components.emova.language.templates import template
+from emova_sdk.components.emova.language.text_tokenizer import TextTokenizer
+from emova_sdk.components.runtimes.decoder_session import DecoderSession
+from emova_sdk.components.runtimes.export_folder import ExportFolder
+from emova_sdk.errors import LoadError
+from emova_sdk.types import VisionFeatures
+
+__all__ = ["ExportedLLM", "NumpySampler"]
+
+Floats = NDArray[np.float32]
+
+
+class NumpySampler:
+    """Chooses tokens.
+
+    Args:
+        options: Temperature, top-p and seed.
+    """
+
+    def __init__(self, options: GenerationOptions) -> None:
+        self._temperature, self._top_p = options.temperature, options.top_p
+        self._chance = np.random.default_rng(options.seed)
+
+    def choose(self, logits: Floats) -> int:
+        """Index of the chosen token; logits (tokens,) of -inf are never chosen."""
+        if self._temperature == 0:
+            return int(logits.argmax())
+        scaled = logits.astype(np.float64) / self._temperature
+        weights = np.exp(scaled - scaled.max())
+        if self._top_p < 1:
+            order = np.argsort(-weights, kind="stable")
+            ordered = weights[order] / weights.sum()
+            weights[order[ordered.cumsum() - ordered >= self._top_p]] = 0.0
+        return int(self._chance.choice(len(weights), p=weights / weights.sum()))
+
+
+class _Choice:
+    """The next token from logits: among the allowed ones and those that end an answer, or all but the picture's."""
+
+    def __init__(self, sampler: NumpySampler, allowed: Sequence[int] | None, stops: tuple[int, ...], image_token: int) -> None:
+        self._sampler, self._stops, self._image_token = sampler, stops, image_token
+        self._ids = None if allowed is None else np.array([*allowed, *stops])
+
+    def of(self, state: Floats, *, first: bool) -> int:
+        """Choose; the first token of restricted speech is not its end."""
+        if self._ids is None:
+            if self._image_token < len(state):
+                state[self._image_token] = -np.inf
+            return self._sampler.choose(state)
+        logits = state[self._ids]
+        if first:
+            logits[len(logits) - len(self._stops) :] = -np.inf
+        return int(self._ids[self._sampler.choose(logits)])
+
+
+@dataclass(frozen=True)
+class _Engine:
+    """Graphs in memory."""
+
+    exported: ExportFolder
+    decoder: DecoderSession
+    stops: tuple[int, ...]
+    image_token: int
+
+    def new_cache(self) -> Any:
+        """An empty cache."""
+        return self.decoder.new_cache()
+
+    def embed(self, ids: Sequence[int], features: Sequence[VisionFeatures]) -> Floats:
+        """Embeddings (ids, width); an id of `IMAGE_ID` takes the next row of the features."""
+        places = np.array([self.image_token if one == IMAGE_ID else one for one in ids], np.int64)
+        empty = np.zeros((0, self.exported.number("features_width")), np.float32)
+        rows = np.concatenate([empty, *(as_floats(one.embeddings) for one in features)])
+        return self.exported.run("embed", ids=places, features=rows)["embeds"]
+
+    def read(self, embeds: Floats, cache: Any) -> Floats:
+        """Logits (vocabulary,)."""
+        return self.decoder.run(embeds, cache)
+
+    def choice(self, options: GenerationOptions, allowed: Sequence[int] | None) -> _Choice:
+        """What chooses the tokens of one answer."""
+        return _Choice(NumpySampler(options), allowed, self.stops, self.image_token)
+
+
+class ExportedLLM(Talker):
+    """EMOVA's language model from an export: the same conversations, caches and events as `EmovaLLM`.
+
+    Template, wording and the way earlier turns are written are those of the component that was exported. A seed repeats an
+    answer, and is not the same answer as with torch.
+
+    Args:
+        exported: An export with the graphs ``embed`` and ``decoder`` or ``decoder_portable``.
+        kept_conversations: Conversations whose keys and values are kept.
+
+    Raises:
+        LoadError: If the export lacks its tokenizer or facts, or they are broken.
+    """
+
+    def __init__(self, exported: ExportFolder, *, kept_conversations: int = 4) -> None:
+        self._exported, self._graphs = exported, (exported.choose("embed"), exported.choose("decoder", "decoder_portable"))
+        path = exported.assets / "llm.json"
+        try:
+            told = json.loads(path.read_text("utf-8"))
+            tokenizer = TextTokenizer(exported.assets / "tokenizer.json", bos_token_id=told["bos_token_id"])
+            facts = Facts(
+                tokenizer,
+                template(told["template"]),
+                tuple(int(one) for one in told["stops"]),
+                int(told["longest"]),
+                str(told["unit_space"]),
+                Space(*told["vision"]) if told["vision"] else None,
+            )
+            self._image_token = int(told["image_token"])
+            wording, history = told["wording"], told["history"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LoadError(f"`{path}` does not describe a language model: {error}", "export again", path=str(path)) from error
+        super().__init__(facts, wording=wording, history=history, kept_conversations=kept_conversations)
+        self._engine: _Engine | None = None
+
+    def load(self) -> None:
+        """Open the graphs. Safe to call again and from several threads."""
+        if self._engine is None:
+            self._exported.open(*self._graphs)
+            decoder = DecoderSession(self._exported.session(self._graphs[1]))
+            self._engine = _Engine(self._exported, decoder, self._facts.stops, self._image_token)
+
+    def close(self) -> None:
+        """Free the graphs and the kept conversations."""
+        self._engine = None
+        self._exported.close()
+        self._caches.clear()
+
+    def _loaded(self) -> _Engine:
+        self.load()
+        return cast("_Engine", self._engine)

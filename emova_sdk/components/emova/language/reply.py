@@ -1,0 +1,415 @@
+"""Reading EMOVA's reply while it is written, and although it may be broken.
+
+A spoken question is answered by one JSON object with the keys `KEYS`, in that order. `ReplyParser` takes its text as it
+comes and gives events: the transcript, the user's style, the answer's text, the style chosen, units. However the text is
+cut, the events joined are the same. What is wrong is repaired where the meaning is plain and reported as a `Problem`; what
+was good is kept: text is never taken for units, an unknown emotion becomes a neutral one, a cut-off reply ends early.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, cast
+
+from emova_sdk.components.emova.language.lenient_json import COMMAS, QUOTES, Reader, Wait
+from emova_sdk.components.emova.language.unit_text import UnitScanner
+from emova_sdk.errors import InputError
+from emova_sdk.types import (
+    EMOTIONS,
+    PITCHES,
+    SPEEDS,
+    LLMEvent,
+    Metadata,
+    PerceivedStyle,
+    SpeechUnits,
+    Style,
+    StyleChosen,
+    TextDelta,
+    Transcript,
+    UnitsDelta,
+    UserStyle,
+)
+
+__all__ = ["KEYS", "Expected", "Problem", "Reply", "ReplyParser", "format_reply", "parse_reply"]
+
+USER_TEXT, USER_EMOTION, USER_PITCH = "user question text", "user question emotion", "user question pitch"
+TEXT, EMOTION, PITCH = "assistant response text", "assistant response emotion", "assistant response pitch"
+SPEED, SPEECH = "assistant response speed", "assistant response speech"
+KEYS = (USER_TEXT, USER_EMOTION, USER_PITCH, TEXT, EMOTION, PITCH, SPEECH)
+"""Keys of a reply in the order they are written; `SPEED` is read where a model adds it."""
+
+Expected = Literal["dialogue", "text", "units"]
+ProblemKind = Literal["not_json", "stray", "malformed", "truncated", "missing", "unknown", "duplicate", "late", "bad_unit"]
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    USER_EMOTION: EMOTIONS,
+    USER_PITCH: PITCHES,
+    EMOTION: EMOTIONS,
+    PITCH: PITCHES,
+    SPEED: SPEEDS,
+}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a character, which no file or terminal can take."""
+_PREAMBLE = 64
+"""Characters in which an object must begin for what precedes it to be dropped rather than said."""
+_KEPT = 200
+"""Characters of a problem's text that are kept."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a reply that is not as it should be.
+
+    Attributes:
+        kind: ``not_json``: text where an object was expected. ``stray``: text where none belongs. ``malformed``: repaired
+            JSON. ``truncated``: the reply ends early. ``missing``: a key without a value. ``unknown``: a key or value that
+            does not exist. ``duplicate``: a key's second value, not used. ``late``: a style after the units it is for.
+            ``bad_unit``: a unit that does not exist, dropped.
+        message: What happened, in a few words.
+        text: The characters concerned, the first 200 of them.
+    """
+
+    kind: ProblemKind
+    message: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole reply.
+
+    Attributes:
+        transcript: What the user said, or None.
+        user_style: How the user said it, or None.
+        text: The answer.
+        style: How the answer is spoken, or None where none was written.
+        units: The answer's units.
+        problems: What was wrong with it.
+    """
+
+    transcript: str | None = None
+    user_style: PerceivedStyle | None = None
+    text: str = ""
+    style: Style | None = None
+    units: SpeechUnits = field(default_factory=lambda: SpeechUnits.of([]))
+    problems: tuple[Problem, ...] = ()
+
+
+class ReplyParser:
+    """A reply's text to events, while it is written.
+
+    Besides what the reply says, `finish` gives a `Metadata` event ``{"reply_problems": [...]}`` where there are any.
+
+    Args:
+        expect: ``dialogue`` for an object, ``text`` for plain text, ``units`` for speech alone. It says what counts as a
+            problem; a reply of another kind is read all the same.
+        speaker: Voice of the chosen style: it comes from the user, never from the model.
+        units: Number of units that exist.
+    """
+
+    def __init__(self, *, expect: Expected = "dialogue", speaker: str = "female", units: int = 4096) -> None:
+        self._expect: Expected = expect
+        self._speaker = Style(speaker).speaker
+        self._unit_count = units
+        self._problems: list[Problem] = []
+        self._events: list[LLMEvent] = []
+        self._values: dict[str, str | None] = {}
+        self._style_chosen = False
+        self._user_style_told = False
+        self._unit_stray = ""
+        self._said = False
+        self._unknown: set[str] = set()
+        self._finished = False
+        self._reader = Reader(lambda message, text: self._report("malformed", message, text))
+        self._steps = self._run()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What was wrong so far."""
+        return tuple(self._problems)
+
+    def push(self, text: str) -> list[LLMEvent]:
+        """Take the next characters; return what is certain, neighbouring deltas joined.
+
+        Raises:
+            InputError: After `finish`.
+        """
+        if self._finished:
+            raise InputError("this reply is finished", "use a new parser for each reply")
+        self._reader.feed(_SURROGATE.sub("\ufffd", text))
+        return self._advance()
+
+    def finish(self) -> list[LLMEvent]:
+        """Declare the reply complete; return the rest.
+
+        Raises:
+            InputError: When called again.
+        """
+        if self._finished:
+            raise InputError("this reply is finished", "use a new parser for each reply")
+        self._finished = True
+        self._reader.end()
+        return self._advance()
+
+    def _advance(self) -> list[LLMEvent]:
+        next(self._steps, None)
+        events, self._events = self._events, []
+        return _joined(events)
+
+    def _report(self, kind: ProblemKind, message: str, text: str = "") -> None:
+        problem = Problem(kind, message, text[:_KEPT])
+        if problem not in self._problems:
+            self._problems.append(problem)
+
+    # --- the whole reply
+
+    def _run(self) -> Wait[None]:
+        reader = self._reader
+        reader.skip((yield from reader.blank()))
+        start = yield from self._find_object()
+        if start is None:
+            yield from self._plain()
+        else:
+            self._stray(reader.skip(start))
+        if (yield from reader.peek()):
+            reader.skip(1)
+            yield from self._object()
+        self._tell_user_style()
+        if self._values and self._expect == "dialogue":
+            self._choose_style()
+        self._report_missing()
+        if self._problems:
+            self._events.append(Metadata({"reply_problems": [asdict(problem) for problem in self._problems]}))
+
+    def _find_object(self) -> Wait[int | None]:
+        """Return how far ahead the object begins, within the few characters that may precede it."""
+        for ahead in range(_PREAMBLE if self._expect == "dialogue" else 1):
+            if not (yield from self._reader.peek(ahead)):
+                break
+            if (yield from self._object_begins(ahead)):
+                return ahead
+        return None
+
+    def _object_begins(self, ahead: int) -> Wait[bool]:
+        if (yield from self._reader.peek(ahead)) != "{":
+            return False
+        at = yield from self._reader.blank(ahead + 1)
+        key = yield from self._reader.key(at)
+        if self._expect == "dialogue" and (key is not None or not (yield from self._reader.peek(at))):
+            return True
+        return key is not None and _canonical(key) in (*KEYS, SPEED)
+
+    def _plain(self) -> Wait[None]:
+        """Read text and units up to the end, or to an object that follows after all."""
+        self._said = (yield from self._reader.peek()) != ""
+        if self._expect == "dialogue" and self._said:
+            self._report("not_json", "the reply is not an object")
+        scanner = UnitScanner(self._unit, self._plain_text)
+        while (yield from self._reader.peek()) and not (yield from self._object_begins(0)):
+            scanner.push(self._reader.skip(1))
+        scanner.finish()
+        self._end_unit_stray()
+
+    def _plain_text(self, char: str) -> None:
+        if self._expect == "units":
+            self._unit_stray += char
+        else:
+            self._events.append(TextDelta(char))
+
+    def _object(self) -> Wait[None]:
+        """Read fields up to the end; text between and behind them is stray."""
+        reader, closed, stray = self._reader, False, ""
+        while True:
+            reader.skip((yield from reader.blank()))
+            char = yield from reader.peek()
+            key = (yield from reader.key()) if char in QUOTES else None
+            if not char or key is not None:
+                self._stray(stray)
+                stray = ""
+            if not char:
+                break
+            if key is not None:
+                yield from reader.take_key()
+                yield from self._field(key)
+                closed = False
+            elif char == "}" or (char in COMMAS and not closed):
+                closed = closed or char == "}"
+                reader.skip(1)
+            else:
+                stray += reader.skip(1)
+        if not closed:
+            self._report("truncated", "the reply ends before its object is closed")
+
+    def _stray(self, text: str) -> None:
+        if text.strip("` \n\t").removeprefix("json").strip():
+            self._report("stray", "text outside the fields", text.strip())
+
+    # --- one field
+
+    def _field(self, key: str) -> Wait[None]:
+        name = _canonical(key)
+        if name in self._values or name not in (*KEYS, SPEED):
+            written = yield from self._value()
+            self._report("duplicate" if name in self._values else "unknown", f"key `{key}`", str(written))
+        elif name == TEXT:
+            self._values[name] = yield from self._value(lambda char: self._events.append(TextDelta(char)))
+        elif name == SPEECH:
+            yield from self._speech()
+        elif name == USER_TEXT:
+            self._values[name] = yield from self._value()
+            if self._values[name] is not None:
+                self._events.append(Transcript(self._values[name] or ""))
+        else:
+            self._values[name] = self._choice(name, (yield from self._value()))
+        if self._values.keys() & {TEXT, EMOTION, PITCH, SPEECH} or self._values.keys() >= {USER_EMOTION, USER_PITCH}:
+            self._tell_user_style()
+
+    def _speech(self) -> Wait[None]:
+        self._values[SPEECH] = ""
+        self._choose_style()
+        scanner = UnitScanner(self._unit, self._gather_unit_stray)
+        self._values[SPEECH] = yield from self._value(scanner.push)
+        scanner.finish()
+        self._end_unit_stray()
+
+    def _value(self, sink: Callable[[str], None] | None = None) -> Wait[str | None]:
+        """Read a value, handing over its characters as they come; None for ``null`` and for nothing."""
+        characters: list[str] = []
+
+        def keep(char: str) -> None:
+            characters.append(char)
+            if sink:
+                sink(char)
+
+        char = yield from self._reader.peek()
+        if char in QUOTES:
+            yield from self._reader.string(keep)
+            return "".join(characters)
+        bare = yield from self._reader.bare()
+        if bare in {"", "null", "None"}:
+            return None
+        self._report("malformed", "a value without quotes", bare)
+        for char in bare:
+            keep(char)
+        return bare
+
+    def _choice(self, name: str, written: str | None) -> str | None:
+        """Return the value of a closed list that is meant, or None."""
+        if written is None:
+            return None
+        value = written.strip().casefold()
+        if value not in _CHOICES[name]:
+            self._report("unknown", f"`{name}` is not one of {', '.join(_CHOICES[name])}", written)
+            self._unknown.add(name)
+            return None
+        if value != written:
+            self._report("malformed", f"`{name}` is not written as agreed", written)
+        if name in {EMOTION, PITCH, SPEED} and self._style_chosen:
+            self._report("late", f"`{name}` comes after the speech it is for", written)
+        return value
+
+    # --- what is told
+
+    def _tell_user_style(self) -> None:
+        emotion, pitch = self._values.get(USER_EMOTION), self._values.get(USER_PITCH)
+        if self._user_style_told or (emotion is None and pitch is None):
+            return
+        self._user_style_told = True
+        style = Style(self._speaker, cast("Any", emotion or "neutral"), cast("Any", pitch or "normal"))
+        self._events.append(UserStyle(PerceivedStyle(style, source="llm_core")))
+
+    def _choose_style(self) -> None:
+        if self._style_chosen:
+            return
+        self._style_chosen = True
+        axes = [
+            self._values.get(name) or default for name, default in ((EMOTION, "neutral"), (PITCH, "normal"), (SPEED, "normal"))
+        ]
+        self._events.append(StyleChosen(Style(self._speaker, *cast("Any", axes))))
+
+    def _unit(self, number: str) -> None:
+        self._end_unit_stray()
+        if not number.isdecimal() or int(number) >= self._unit_count:
+            self._report("bad_unit", f"there is no unit `{number}`", f"<|speech_{number}|>")
+            return
+        if self._expect == "text" and not self._values:
+            self._report("stray", "units in a reply of text", f"<|speech_{number}|>")
+            return
+        if self._expect == "dialogue":
+            self._choose_style()
+        self._events.append(UnitsDelta(SpeechUnits.of([int(number)])))
+
+    def _gather_unit_stray(self, char: str) -> None:
+        self._unit_stray += char
+
+    def _end_unit_stray(self) -> None:
+        stray, self._unit_stray = self._unit_stray.strip(), ""
+        if stray:
+            self._report("stray", "text among the units", stray)
+
+    def _report_missing(self) -> None:
+        if not self._values:
+            if not self._said:
+                self._report("missing", "the reply is empty")
+            return
+        for name in KEYS:
+            if self._values.get(name) is None and name not in self._unknown:
+                self._report("missing", f"`{name}` has no value")
+
+
+def parse_reply(text: str, *, expect: Expected = "dialogue", speaker: str = "female", units: int = 4096) -> Reply:
+    """Read a whole reply; see `ReplyParser` for the arguments."""
+    parser = ReplyParser(expect=expect, speaker=speaker, units=units)
+    values: dict[str, Any] = {}
+    for event in _joined([*parser.push(text), *parser.finish()]):
+        match event:
+            case Transcript(transcript):
+                values["transcript"] = transcript
+            case UserStyle(perceived):
+                values["user_style"] = perceived
+            case StyleChosen(style):
+                values["style"] = style
+            case TextDelta(delta):
+                values["text"] = values.get("text", "") + delta
+            case UnitsDelta(new):
+                values["units"] = SpeechUnits.of([*values.get("units", SpeechUnits.of([])).ids, *new.ids])
+            case _:
+                pass
+    return Reply(**values, problems=parser.problems)
+
+
+def format_reply(
+    *,
+    text: str,
+    emotion: str,
+    pitch: str,
+    units: Sequence[int],
+    user_text: str | None = None,
+    user_emotion: str | None = None,
+    user_pitch: str | None = None,
+) -> str:
+    """Write a reply as the checkpoints were trained to; user keys that are None are left out."""
+    speech = SpeechUnits.of(list(units)).to_text()
+    values = zip(KEYS, (user_text, user_emotion, user_pitch, text, emotion, pitch, speech), strict=True)
+    return json.dumps({key: value for key, value in values if value is not None}, ensure_ascii=False)
+
+
+def _canonical(key: str) -> str:
+    return " ".join(key.casefold().replace("_", " ").split())
+
+
+def _joined(events: Sequence[LLMEvent]) -> list[LLMEvent]:
+    """Join neighbouring deltas of one kind."""
+    joined: list[LLMEvent] = []
+    for event in events:
+        last = joined[-1] if joined else None
+        if isinstance(event, TextDelta) and isinstance(last, TextDelta):
+            joined[-1] = TextDelta(last.text + event.text)
+        elif isinstance(event, UnitsDelta) and isinstance(last, UnitsDelta):
+            joined[-1] = UnitsDelta(SpeechUnits.of([*last.units.ids, *event.units.ids]))
+        else:
+            joined.append(event)
+    return joined

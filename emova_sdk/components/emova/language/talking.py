@@ -1,0 +1,276 @@
+"""What EMOVA's language model does with a conversation, whatever runs its layers; nothing here needs torch.
+
+`Talker` reads messages, keeps the caches of conversations and turns tokens into events. What computes is an `Engine`:
+`EmovaLLM` has one of torch, `exported_llm.ExportedLLM` one of exported graphs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Generator, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from emova_sdk.components.base import GenerationOptions, LLMCore, Space, Task
+from emova_sdk.components.emova.language.prompts import (
+    CORRECTED,
+    IMAGE_ID,
+    PUBLISHED,
+    Conversation,
+    Template,
+    conversation,
+    tokenize,
+)
+from emova_sdk.components.emova.language.reply import Expected, ReplyParser
+from emova_sdk.components.emova.language.writing import Dictation, KeptCaches, TextOfTokens, as_transcript, speech_tokens
+from emova_sdk.errors import ContextLengthError, InputError
+from emova_sdk.types import Image, LLMEvent, Message, SpeechUnits, Style, ToolSpec, VisionFeatures
+
+__all__ = ["Choice", "Engine", "Facts", "Talker"]
+
+_DEFAULT = GenerationOptions()
+_EXPECT: dict[Task, Expected] = {"transcribe": "text", "speak": "units"}
+
+
+class Choice(Protocol):
+    """Chooses tokens from the states of one answer."""
+
+    def of(self, state: Any, *, first: bool) -> int:
+        """The next token; `first` is for the answer's first one, which is not its end where only some are allowed."""
+        ...
+
+
+class Engine(Protocol):
+    """Runs the layers. Embeddings, caches and states are its own affair; a cache has ``length`` and ``copy(length)``."""
+
+    def new_cache(self) -> Any:
+        """An empty cache."""
+        ...
+
+    def embed(self, ids: Sequence[int], features: Sequence[VisionFeatures]) -> Any:
+        """Embeddings (ids, width): an id of `IMAGE_ID` takes the next row of the features."""
+        ...
+
+    def read(self, embeds: Any, cache: Any) -> Any:
+        """Read embeddings; return the state from which the next token follows."""
+        ...
+
+    def choice(self, options: GenerationOptions, allowed: Sequence[int] | None) -> Choice:
+        """What chooses the tokens of one answer: among those allowed and the ones that end it, or all."""
+        ...
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a model before its weights are.
+
+    Attributes:
+        tokenizer: A fast one of transformers, or a `TextTokenizer`.
+        template: How conversations are written down.
+        stops: Ids that end an answer.
+        longest: Most tokens of a conversation.
+        unit_space: Name of the units' space.
+        vision: Space of the picture features it reads, or None.
+    """
+
+    tokenizer: Any
+    template: Template
+    stops: tuple[int, ...]
+    longest: int
+    unit_space: str
+    vision: Space | None
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A conversation as the model reads it: what each position is, and the features of its pictures."""
+
+    keys: list[Hashable]
+    features: list[VisionFeatures]
+
+
+class Talker(LLMCore):
+    """The language model of EMOVA without what runs it.
+
+    Args:
+        facts: What is known of the model.
+        wording: Task strings: as the checkpoints were trained, or with their misspellings corrected.
+        history: How earlier spoken turns are written, see `prompts.conversation`.
+        kept_conversations: Conversations whose keys and values are kept.
+    """
+
+    tools = False
+
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        wording: Literal["published", "corrected"],
+        history: Literal["text", "full"],
+        kept_conversations: int,
+    ) -> None:
+        self._facts = facts
+        self._units = speech_tokens(facts.tokenizer)
+        self.units = Space(facts.unit_space, len(self._units)) if self._units else None
+        self.vision = facts.vision
+        self._wording = PUBLISHED if wording == "published" else CORRECTED
+        self._history: Literal["text", "full"] = history
+        self._caches = KeptCaches(kept_conversations)
+        self._digests: WeakKeyDictionary[VisionFeatures, bytes] = WeakKeyDictionary()
+
+    @abstractmethod
+    def _loaded(self) -> Engine:
+        """The engine, brought into memory where it is not there yet."""
+
+    def _look(self, image: Image) -> VisionFeatures:  # noqa: ARG002
+        """Features of a picture that is given as pixels."""
+        raise InputError("a picture is given as pixels", "fill the vision_encoder slot, or set `sees_images = true`")
+
+    def generate(
+        self,
+        messages: Sequence[Message],
+        *,
+        task: Task = "chat",
+        style: Style | None = None,
+        tools: Sequence[ToolSpec] = (),  # noqa: ARG002 - `tools` is False: none are called
+        options: GenerationOptions = _DEFAULT,
+    ) -> Generator[LLMEvent, None, None]:
+        """Answer the last message, as events while they are written; see `LLMCore.generate`.
+
+        Raises:
+            InputError: If the messages hold what this model cannot read, or are too long for it.
+            LoadError: See `load`.
+        """
+        spoken = self._check(messages)
+        talk = conversation(messages, task=task, wording=self._wording, history=self._history)
+        prompt = self._prompt(talk)
+        expect: Expected = _EXPECT.get(task) or ("dialogue" if spoken else "text")
+        speaker = (style or Style()).speaker
+        parser = ReplyParser(expect=expect, speaker=speaker, units=self.units.size if self.units else 0)
+        writing = self._write(prompt, expect, style, options)
+        try:
+            if task == "transcribe":
+                yield from as_transcript(parser, writing)
+                return
+            for text in writing:
+                yield from parser.push(text)
+            yield from parser.finish()
+        finally:
+            writing.close()
+
+    # --- what is read
+
+    def _check(self, messages: Sequence[Message]) -> bool:
+        """Refuse what cannot be read; return whether the last message has speech."""
+        for message in messages:
+            for part in message.parts:
+                if isinstance(part, SpeechUnits) and (self.units is None or int(part.ids.max(initial=0)) >= self.units.size):
+                    raise InputError(f"the units are not of {self.units}", "use the speech tokenizer of the same family")
+                if isinstance(part, VisionFeatures) and (self.vision is None or part.embeddings.shape[1] != self.vision.size):
+                    columns = part.embeddings.shape[1]
+                    what = f"vision features of {columns} columns are not of {self.vision}"
+                    raise InputError(what, "use the vision encoder of the same checkpoint")
+        return bool(messages) and any(isinstance(part, SpeechUnits) for part in messages[-1].parts)
+
+    def _prompt(self, talk: Conversation) -> _Prompt:
+        features = [self._look(one) if isinstance(one, Image) else one for one in talk.images]
+        ids = tokenize(talk.render(self._facts.template), self._facts.tokenizer, image_id=IMAGE_ID).ids
+        keys: list[Hashable] = []
+        waiting = iter(features)
+        for token in ids:
+            if token == IMAGE_ID:
+                picture = next(waiting)
+                digest = self._digest(picture)
+                keys += [(digest, row) for row in range(len(picture))]
+            else:
+                keys.append(token)
+        if len(keys) >= self._facts.longest:
+            message = f"the conversation has {len(keys)} tokens, and the model reads {self._facts.longest}"
+            hint = "leave out the oldest messages, or shorten what is asked"
+            raise ContextLengthError(message, hint, tokens=len(keys), limit=self._facts.longest)
+        return _Prompt(keys, features)
+
+    def _prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation without pictures."""
+        talk = conversation(messages, wording=self._wording, history=self._history)
+        return [key for key in self._prompt(talk).keys if isinstance(key, int)]
+
+    def _digest(self, features: VisionFeatures) -> bytes:
+        """What tells two pictures apart in a kept conversation."""
+        known = self._digests.get(features)
+        if known is None:
+            array = np.ascontiguousarray(as_floats(features.embeddings))
+            known = hashlib.blake2b(array.tobytes(), digest_size=16).digest()
+            self._digests[features] = known
+        return known
+
+    # --- what is written
+
+    def _write(
+        self, prompt: _Prompt, expect: Expected, style: Style | None, options: GenerationOptions
+    ) -> Generator[str, None, None]:
+        """Text as it is written, token by token."""
+        engine = self._loaded()
+        keys = list(prompt.keys)
+        cache, known = self._caches.take(keys, engine.new_cache)
+        names = {token: f"<|speech_{unit}|>" for unit, token in self._units.items()}
+        text = TextOfTokens(self._facts.tokenizer, names)
+        ahead = Dictation(self._facts.tokenizer, style if expect == "dialogue" else None)
+        choice = engine.choice(options, list(self._units.values()) if expect == "units" else None)
+        try:
+            embeds = _unread(engine, prompt, known)
+            for token in self._tokens(engine, embeds, cache, keys, ahead, choice, options.max_tokens):
+                piece = text.push(token)
+                ahead.heard(piece)
+                if piece:
+                    yield piece
+            rest = text.finish()
+            if rest:
+                yield rest
+        finally:
+            self._caches.give(keys, cache)
+
+    def _tokens(  # noqa: PLR0917
+        self,
+        engine: Engine,
+        embeds: Any,
+        cache: Any,
+        keys: list[Hashable],
+        ahead: Dictation,
+        choice: Choice,
+        most: int,
+    ) -> Iterator[int]:
+        """Tokens of the answer without the one that ends it; `keys` grows with what was read."""
+        for written in range(min(most, self._facts.longest - len(keys))):
+            state = engine.read(embeds, cache)
+            dictated = ahead.next()
+            token = choice.of(state, first=written == 0) if dictated is None else dictated
+            if token in self._facts.stops:
+                return
+            yield token
+            keys.append(token)
+            embeds = engine.embed([token], [])
+
+
+def _unread(engine: Engine, prompt: _Prompt, start: int) -> Any:
+    """Embeddings of a prompt from position `start` on."""
+    ids = [key if isinstance(key, int) else IMAGE_ID for key in prompt.keys]
+    skipped = sum(one == IMAGE_ID for one in ids[:start])
+    features: list[VisionFeatures] = []
+    for picture in prompt.features:
+        rows = len(picture) - skipped
+        if rows > 0:
+            features.append(picture if skipped <= 0 else VisionFeatures(picture.embeddings[-rows:], picture.grid))
+        skipped = max(0, -rows)
+    return engine.embed(ids[start:], features)
+
+
+def as_floats(embeddings: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Features of torch or NumPy as float32 of NumPy."""
+    if hasattr(embeddings, "detach"):
+        embeddings = embeddings.detach().float().cpu().numpy()
+    return np.asarray(embeddings, np.float32)
