@@ -31,6 +31,9 @@ class Package:
 PACKAGES = (
     Package("numpy"),
     Package("pydantic"),
+    Package("annotated-types"),
+    Package("tomli-w"),
+    Package("regex"),
     Package("docstring-parser"),
     Package("typer"),
     Package("rich"),
