@@ -10,6 +10,8 @@
     max_audio_s = 600
     [style]
     emotion = "happy"
+    [live]
+    language = "de"
 
 Strings may hold ``${env:NAME}`` or ``${env:NAME|default}`` (``$${`` writes a literal ``${``). Paths: a string that begins
 with ``./`` or ``../`` is relative to the file's folder; so is a relative value of ``path``, ``model`` or ``*_path`` if it
@@ -19,7 +21,7 @@ exists there. Everything else is left as it is: a hub id, or a path relative to 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
@@ -36,6 +38,7 @@ from emova_sdk.policy import StylePolicy
 from emova_sdk.presets import CONFIG_NAME, broken_presets, presets
 from emova_sdk.toml_files import anchored, expanded, interpolate, merged, override_value, read_tables
 from emova_sdk.types import MAX_IMAGE_PIXELS, Style
+from emova_sdk.types.live_settings import LiveSettings
 from emova_sdk.types.style import require_one_of
 
 __all__ = [
@@ -117,6 +120,10 @@ class StyleConfig(StylePolicy, Style):
         return StylePolicy(**{one.name: getattr(self, one.name) for one in fields(StylePolicy)})
 
 
+TABLES: Mapping[str, type[Limits | StyleConfig | LiveSettings]] = {"limits": Limits, "style": StyleConfig, "live": LiveSettings}
+"""Those that are no slots."""
+
+
 class PipelineConfig(BaseModel):
     """A whole config. A slot left out is a modality left out."""
 
@@ -128,6 +135,7 @@ class PipelineConfig(BaseModel):
     vocoder: ComponentConfig | None = None
     limits: Limits = Limits()
     style: StyleConfig = StyleConfig()
+    live: LiveSettings = LiveSettings()
 
     @property
     def slots(self) -> dict[str, ComponentConfig]:
@@ -153,7 +161,7 @@ def load_config(source: str | Path, *, overrides: Sequence[str] = ()) -> Pipelin
     tables = _read(_locate(source), ())
     for override in overrides:
         override_value(tables, override)
-    for name in ("limits", "style"):  # slots keep their `${env:...}` until they are built: a dumped config holds no secrets
+    for name in TABLES:  # slots keep their `${env:...}` until they are built: a dumped config holds no secrets
         tables[name] = interpolate(tables.get(name, {}), name)
     try:
         return PipelineConfig.model_validate(tables)
@@ -226,8 +234,8 @@ def _config_error(error: ValidationError) -> ConfigError:
     if isinstance(wrong, InputError):  # what a table's own class says of its values
         return ConfigError(f"[{key}] {wrong.message}", wrong.hint)
     if first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
-        table: Any = {"limits": Limits, "style": StyleConfig}.get(loc[0])
-        known = [one.name for one in fields(table)] if is_dataclass(table) else list(PipelineConfig.model_fields)
+        table = TABLES.get(loc[0])
+        known = [one.name for one in fields(table)] if table is not None else list(PipelineConfig.model_fields)
         what = f"`{key}`" if len(loc) > 1 else f"the table or key `{key}`"
         return ConfigError(f"the config has no place for {what}", registry.suggest(loc[-1], known))
     if first["type"] == "missing":
@@ -284,7 +292,7 @@ def config_schema() -> dict[str, Any]:
         properties[slot] = {"$ref": f"#/$defs/{slot}", "description": summary}
         choices = [_component_schema(slot, name, definitions) for name in registry.names(slot)]
         definitions[slot] = {"oneOf": choices} if choices else {"not": {}}
-    for table, cls in {"limits": Limits, "style": StyleConfig}.items():
+    for table, cls in TABLES.items():
         properties[table] = schema["properties"][table]
         _describe(definitions[cls.__name__], cls)
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,21 @@ from emova_sdk.cli.conversation import line_of
 from emova_sdk.cli.output import describe_style, describe_timings, print_json, print_table
 from emova_sdk.cli.trace import print_trace
 from emova_sdk.errors import EmovaError, InputError
-from emova_sdk.live import AnswerFailed, AnswerFinished, FalseInterruption, Interrupted, LiveSettings, Said, UserTurn
-from emova_sdk.live.devices import Device, Recordings, SoundDevices, list_devices, talk
+from emova_sdk.live import (
+    AnswerFailed,
+    AnswerFinished,
+    Device,
+    EndOfTurnFailed,
+    FalseInterruption,
+    Interrupted,
+    LiveSettings,
+    Recordings,
+    Said,
+    SoundDevices,
+    UserTurn,
+    list_devices,
+    talk,
+)
 from emova_sdk.types import Audio, Timings
 
 if TYPE_CHECKING:
@@ -33,6 +47,7 @@ class VoiceConversation:
         loudspeaker: Name or number of a device, or a ``.wav`` file to write what is played.
         images: Pictures shown with the first turn.
         style: How to answer; None leaves it to the model.
+        settings: When turns begin and end.
         half_duplex: Whether nothing is listened to while an answer is heard.
         as_json: Print each turn as one line of JSON.
         trace: Print how long each step of an answer took.
@@ -46,12 +61,13 @@ class VoiceConversation:
         loudspeaker: str | None = None,
         images: Sequence[Image] = (),
         style: Style | None = None,
+        settings: LiveSettings = LiveSettings(),
         half_duplex: bool = False,
         as_json: bool = False,
         trace: bool = False,
     ) -> None:
         self.session = session
-        self.settings = LiveSettings(interruptible=not half_duplex)
+        self.settings = replace(settings, interruptible=settings.interruptible and not half_duplex)
         self.as_json = as_json
         self.trace = trace
         self.loudspeaker = loudspeaker
@@ -63,14 +79,16 @@ class VoiceConversation:
         """Converse."""
         if not self.as_json and isinstance(self.device, SoundDevices):
             typer.echo("Speak; Ctrl-C ends the conversation.")
-        options: dict[str, Any] = {
-            "settings": self.settings,
-            "images": self.images,
-            "style": self.style,
-            "notice": self._notice,
-        }
         try:
-            talk(self.session, self.device, **options, threaded=isinstance(self.device, SoundDevices))
+            talk(
+                self.session,
+                self.device,
+                settings=self.settings,
+                style=self.style,
+                images=self.images,
+                threaded=isinstance(self.device, SoundDevices),
+                notice=self._notice,
+            )
         except KeyboardInterrupt:
             typer.echo("", err=True)
         if isinstance(self.device, Recordings) and self.loudspeaker:
@@ -83,7 +101,7 @@ class VoiceConversation:
             case Interrupted() if event.turn is not None:
                 if event.heard_s > 0:
                     self._tell(event.turn, interrupted=True)
-            case AnswerFailed():
+            case AnswerFailed() | EndOfTurnFailed():
                 error = event.error
                 hint = f"\nhint: {error.hint}" if isinstance(error, EmovaError) and error.hint else ""
                 typer.echo(f"error: {getattr(error, 'message', error)}{hint}", err=True)

@@ -8,21 +8,24 @@ makes no difference.
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Generator
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterable
+from typing import NamedTuple, TypedDict, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emova_sdk.audio import Resampler
+from emova_sdk.components.end_of_turn import EndOfTurn, Pause
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.live.activity import FRAME, FRAME_S, RATE, Activity, SileroActivity
 from emova_sdk.live.answering import Answering
+from emova_sdk.live.aside import Aside
+from emova_sdk.live.capture import Capture, Frame
+from emova_sdk.live.detectors import detector
 from emova_sdk.live.events import (
     AnswerBegan,
     AnswerFailed,
     AnswerFinished,
+    EndOfTurnFailed,
     FalseInterruption,
     Interrupted,
     LiveEvent,
@@ -33,12 +36,13 @@ from emova_sdk.live.events import (
     UserTurn,
 )
 from emova_sdk.live.playback import DeviceBuffer, PlaybackBuffer
-from emova_sdk.live.settings import LiveSettings
-from emova_sdk.live.words import SpokenWords, ends_in, holds
+from emova_sdk.live.turn_taking import Decision, TurnTaking
 from emova_sdk.session import Session
 from emova_sdk.types import Audio, Image, Style, Turn
+from emova_sdk.types.live_settings import LiveSettings
+from emova_sdk.types.turn_words import holds
 
-Frame = NDArray[np.float32]
+Answered = TypeVar("Answered")
 
 
 class LiveSession:
@@ -48,6 +52,7 @@ class LiveSession:
         session: The conversation it drives; its history holds what was really heard.
         activity: Tells speech from the rest; Silero's detector when left out.
         settings: When turns begin and end.
+        end_of_turn: Judges at a pause whether the user has finished; that of the settings when left out.
         style: Style of every answer, whatever the model chooses; None leaves it to the model.
         playback: What a loudspeaker takes the answer from: it is kept filled, held while the user speaks, and dropped when the
             answer is interrupted. Without, `Playback` events come at the pace of the recording, and all of them count as heard.
@@ -70,6 +75,7 @@ class LiveSession:
         *,
         activity: Activity | None = None,
         settings: LiveSettings = LiveSettings(),
+        end_of_turn: EndOfTurn | None = None,
         style: Style | None = None,
         playback: PlaybackBuffer | None = None,
         output_latency_s: float | None = None,
@@ -90,26 +96,21 @@ class LiveSession:
         if playback is not None and output_latency_s is not None:
             playback.latency_s = output_latency_s
         self._device = DeviceBuffer(output_latency_s or 0.0)
-        self._words = SpokenWords(session.pipeline, threaded=threaded)
+        self._aside = Aside(threaded=threaded)
+        self._end_of_turn = end_of_turn or detector(settings)
+        self._taking = TurnTaking(settings, after_s=self._end_of_turn.after_s)
         self._activity = activity or SileroActivity()
         self._threaded = threaded
         self._resampler: Resampler | None = None
         self._sample_rate = 0
         self._pending = np.zeros(0, np.float32)
         self._frames = 0
-        self._before: deque[Frame] = deque(maxlen=max(1, round(settings.prefix_s / FRAME_S)))
-        self._speech: list[Frame] = []
-        self._carried: list[Frame] = []
+        self._capture = Capture(settings.prefix_s)
         self._shown: list[Image] = []
-        self._voiced = 0
-        self._silent = 0
-        self._needed_s = settings.end_s
-        self._speaking = False
         self._answer: Answering | None = None
         self._leaving: _Leaving | None = None
-        self._paused = False
         self._undecided = False
-        self._turns = 0
+        self._history_before = 0
         self._stepped = 0.0
 
     @property
@@ -125,7 +126,7 @@ class LiveSession:
     @property
     def busy(self) -> bool:
         """Whether somebody is speaking: the user, or the answer; or an answer is just being stopped."""
-        return self._speaking or self.answering or self._leaving is not None
+        return self._taking.speaking or self.answering or self._leaving is not None
 
     def show(self, *images: Image) -> None:
         """Show pictures along with the user's next turn."""
@@ -160,11 +161,11 @@ class LiveSession:
         silence = np.zeros(FRAME, np.float32)
         for _ in range(round(longest_s / FRAME_S)):
             while self._undecided:
-                self._words.wait()
+                self._aside.wait()
                 events += self._advance()
             if not self.busy:
                 break
-            if self._threaded and self._answer is not None and not self._paused:
+            if self._threaded and self._answer is not None and not self._taking.holding:
                 self._answer.wait(FRAME_S)  # silence is not recorded but made up here: it must not run ahead of the answer
             if self._leaving is not None:
                 self._leaving.answer.close()
@@ -179,7 +180,7 @@ class LiveSession:
         if self._leaving is not None:
             self._leaving.answer.close()
             list(self._settle())
-        self._words.wait()
+        self._aside.wait()
 
     # --- one frame ---
 
@@ -207,109 +208,105 @@ class LiveSession:
     def _listen(self, frame: Frame) -> Generator[LiveEvent, None, None]:
         if self._deaf():
             return
+        self._capture.add(frame, speaking=self._taking.speaking)
         voiced = self._activity.probability(frame) >= self.settings.threshold
-        self._voiced = self._voiced + 1 if voiced else (self._voiced if self._speaking else 0)
-        self._silent = 0 if voiced else self._silent + 1
-        if not self._speaking:
-            self._before.append(frame)
-            if self._voiced * FRAME_S >= self.settings.start_s:
-                yield from self._begin_listening()
-            return
-        self._speech.append(frame)
-        if voiced:
-            self._needed_s = self.settings.end_s
-        if self._silent == 1:
-            yield UserPaused(self.at_s - FRAME_S)
-        yield from self._decide()
+        yield from self._follow(self._taking.hear(voiced=voiced, answering=self._answer is not None, **self._situation()))
 
     def _deaf(self) -> bool:
         """Whether what is recorded may be the answer itself."""
-        return not self.settings.interruptible and not self._speaking and self._heard_s > 0
+        return not self.settings.interruptible and not self._taking.speaking and self._heard_s > 0
 
-    def _begin_listening(self) -> Generator[LiveEvent, None, None]:
-        self._speaking, self._silent = True, 0
-        self._speech = list(self._before)
-        self._before.clear()
-        self._paused = self._answer is not None
-        if self._paused and self._playback is not None:
-            self._playback.hold()
-        self._needed_s = self.settings.end_s
-        yield UserSpoke(self.at_s)
+    def _situation(self) -> _Situation:
+        return {"stopping": self._leaving is not None, "length_s": self._capture.length_s}
 
     def _decide(self) -> Generator[LiveEvent, None, None]:
-        """While somebody speaks: interrupt, resume, end the turn, or wait."""
-        settings, silence_s = self.settings, self._silent * FRAME_S
-        if self._paused:
-            if self._voiced * FRAME_S >= settings.interrupt_s:
-                yield from self._cut_off()
-            elif silence_s >= settings.resume_s:
-                yield from self._judge_short_speech()
-            return
-        if self._leaving is not None:
-            return  # the next answer cannot begin yet; what is said meanwhile is not lost
-        if len(self._speech) * FRAME_S >= settings.longest_s:
-            yield from self._take_turn()
-        elif silence_s >= self._needed_s:
-            more = self._calls_for_more()
-            if more:
-                self._needed_s = settings.unfinished_end_s
-            elif more is not None:
-                yield from self._take_turn()
+        yield from self._follow(self._taking.decide(**self._situation()))
+
+    def _follow(self, decisions: Iterable[Decision]) -> Generator[LiveEvent, None, None]:
+        for decision in decisions:
+            match decision:
+                case Decision.BEGAN:
+                    self._hold()
+                    yield UserSpoke(self.at_s)
+                case Decision.PAUSED:
+                    yield UserPaused(self.at_s - FRAME_S)
+                case Decision.INTERRUPT:
+                    yield from self._cut_off()
+                case Decision.JUDGE_WORDS:
+                    yield from self._judge_short_speech()
+                case Decision.RESUME:
+                    yield from self._resume()
+                case Decision.ASK_HOW_LONG:
+                    yield from self._ask_how_long()
+                case Decision.END:
+                    yield from self._take_turn()
+
+    def _hold(self) -> None:
+        self._capture.begin()
+        if self._taking.holding and self._playback is not None:
+            self._playback.hold()
 
     def _judge_short_speech(self) -> Generator[LiveEvent, None, None]:
         """Short speech over an answer: a stop word interrupts, anything else was no turn and the answer goes on."""
         stop_words = self.settings.words.stop
-        said = self._said() if stop_words else ""
-        if said is None:
-            return
-        if holds(said, stop_words):
-            yield from self._cut_off()
-            return
-        heard = self._captured()
-        self._rest()
-        self._resume()
-        yield FalseInterruption(self.at_s, self.generation, heard)
+        said = self._asked(lambda: self._pause().words) if stop_words else ""
+        if said is not None:
+            yield from self._follow([self._taking.judge(stops=holds(said, stop_words))])
 
-    def _resume(self) -> None:
-        self._paused = False
+    def _resume(self) -> Generator[LiveEvent, None, None]:
+        heard = self._capture.audio()
+        self._capture.rest()
         if self._playback is not None:
             self._playback.release()
+        yield FalseInterruption(self.at_s, self.generation, heard)
 
-    def _calls_for_more(self) -> bool | None:
-        """Whether the last word calls for more; None while that is being found out."""
-        unfinished = self.settings.words.unfinished
-        if self._needed_s >= self.settings.unfinished_end_s or not unfinished:
-            return False
-        said = self._said()
-        return None if said is None else ends_in(said, unfinished)
+    def _ask_how_long(self) -> Generator[LiveEvent, None, None]:
+        wait_s = self._asked(self._wait_s) if self._end_of_turn.slow else self._wait_s()
+        if wait_s is None:
+            return
+        if isinstance(wait_s, Exception):
+            yield EndOfTurnFailed(self.at_s, wait_s)
+            wait_s = self.settings.end_s
+        self._taking.wait(wait_s)
+        yield from self._decide()
 
-    def _said(self) -> str | None:
-        """The words so far; None while they are looked for, and nothing else is decided meanwhile."""
-        said = self._words.of(self._captured)
-        self._undecided = said is None
-        return said
+    def _wait_s(self) -> float | Exception:
+        try:
+            wait_s = float(self._end_of_turn.wait_s(self._pause()))
+            if not 0.0 <= wait_s < float("inf"):  # neither is NaN
+                raise InputError(f"`{type(self._end_of_turn).__name__}` says to wait {wait_s} s", "return 0 or more")  # noqa: TRY301 - as any other failure
+        except Exception as error:  # noqa: BLE001 - whatever fails there, the conversation goes on
+            return error
+        return wait_s
 
-    def _captured(self) -> Audio:
-        return Audio(np.concatenate([*self._carried, *self._speech]), RATE)
+    def _asked(self, job: Callable[[], Answered]) -> Answered | None:
+        """What a job finds; None while it is at work, and nothing else is decided meanwhile."""
+        found = self._aside.ask(job)
+        self._undecided = found is None
+        return found
 
-    def _rest(self) -> None:
-        self._speaking, self._voiced, self._silent = False, 0, 0
-        self._before.extend(self._speech)
-        self._speech = []
+    def _pause(self) -> Pause:
+        audio, session = self._capture.audio(), self.session
+        return Pause(
+            audio,
+            self._taking.silence_s,
+            tuple(session.history),
+            self.settings.language,
+            lambda: session.pipeline.transcribe(audio).text,
+        )
 
     # --- turns and answers ---
 
     def _take_turn(self) -> Generator[LiveEvent, None, None]:
-        audio, voiced_s = self._captured(), self._voiced * FRAME_S
-        ended_s = self.at_s - self._silent * FRAME_S
-        kept = [*self._carried, *self._speech]
-        self._rest()
-        if voiced_s < self.settings.shortest_s and not self._carried:
+        audio, voiced_s = self._capture.audio(), self._taking.voiced_s
+        ended_s = self.at_s - self._taking.silence_s
+        self._taking.rest()
+        if voiced_s < self.settings.shortest_s and not self._capture.continues:
+            self._capture.rest()
             return
-        self._carried = kept  # until something of the answer is heard, more speech continues this turn
-        self._before.clear()
+        self._capture.end()  # until something of the answer is heard, more speech continues this turn
         self.generation += 1
-        self._turns = len(self.session.history)
+        self._history_before = len(self.session.history)
         yield UserTurn(self.at_s, ended_s, audio)
         yield AnswerBegan(self.at_s, self.generation)
         endpointing_s = self.at_s - ended_s + time.perf_counter() - self._stepped
@@ -320,7 +317,7 @@ class LiveSession:
         answer = self._answer
         if self._undecided:
             return  # no answer is heard while somebody speaks
-        if answer is None or self._paused:
+        if answer is None or self._taking.holding:
             self._device.take(0.0, FRAME_S)
             return
         try:
@@ -338,7 +335,7 @@ class LiveSession:
                 self._playback.push(self.generation, audio)
             yield Playback(self.at_s, self.generation, audio)
         if self._heard_s > 0:
-            self._carried, self._shown = [], []
+            self._forget_question()
         if answer.finished and self._played_out():
             self._end_answer()
             yield AnswerFinished(self.at_s, self.generation, self.session.history[-1])
@@ -363,7 +360,7 @@ class LiveSession:
     def _cut_off(self) -> Generator[LiveEvent, None, None]:
         """Stop the answer for good, without waiting for a model that takes its time to notice."""
         answer, heard_s = self._answer, self._heard_s
-        self._paused = False
+        self._taking.holding = False
         if answer is None:
             return
         if self._playback is not None:
@@ -372,12 +369,12 @@ class LiveSession:
         answer.stop(lambda: self._kept(heard_s))
         self._answer, self._leaving = None, _Leaving(answer, self.at_s, heard_s)
         if heard_s > 0:
-            self._carried, self._shown = [], []
+            self._forget_question()
         yield from self._settle()
 
     def _kept(self, heard_s: float) -> Turn | None:
         """Let history keep what was heard of an answer that was stopped."""
-        if len(self.session.history) <= self._turns:
+        if len(self.session.history) <= self._history_before:
             return None
         return self.session.truncate(heard_s) if heard_s > 0 else self.session.take_back()
 
@@ -392,14 +389,18 @@ class LiveSession:
         except Exception as error:  # noqa: BLE001 - e.g. a memory that cannot be written; the conversation goes on
             yield AnswerFailed(leaving.at_s, self.generation, error)
         if turn is not None:
-            self._carried, self._shown = [], []  # history has the question: what is said now does not repeat it
+            self._forget_question()  # history has the question: what is said now does not repeat it
         yield Interrupted(leaving.at_s, self.generation, leaving.heard_s, turn)
+
+    def _forget_question(self) -> None:
+        self._capture.forget()
+        self._shown = []
 
     def _end_answer(self) -> None:
         if self._answer is not None:
             self._answer.close()
-        self._answer, self._paused = None, False
-        self._carried, self._shown = [], []
+        self._answer, self._taking.holding = None, False
+        self._forget_question()
 
 
 class _Leaving(NamedTuple):
@@ -408,3 +409,10 @@ class _Leaving(NamedTuple):
     answer: Answering
     at_s: float
     heard_s: float
+
+
+class _Situation(TypedDict):
+    """What decisions depend on beside what is heard, see `TurnTaking.hear`."""
+
+    stopping: bool
+    length_s: float

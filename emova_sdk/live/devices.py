@@ -14,14 +14,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from emova_sdk.components.end_of_turn import EndOfTurn
 from emova_sdk.errors import BackendError, InputError, MissingDependencyError
 from emova_sdk.live.activity import Activity
 from emova_sdk.live.conversation import LiveSession
 from emova_sdk.live.events import LiveEvent
 from emova_sdk.live.playback import PlaybackBuffer
-from emova_sdk.live.settings import LiveSettings
 from emova_sdk.session import Session
 from emova_sdk.types import Audio, Image, Style
+from emova_sdk.types.live_settings import LiveSettings
 
 __all__ = ["Device", "Recordings", "SoundDevices", "list_devices", "talk"]
 
@@ -51,6 +52,7 @@ def talk(
     *,
     settings: LiveSettings = LiveSettings(),
     activity: Activity | None = None,
+    end_of_turn: EndOfTurn | None = None,
     style: Style | None = None,
     images: Sequence[Image] = (),
     output_latency_s: float | None = None,
@@ -64,6 +66,7 @@ def talk(
         device: Where its sound comes from and goes to.
         settings: When turns begin and end.
         activity: Tells speech from the rest; Silero's detector when left out.
+        end_of_turn: Judges at a pause whether the user has finished; that of the settings when left out.
         style: Style of every answer, whatever the model chooses; None leaves it to the model.
         images: Pictures shown with the first turn.
         output_latency_s: How long after the device took it sound is heard, in seconds; None takes what the device says,
@@ -78,6 +81,7 @@ def talk(
         session,
         activity=activity,
         settings=settings,
+        end_of_turn=end_of_turn,
         style=style,
         playback=device.playback,
         output_latency_s=output_latency_s,

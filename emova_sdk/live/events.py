@@ -35,6 +35,15 @@ class UserTurn:
 
 
 @dataclass(frozen=True)
+class EndOfTurnFailed:
+    """What judges the end of turns failed; the turn ends after the usual silence."""
+
+    kind: ClassVar[str] = "end_of_turn_failed"
+    at_s: float
+    error: Exception
+
+
+@dataclass(frozen=True)
 class AnswerBegan:
     """An answer is being made; everything of it carries its ``generation``."""
 
@@ -107,6 +116,7 @@ LiveEvent = (
     UserSpoke
     | UserPaused
     | UserTurn
+    | EndOfTurnFailed
     | AnswerBegan
     | Said
     | Playback

@@ -4,6 +4,7 @@
 """
 
 from emova_sdk.testing.conformance import Check, CheckFailed, CheckResult, Samples, checks_for, conformance, run_checks
+from emova_sdk.testing.end_of_turn_rules import check_end_of_turn
 from emova_sdk.testing.fakes import FakeLLMCore, FakeSpeechTokenizer, FakeStyleModule, FakeVisionEncoder, FakeVocoder
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "FakeVisionEncoder",
     "FakeVocoder",
     "Samples",
+    "check_end_of_turn",
     "checks_for",
     "conformance",
     "run_checks",

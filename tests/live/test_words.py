@@ -12,8 +12,8 @@ from test_conversation import RATE, chunks, kinds, live, quiet, tone
 from emova_sdk import Audio
 from emova_sdk.errors import InputError
 from emova_sdk.live import FalseInterruption, Interrupted, LiveEvent, LiveSession, LiveSettings, Playback, UserTurn, converse
-from emova_sdk.live.words import WORDS, ends_in, holds
 from emova_sdk.testing.fakes import FakeLLMCore, FakeSpeechTokenizer
+from emova_sdk.types.turn_words import WORDS, ends_in, holds
 
 PATIENCE_S = 60
 """Only bounds how long a failure takes."""

@@ -112,7 +112,9 @@ def chat(
         if spoken is not None:
             from emova_sdk.cli.voice import VoiceConversation
 
-            VoiceConversation(session, images=shown, style=wanted, as_json=as_json, trace=trace, **spoken).run()
+            VoiceConversation(
+                session, images=shown, style=wanted, settings=settings.live, as_json=as_json, trace=trace, **spoken
+            ).run()
             return
         if not (heard or shown or written):
             Conversation(session, style=wanted, out=out, as_json=as_json, trace=trace).run()

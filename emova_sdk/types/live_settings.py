@@ -1,11 +1,11 @@
-"""When somebody's turn begins and ends, and what interrupts an answer."""
+"""When somebody's turn begins and ends, and what interrupts an answer: the ``[live]`` table of a config."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from emova_sdk.errors import InputError
-from emova_sdk.live.words import WordLists, words_for
+from emova_sdk.types.turn_words import WordLists, words_for
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class LiveSettings:
         prefix_s: Sound kept from before speech was noticed.
         shortest_s: Speech shorter than this is no turn.
         longest_s: A turn is taken after this long, whether it ended or not.
-        language: What is spoken, e.g. ``en`` or ``de-AT``: chooses the two lists below, see `emova_sdk.live.words`.
+        end_of_turn: Name of a detector that an installed package offers, see `emova_sdk.live.EndOfTurn`; None is the built-in
+            one, which goes by ``end_s``, ``unfinished_end_s`` and ``unfinished``.
+        language: What is spoken, e.g. ``en`` or ``de-AT``: chooses the two lists below, see `emova_sdk.types.turn_words`.
         stop_words: Words or phrases that interrupt however short they are; None takes the language's, and an empty tuple
             (or a language without any) switches the transcribing of short speech off.
         unfinished: Last words after which a speaker is given more time; None takes the language's, and an empty tuple
@@ -42,11 +44,13 @@ class LiveSettings:
     prefix_s: float = 0.3
     shortest_s: float = 0.15
     longest_s: float = 60.0
+    end_of_turn: str | None = None
     language: str = "en"
     stop_words: tuple[str, ...] | None = None
     unfinished: tuple[str, ...] | None = None
     ahead_s: float = 3.0
     interruptible: bool = True
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, and no field
 
     @property
     def words(self) -> WordLists:
@@ -64,7 +68,8 @@ class LiveSettings:
         if not 0.0 < self.threshold < 1.0:
             raise InputError(f"threshold `{self.threshold}` is not between 0 and 1", "0.5 is usual")
         times = (self.start_s, self.interrupt_s, self.resume_s, self.end_s, self.prefix_s, self.longest_s, self.ahead_s)
-        if min(times) < 0 or self.unfinished_end_s < self.end_s or self.start_s > self.interrupt_s:
+        ordered = self.start_s <= self.interrupt_s and self.end_s <= self.unfinished_end_s
+        if not ordered or not all(seconds >= 0 for seconds in times):  # neither is NaN
             raise InputError(
                 "the times of a live session contradict each other",
                 "none is negative, start_s <= interrupt_s, end_s <= unfinished_end_s",

@@ -1,15 +1,10 @@
-"""The words that decide in a live conversation, in several languages, and how they are found beside it."""
+"""The words that decide when people speak with each other, in several languages."""
 
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable
 from typing import NamedTuple
-
-from emova_sdk.types import Audio
-from emova_sdk.wiring import Wiring
 
 
 class WordLists(NamedTuple):
@@ -70,41 +65,3 @@ def ends_in(text: str, phrases: Iterable[str]) -> bool:
 
 def _plain(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold()))
-
-
-class SpokenWords:
-    """Finds out what was just said, beside the conversation.
-
-    Args:
-        pipeline: What transcribes.
-        threaded: Whether a thread of its own does; otherwise the caller waits for the words.
-    """
-
-    def __init__(self, pipeline: Wiring, *, threaded: bool) -> None:
-        self._pipeline = pipeline
-        self._threaded = threaded
-        self._thread: threading.Thread | None = None
-        self._text = ""
-
-    def of(self, captured: Callable[[], Audio]) -> str | None:
-        """Return the words, or None while they are looked for; the first call takes the sound and begins to look."""
-        if not self._threaded:
-            self._look(captured())
-            return self._text
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._look, args=(captured(),), name="emova-live-words", daemon=True)
-            self._thread.start()
-        if self._thread.is_alive():
-            return None
-        self._thread = None
-        return self._text
-
-    def wait(self) -> None:
-        """Wait until nothing is looked for any more."""
-        if self._thread is not None:
-            self._thread.join()
-
-    def _look(self, audio: Audio) -> None:
-        self._text = ""
-        with suppress(Exception):  # what cannot be understood neither interrupts nor calls for more
-            self._text = self._pipeline.transcribe(audio).text
