@@ -1,6 +1,7 @@
 """Text to phones: normalisation, then the dictionary word by word."""
 
 import re
+from collections.abc import Iterable
 
 from emova_sdk.components.nano.dictionary import PHONES, SILENCE, Lexicon
 from emova_sdk.components.nano.normalization import normalize
@@ -17,16 +18,22 @@ def words_of(text: str) -> list[str]:
 def phones(text: str, lexicon: Lexicon | None = None) -> list[str]:
     """Phones of a text, with `sil` at the ends and at punctuation marks; empty for a text without words.
 
-    `the` ends in `iy` before a vowel.
-
     Args:
         text: What is said.
         lexicon: Its dictionary; the shipped one by default.
     """
+    return phones_of_words(words_of(text), lexicon)
+
+
+def phones_of_words(words: Iterable[str], lexicon: Lexicon | None = None) -> list[str]:
+    """Phones of words and punctuation marks, as `words_of` gives them; see `phones`.
+
+    `the` ends in `iy` before a vowel.
+    """
     lexicon = lexicon or Lexicon.shipped()
     found: list[str] = []
     the = False
-    for word in words_of(text):
+    for word in words:
         if word in ".,;:!?":
             found += [SILENCE] if found and found[-1] != SILENCE else []
         else:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.nano.dictionary import PHONES, SILENCE
-from emova_sdk.components.nano.g2p import phones
+from emova_sdk.components.nano.g2p import phones_of_words
 from emova_sdk.errors import LoadError
 
 STAY, SKIP = -1.0, -2.5
@@ -65,7 +65,7 @@ class Grammar:
                 after = len(self._exits)
                 self._exits.append([])
                 for words in part:
-                    self._chain(words, [_NUMBER[p] for p in phones(words) if p != SILENCE], junction, after)
+                    self._chain(words, [_NUMBER[p] for p in phones_of_words(words.split()) if p != SILENCE], junction, after)
                 junction = after
             self._finals.append(junction)
         self._freeze()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny_llm
 from test_llm_core import scripted
+from walk import Walk
 
 from emova_sdk import Audio, AudioDelta, Image, Pipeline, Style, StyleChosen, TextDelta, Transcript, UserStyle
 
@@ -75,6 +76,19 @@ def test_hears_a_recording_sees_a_picture_and_answers_aloud_in_order(config: Pat
     assert assistant.audio == Audio.concat([event.audio for event in events if isinstance(event, AudioDelta)])
     assert assistant.audio.duration_s > 0  # type: ignore[union-attr]
     assert sum(event.units for event in events if isinstance(event, AudioDelta)) == 6
+
+
+def test_how_far_a_reader_of_a_turn_walks(config: Path) -> None:
+    """The bounds only go down; see tests/test_walk.py."""
+    with Pipeline.from_config(config) as pipeline:
+        scripted(pipeline.llm_core, REPLY)
+        session = pipeline.session()
+        session.ask(Audio.example(), PICTURE)  # what is made once is made
+        scripted(pipeline.llm_core, REPLY)
+        with Walk() as walk:
+            session.ask(Audio.example(), PICTURE)
+    assert len(walk.files) <= 39, sorted(walk.files)
+    assert walk.moves.total() <= 1700, walk.moves.most_common(20)
 
 
 @pytest.mark.slow
