@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import emova_sdk
 
@@ -21,7 +21,7 @@ class Walk:
         self.files: set[str] = set()
         self.moves: Counter[tuple[str, str]] = Counter()
 
-    def __enter__(self) -> Walk:
+    def __enter__(self) -> Self:
         threading.setprofile(self._profile)
         sys.setprofile(self._profile)
         return self
