@@ -73,12 +73,12 @@ class ComponentConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Limits:
-    """The ``[limits]`` table: what is accepted as input, and how much of a conversation the model is told.
+    """The ``[limits]`` table: what is accepted as input, and how much of a conversation is sent to the model.
 
     Attributes:
         max_audio_s: Longest sound, in seconds.
         max_image_pixels: Largest picture, width x height.
-        history_turns: How many of the newest earlier turns of a session the model is told; all that it reads by default.
+        history_turns: How many of the newest earlier turns of a session are sent to the model; all that it reads by default.
         truncation: What is left out of a longer conversation: ``drop_oldest``, ``drop_media`` (sounds and pictures first) or
             ``error``.
 

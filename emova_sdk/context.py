@@ -1,7 +1,7 @@
-"""What a model is told of a conversation: messages made of a session's turns, as many as it can read.
+"""The messages of a session's requests, made of its turns, as many as the model can read.
 
 There is one history, the turns. The messages are made of them anew for every request, so that a session that goes on from a
-store tells the model the same as one that was never closed. What is remembered beside the turns is the features of pictures.
+store sends the model the same as one that was never closed. Only the features of pictures are kept beside the turns.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Truncation = Literal["drop_oldest", "drop_media", "error"] | Callable[[Sequence[
 * ``drop_oldest``: the oldest exchanges are left out;
 * ``drop_media``: sounds and pictures of the oldest exchanges are left out first, their words stay; then ``drop_oldest``;
 * ``error``: it is not; `ContextLengthError` is raised;
-* a function: takes the turns told so far and returns those to keep.
+* a function: takes the turns sent so far and returns those to keep.
 """
 
 LoadMedia = Callable[[MediaRef], Audio | Image]
@@ -54,8 +54,8 @@ class Context:
     Args:
         pipeline: Encodes sounds and pictures.
         system: Instructions to the model.
-        limit: How many of the newest earlier turns are told; None tells all that the model reads.
-        truncation: What is done with older ones, and where the model reads less.
+        limit: How many of the newest earlier turns are sent; None sends all that the model reads.
+        truncation: What is done with older turns, and where the model reads less.
         load_media: Reads a sound or picture that was kept.
 
     Raises:
@@ -72,7 +72,7 @@ class Context:
         load_media: LoadMedia | None = None,
     ) -> None:
         if limit is not None and (not isinstance(limit, int) or limit < 0):
-            raise ConfigError(f"`history_limit` is `{limit}`", "use the number of turns the model is to be told, or None")
+            raise ConfigError(f"`history_limit` is `{limit}`", "use the number of turns to send to the model, or None")
         if not callable(truncation) and str(truncation) not in ("drop_oldest", "drop_media", "error"):
             raise ConfigError(
                 f"there is no truncation `{truncation}`", "use `drop_oldest`, `drop_media`, `error` or a function"
@@ -85,46 +85,46 @@ class Context:
         self.load_media = load_media or _load_inline
         self._encoded: dict[tuple[str, int], Part] = {}
         self._dropped: set[str] = set()  # turns that are left out
-        self._in_words: set[str] = set()  # turns of which only the words are told
+        self._in_words: set[str] = set()  # turns of which only the words are sent
 
-    # --- what is told ---
+    # --- what is sent ---
 
     def messages(self, earlier: Sequence[Turn], now: Sequence[Turn]) -> list[Message]:
-        """Tell the model the ``earlier`` turns, as far as they are not left out, and all of the exchange going on ``now``.
+        """Return the ``earlier`` turns as messages, as far as they are not left out, and all of the exchange going on ``now``.
 
         Raises:
             ContextLengthError: If there are more earlier turns than the limit, and truncation is ``error``.
         """
         self._apply_limit(earlier)
-        told = [*(turn for turn in earlier if turn.id not in self._dropped), *now]
+        sent = [*(turn for turn in earlier if turn.id not in self._dropped), *now]
         found = [*self._system]
-        for turn in told:
+        for turn in sent:
             found += self._question(turn) if turn.role == "user" else self._answer(turn)
-        self._forget_except({turn.id for turn in told} - self._in_words)
+        self._forget_except({turn.id for turn in sent} - self._in_words)
         return found
 
     def encode(self, turn_id: str, place: int, image: Image) -> None:
-        """Encode a picture now, rather than when it is first told."""
+        """Encode a picture now, rather than when it is first sent."""
         self._encoded[turn_id, place] = self._pipeline.see(image)
 
     # --- what is left out ---
 
     def shorten(self, earlier: Sequence[Turn]) -> bool:
         """Leave out more of the ``earlier`` turns, for the model did not read them all; return whether there was more."""
-        told = [turn for turn in earlier if turn.id not in self._dropped]
-        if not told or self._truncation == "error":
+        sent = [turn for turn in earlier if turn.id not in self._dropped]
+        if not sent or self._truncation == "error":
             return False
         if callable(self._truncation):
-            return self._keep_only(told, self._truncation)
-        rich = [turn for turn in told if turn.id not in self._in_words and (turn.images or turn.audio is not None)]
+            return self._keep_only(sent, self._truncation)
+        rich = [turn for turn in sent if turn.id not in self._in_words and (turn.images or turn.audio is not None)]
         if self._truncation == "drop_media" and rich:
             self._in_words |= {turn.id for turn in _oldest_exchanges(rich)}
         else:
-            self._dropped |= {turn.id for turn in _oldest_exchanges(told)}
+            self._dropped |= {turn.id for turn in _oldest_exchanges(sent)}
         return True
 
     def left_out(self, earlier: Sequence[Turn]) -> dict[str, int]:
-        """Say how many turns were left out, and of how many only the words were told, for a turn's metadata."""
+        """Say how many turns were left out, and of how many only the words were sent, for a turn's metadata."""
         dropped = sum(turn.id in self._dropped for turn in earlier)
         in_words = sum(turn.id in self._in_words and turn.id not in self._dropped for turn in earlier)
         return {key: count for key, count in ((_TURNS_LEFT_OUT, dropped), (_MEDIA_LEFT_OUT, in_words)) if count}
@@ -137,32 +137,32 @@ class Context:
         self._in_words |= {turn.id for turn in turns[dropped : dropped + in_words]}
 
     def _apply_limit(self, earlier: Sequence[Turn]) -> None:
-        told = [turn for turn in earlier if turn.id not in self._dropped]
-        if self._limit is None or len(told) <= self._limit:
+        sent = [turn for turn in earlier if turn.id not in self._dropped]
+        if self._limit is None or len(sent) <= self._limit:
             return
         if self._truncation == "error":
-            message = f"the history has {len(told)} turns, and the limit is {self._limit}"
+            message = f"the history has {len(sent)} turns, and the limit is {self._limit}"
             raise ContextLengthError(message, "raise `history_limit`, or choose another truncation")
         if callable(self._truncation):
-            self._keep_only(told, self._truncation)
+            self._keep_only(sent, self._truncation)
             return
-        at = len(told) - self._limit
-        while at < len(told) and told[at].role != "user":  # an exchange is told whole or not at all
+        at = len(sent) - self._limit
+        while at < len(sent) and sent[at].role != "user":  # an exchange is sent whole or not at all
             at += 1
-        older = {turn.id for turn in told[:at]}
+        older = {turn.id for turn in sent[:at]}
         if self._truncation == "drop_media":
             self._in_words |= older
         else:
             self._dropped |= older
 
-    def _keep_only(self, told: Sequence[Turn], truncation: Callable[[Sequence[Turn]], Iterable[Turn]]) -> bool:
-        ids = {turn.id for turn in items_of(truncation(told), Turn, "`truncation` returned")}
-        fewer = {turn.id for turn in told} - ids
+    def _keep_only(self, sent: Sequence[Turn], truncation: Callable[[Sequence[Turn]], Iterable[Turn]]) -> bool:
+        ids = {turn.id for turn in items_of(truncation(sent), Turn, "`truncation` returned")}
+        fewer = {turn.id for turn in sent} - ids
         self._dropped |= fewer
         return bool(fewer)
 
-    def _forget_except(self, told: set[str]) -> None:
-        self._encoded = {key: part for key, part in self._encoded.items() if key[0] in told}
+    def _forget_except(self, sent: set[str]) -> None:
+        self._encoded = {key: part for key, part in self._encoded.items() if key[0] in sent}
 
     # --- the user's turns ---
 
@@ -175,8 +175,8 @@ class Context:
                 parts += self._sound(turn, begin, end)
             elif kind == "image":
                 parts += [self._picture(turn, place) for place in range(begin, min(end, len(turn.images)))]
-        told = tuple(part for part in parts if part != "")
-        return [Message("user", told, style=turn.perceived)] if told else []
+        filled = tuple(part for part in parts if part != "")
+        return [Message("user", filled, style=turn.perceived)] if filled else []
 
     def _sound(self, turn: Turn, begin: int, end: int) -> list[Part]:
         """Speech as units where the model reads such units, otherwise in words."""
@@ -204,7 +204,7 @@ class Context:
         return self._pipeline.see(media) if isinstance(media, Image) else NO_PICTURE
 
     def _once(self, turn: Turn, place: int, encode: Callable[[], Part]) -> Part:
-        """Encode something of an earlier turn once; what this pipeline cannot read is told in words."""
+        """Encode something of an earlier turn once; what this pipeline cannot read becomes words."""
         key = (turn.id, place)
         if key not in self._encoded:
             try:
@@ -221,8 +221,8 @@ class Context:
     def _answer(self, turn: Turn) -> list[Message]:
         """One message for each time the model stopped to call tools, with the results, and one for what it said at last.
 
-        Of an answer that was cut off, what was heard is told. Nothing becomes an empty message. A model that calls no tools is
-        told of earlier calls in words.
+        Of an answer that was cut off, what was heard is sent. No message is empty. For a model that calls no tools, earlier
+        calls become words.
         """
         llm = self._pipeline.llm_core
         in_words = llm is not None and not llm.tools

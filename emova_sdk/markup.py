@@ -6,7 +6,7 @@ Breaks and blocks become punctuation, so that there is a pause. Of a link its te
 import html
 import re
 
-from emova_sdk.rewriting import rewrite, rule
+from emova_sdk.substitutions import rule, substitute
 
 __all__ = ["without_markup"]
 
@@ -81,5 +81,5 @@ _ADDRESS = rule(
 def without_markup(text: str) -> str:
     """The text without its SSML, HTML and Markdown."""
     if "<" in text or "&" in text:
-        text = rewrite(text, _TAGS)
-    return rewrite(text, (*_MARKDOWN, _ADDRESS))
+        text = substitute(text, _TAGS)
+    return substitute(text, (*_MARKDOWN, _ADDRESS))

@@ -16,9 +16,9 @@ from emova_sdk.errors import InputError
 from emova_sdk.types import EMOTIONS, Emotion, PerceivedStyle, Style
 from emova_sdk.types.style import require_one_of
 
-__all__ = ["CHEERFUL", "EMOTION_FALLBACK", "Rule", "StyleDecision", "StylePolicy", "resolve_style"]
+__all__ = ["CHEERFUL", "EMOTION_FALLBACK", "StyleDecision", "StylePolicy", "StyleRule", "resolve_style"]
 
-Rule = Literal["model", "fixed", "mirror", "soothe"]
+StyleRule = Literal["model", "fixed", "mirror", "soothe"]
 
 EMOTION_FALLBACK: dict[Emotion, Emotion] = {"surprised": "happy", "fearful": "sad", "disgusted": "angry"}
 """Where a voice cannot speak an emotion, the one it speaks instead (EMOVA's own folding); else neutral."""
@@ -50,14 +50,14 @@ class StylePolicy:
         InputError: If a value is unknown, or the rules leave no emotion to speak in.
     """
 
-    rule: Rule = "model"
+    rule: StyleRule = "model"
     allowed: Annotated[tuple[Emotion, ...], Len(1)] = EMOTIONS
     never_cheerful_to: tuple[Emotion, ...] = ()
     fallbacks: Mapping[Emotion, Emotion] = field(default_factory=dict[Emotion, Emotion])
     min_score: Annotated[float, Ge(0), Le(1)] = 0.5
 
     def __post_init__(self) -> None:
-        require_one_of("rule", self.rule, get_args(Rule))
+        require_one_of("rule", self.rule, get_args(StyleRule))
         for emotion in (*self.allowed, *self.never_cheerful_to, *self.fallbacks, *self.fallbacks.values()):
             require_one_of("emotion", emotion, EMOTIONS)
         if not 0.0 <= self.min_score <= 1.0:

@@ -22,8 +22,8 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from emova_sdk.components.base import SLOTS, Component
 from emova_sdk.docstrings import describe
+from emova_sdk.entry_points import entry_points_of, is_own, is_well_formed, owner_of, summary_of
 from emova_sdk.errors import ConfigError, EmovaError, LoadError, MissingDependencyError, UnknownComponentError
-from emova_sdk.offers import is_own, is_well_formed, offers, owner_of, summary_of
 from emova_sdk.packages import pip_command
 
 __all__ = [
@@ -166,7 +166,7 @@ def _group(slot: str) -> str:
 def _entries(slot: str) -> dict[str, list[EntryPoint]]:
     """Return what is offered under each name: one entry point if all is well. The SDK's own comes first."""
     found: dict[str, list[EntryPoint]] = {}
-    for entry in sorted(offers(_group(slot)), key=is_own, reverse=True):
+    for entry in sorted(entry_points_of(_group(slot)), key=is_own, reverse=True):
         others = found.setdefault(entry.name, [])
         if entry.value not in {other.value for other in others}:
             others.append(entry)

@@ -73,7 +73,7 @@ class Session:
         tools: Functions (or `Tool`s) the model may call.
         system: Instructions to the model.
         history: Turns to go on from; those that ``memory`` has of this session come by themselves.
-        history_limit: How many of the newest earlier turns the model is told; the pipeline's limit by default.
+        history_limit: How many of the newest earlier turns are sent to the model; the pipeline's limit by default.
         truncation: What is left out of a longer conversation, see `emova_sdk.context.Truncation`; the pipeline's by default.
             The history keeps all of it.
         options: How the model writes.
@@ -309,7 +309,7 @@ class Session:
 
     def _written(self, answer: TurnBuilder) -> Generator[SpokenEvent, None, None]:
         """What the model writes, spoken; a conversation longer than it reads is shortened until it fits."""
-        told: list[SpokenEvent] = []  # before the answer: what was heard, which comes again
+        preamble: list[SpokenEvent] = []  # before the answer: what was heard, which comes again
         while True:
             said = False
             try:
@@ -317,8 +317,8 @@ class Session:
                     for event in events:
                         before = isinstance(event, Transcript | UserStyle | Metadata)
                         said = said or not before
-                        if not before or event not in told:
-                            told += [event] if before else []
+                        if not before or event not in preamble:
+                            preamble += [event] if before else []
                             yield event
             except ContextLengthError:
                 if said or not self._context.shorten(self._earlier(answer)):

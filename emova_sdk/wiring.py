@@ -326,7 +326,7 @@ class Wiring:
 
 
 def _units_only(events: Generator[LLMEvent, None, None], chosen: Style | None) -> Generator[LLMEvent, None, None]:
-    """A second pass says what was already told: its units, in the style that was chosen if one was."""
+    """A second pass adds speech to text that was already given out: its units, in the style that was chosen if one was."""
     with closing(events):
         if chosen is not None:
             yield StyleChosen(chosen)

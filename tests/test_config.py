@@ -417,7 +417,7 @@ def test_another_package_adds_presets(tmp_path, monkeypatch):
 @pytest.mark.parametrize("module", ["surely_not_there", "surely.not.there", "os:path", "", "a b", "json.gone", "os"])
 def test_a_preset_whose_package_is_gone_harms_no_other(module, monkeypatch):
     entry = EntryPoint("ghost", module, "emova_sdk.presets")
-    monkeypatch.setattr(preset_module, "offers", lambda group: [entry])
+    monkeypatch.setattr(preset_module, "entry_points_of", lambda group: [entry])
     assert "fake" in presets()
     assert load_config("fake").llm_core is not None
     assert "preset `ghost` of an unnamed package is missing" in str(broken_presets()["ghost"])

@@ -11,6 +11,7 @@ import pytest
 
 from emova_sdk import registry
 from emova_sdk.components.base import SLOTS
+from emova_sdk.entry_points import unreadable_packages
 from emova_sdk.errors import (
     ConfigError,
     InputError,
@@ -18,7 +19,6 @@ from emova_sdk.errors import (
     MissingDependencyError,
     UnknownComponentError,
 )
-from emova_sdk.offers import unreadable
 from emova_sdk.pipeline import Pipeline
 from emova_sdk.testing import FakeLLMCore, FakeVocoder
 
@@ -233,7 +233,7 @@ def test_a_malformed_entry_point_harms_no_other(tmp_path, monkeypatch, line):
     assert isinstance(registry.create("vocoder", "fake"), FakeVocoder)
     Pipeline.from_config("fake").close()
     odd = [info for info in registry.listed("vocoder") if info.error]
-    assert odd or unreadable() or line.startswith("["), "what is wrong is told"
+    assert odd or unreadable_packages() or line.startswith("["), "what is wrong is told"
 
 
 def test_a_package_without_metadata_harms_no_other(tmp_path, monkeypatch):

@@ -83,9 +83,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def _spare_pydantic() -> None:
     """Keep pydantic from looking for plug-ins of its own where a package's list cannot be read: it would fail on that."""
-    from emova_sdk.offers import unreadable
+    from emova_sdk.entry_points import unreadable_packages
 
-    if "PYDANTIC_DISABLE_PLUGINS" not in os.environ and unreadable():
+    if "PYDANTIC_DISABLE_PLUGINS" not in os.environ and unreadable_packages():
         os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 
 

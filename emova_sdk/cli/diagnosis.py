@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from emova_sdk.entry_points import entry_points_of, source_of, unreadable_packages
 from emova_sdk.errors import EmovaError, MissingDependencyError
 from emova_sdk.files import exists
-from emova_sdk.offers import offers, source_of, unreadable
 from emova_sdk.packages import PACKAGES, Package, installed, pip_command
 from emova_sdk.presets import broken_presets, presets
 from emova_sdk.processor import processor
@@ -73,7 +73,7 @@ def check_package() -> Finding:
     import emova_sdk
 
     place = Path(emova_sdk.__file__).parent
-    if not offers("emova_sdk.llm_core"):
+    if not entry_points_of("emova_sdk.llm_core"):
         return Finding("emova-sdk", "problem", f"{emova_sdk.__version__} in {place}, not installed", "run pip install -e .")
     return Finding("emova-sdk", "ok", f"{emova_sdk.__version__} in {place}")
 
@@ -157,7 +157,7 @@ def check_plug_ins() -> list[Finding]:
     from emova_sdk import registry
 
     fix = "update the package, or uninstall it"
-    found = [Finding("plug-in", "problem", told, fix) for told in unreadable()]
+    found = [Finding("plug-in", "problem", told, fix) for told in unreadable_packages()]
     found += [Finding(f"{info.slot} {info.name}", "problem", info.error, fix) for info in registry.listed() if info.error]
     return [*found, *(Finding(f"preset {name}", "problem", one.message, one.hint) for name, one in broken_presets().items())]
 

@@ -32,8 +32,8 @@ def report(error: BaseException, *, debug: bool) -> int:
 
 def in_words(error: BaseException) -> tuple[str, str]:  # noqa: PLR0911 - a table: one line for each kind of error
     """Return what happened and one action that helps, of errors of the SDK and of those of Python and the system."""
+    from emova_sdk.entry_points import source_of
     from emova_sdk.files import hint_for, reason_of
-    from emova_sdk.offers import source_of
     from emova_sdk.packages import pip_command
 
     match error:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+from emova_sdk.entry_points import entry_points_of, is_well_formed, owner_of, source_of
 from emova_sdk.errors import LoadError
-from emova_sdk.offers import is_well_formed, offers, owner_of, source_of
 
 __all__ = ["CONFIG_NAME", "broken_presets", "presets"]
 
@@ -25,7 +25,7 @@ def presets() -> dict[str, Path]:
     A preset that a package promises and does not hold is left out, see `broken_presets`.
     """
     here = Path(__file__).parent
-    found = {entry.name: path for entry in offers("emova_sdk.presets") if (path := _of_package(entry)) is not None}
+    found = {entry.name: path for entry in entry_points_of("emova_sdk.presets") if (path := _of_package(entry)) is not None}
     found |= {path.stem: path for path in here.glob("*.toml")}
     found |= {path.parent.name: path for path in here.glob(f"*/{CONFIG_NAME}")}
     return dict(sorted(found.items()))
@@ -38,7 +38,7 @@ def broken_presets() -> dict[str, LoadError]:
         entry.name: LoadError(
             f"preset `{entry.name}` of {owner_of(entry)} is missing: `{entry.value}` holds no such TOML file", hint
         )
-        for entry in offers("emova_sdk.presets")
+        for entry in entry_points_of("emova_sdk.presets")
         if _of_package(entry) is None
     }
 

@@ -120,7 +120,7 @@ def test_programs(monkeypatch):
 
 
 def test_a_package_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr(diagnosis, "offers", lambda _group: [])
+    monkeypatch.setattr(diagnosis, "entry_points_of", lambda _group: [])
     assert diagnosis.check_package().status == "problem"
     assert diagnosis.installed("no-such-distribution-at-all") is None
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from emova_sdk.components.nano.number_words import digit_words, number_words, ordinal_words, plural_words, year_words
-from emova_sdk.rewriting import rule
+from emova_sdk.substitutions import rule
 
 __all__ = ["DATES", "MONTHS", "TIMES", "YEARS"]
 

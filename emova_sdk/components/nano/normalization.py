@@ -20,7 +20,7 @@ from emova_sdk.components.nano.number_words import (
 )
 from emova_sdk.components.nano.quantities import AMOUNT, MEASURES, MONEY, SCALES, SIGNS
 from emova_sdk.markup import without_markup
-from emova_sdk.rewriting import rewrite, rule
+from emova_sdk.substitutions import rule, substitute
 
 __all__ = ["normalize", "number_words", "ordinal_words", "year_words"]
 
@@ -100,10 +100,10 @@ def normalize(text: str) -> str:
     Args:
         text: English, with figures, money, times, dates, units and common abbreviations; SSML, HTML or Markdown.
     """
-    text = _fold(rewrite(without_markup(text), _BEFORE_DECOMPOSITION))
+    text = _fold(substitute(without_markup(text), _BEFORE_DECOMPOSITION))
     if not text.isupper():
         text = re.sub(r"\bUS\b(?!\$)", "U S", text)
-    text = rewrite(text, _RULES).lower()
+    text = substitute(text, _RULES).lower()
     found: list[str] = []
     for token in _TOKEN.findall(text):
         if token[0].isalpha():

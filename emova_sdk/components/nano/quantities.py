@@ -6,7 +6,7 @@ The rules leave the figures to those that come after; the word for a unit follow
 import re
 from collections.abc import Callable
 
-from emova_sdk.rewriting import any_of, rule
+from emova_sdk.substitutions import any_of, rule
 
 __all__ = ["AMOUNT", "MEASURES", "MONEY", "SCALES"]
 

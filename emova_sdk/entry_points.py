@@ -14,12 +14,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["is_own", "offers", "owner_of", "source_of", "summary_of", "unreadable"]
+__all__ = ["entry_points_of", "is_own", "owner_of", "source_of", "summary_of", "unreadable_packages"]
 
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\.[^\W\d]\w*)*)?(\s*\[.*\])?")
 
 
-def offers(group: str) -> list[EntryPoint]:
+def entry_points_of(group: str) -> list[EntryPoint]:
     """Return the entry points of a group; those of a package whose list cannot be read are left out."""
     return list(_all(_places()).select(group=group))
 
@@ -39,7 +39,7 @@ def _all(_: tuple[tuple[str, int], ...]) -> Any:
         return EntryPoints(entry for package in distributions() for entry in _of(package))
 
 
-def unreadable() -> list[str]:
+def unreadable_packages() -> list[str]:
     """Say in one line each which packages have a list of entry points that cannot be read."""
     found: list[str] = []
     for package in distributions():
@@ -105,7 +105,7 @@ def _summaries(source: Path) -> dict[str, str]:
 def _of(package: Distribution) -> list[EntryPoint]:
     try:
         return list(package.entry_points)
-    except Exception:  # noqa: BLE001 - told by `unreadable`
+    except Exception:  # noqa: BLE001 - reported by `unreadable_packages`
         return []
 
 
