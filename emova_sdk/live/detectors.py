@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from emova_sdk.components.end_of_turn import EndOfTurn, LastWord
 from emova_sdk.errors import LoadError, UnknownComponentError
-from emova_sdk.offers import offers, owner_of
+from emova_sdk.entry_points import entry_points_of, owner_of
 from emova_sdk.registry import suggest
 from emova_sdk.types.live_settings import LiveSettings
 
@@ -22,7 +22,7 @@ def detector(settings: LiveSettings) -> EndOfTurn:
     name = settings.end_of_turn
     if name is None:
         return LastWord(settings)
-    found = {entry.name: entry for entry in offers(GROUP)}
+    found = {entry.name: entry for entry in entry_points_of(GROUP)}
     if name not in found:
         hint = suggest(name, found)
         raise UnknownComponentError(f"there is no end_of_turn `{name}`", hint, name=name, available=tuple(sorted(found)))
