@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from emova_sdk.components.end_of_turn import EndOfTurn, LastWord
-from emova_sdk.errors import LoadError, UnknownComponentError
 from emova_sdk.entry_points import entry_points_of, owner_of
+from emova_sdk.errors import LoadError, UnknownComponentError
 from emova_sdk.registry import suggest
 from emova_sdk.types.live_settings import LiveSettings
 
