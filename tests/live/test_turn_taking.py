@@ -203,7 +203,7 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> None:
         return SimpleNamespace(name=name, dist=None, load=lambda: made)
 
     found = [offer("patient", lambda: Patient(0.4)), offer("nothing", object), offer("broken", lambda: 1 / 0)]
-    monkeypatch.setattr(detectors, "offers", lambda group: found if group == "emova_sdk.end_of_turn" else [])
+    monkeypatch.setattr(detectors, "entry_points_of", lambda group: found if group == "emova_sdk.end_of_turn" else [])
 
 
 @pytest.mark.usefixtures("offered")
