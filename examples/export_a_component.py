@@ -16,7 +16,7 @@ from emova_sdk import Audio, Space, SpeechTokenizer, SpeechUnits
 from emova_sdk.components.graph import Axis, Graph
 from emova_sdk.components.runtimes.onnx_session import open_session, run_session
 from emova_sdk.errors import InputError
-from emova_sdk.exporters.bundle import export_bundle
+from emova_sdk.exporters.export import export_components
 from emova_sdk.testing import run_checks
 
 RATE, STEP = 8000, 400
@@ -95,7 +95,7 @@ def main() -> None:
     failed = [f"{check.name}: {check.message}" for check in run_checks(Ears) if not check.passed]
     print("rules broken:   ", failed)
     with tempfile.TemporaryDirectory() as folder:
-        manifest = export_bundle({"speech_tokenizer": Ears()}, Path(folder) / "ears", source="my ears")
+        manifest = export_components({"speech_tokenizer": Ears()}, Path(folder) / "ears", source="my ears")
         [record] = manifest["components"]["speech_tokenizer"]
         compared = {one["output"]: one for one in record["parity"]}
         print("compared:       ", ", ".join(f"{name} {one['allowed']}" for name, one in compared.items()))

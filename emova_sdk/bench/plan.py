@@ -18,8 +18,9 @@ from emova_sdk.bench.race import Entry, Subject
 from emova_sdk.components.graph import Graph
 from emova_sdk.config import exported_config, load_config
 from emova_sdk.errors import EmovaError, InputError
-from emova_sdk.exporters.bundle import export_bundle, read_manifest
+from emova_sdk.exporters.export import export_components
 from emova_sdk.exporters.quantize import Precision
+from emova_sdk.exporters.verify import read_manifest
 from emova_sdk.pipeline import Pipeline
 
 __all__ = ["Export", "Plan", "Question", "exports_of"]
@@ -108,7 +109,7 @@ def exports_of(
         for precision in precisions:
             out = Path(place) / precision
             try:
-                export_bundle(parts, out, precision=precision, source=config, config=write, progress=progress)
+                export_components(parts, out, precision=precision, source=config, config=write, progress=progress)
                 made.append(Export.open(out))
             except EmovaError as error:
                 made.append(Export(f"onnx {precision}", error=error.message))

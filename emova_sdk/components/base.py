@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.graph import Graph
+from emova_sdk.components.trials import Trial
 from emova_sdk.errors import BackendError, InputError
 from emova_sdk.types import (
     Audio,
@@ -134,6 +135,10 @@ class Component(ABC):  # noqa: B024 - the slots below declare what is abstract
 
     def graphs(self) -> list[Graph]:
         """What exporters can export: empty when nothing can be. Brings into memory what it needs, without `load`."""
+        return []
+
+    def trials(self) -> list[Trial]:
+        """End-to-end trials by which an export is compared with this component: empty when it has none."""
         return []
 
     def assets(self) -> Mapping[str, Path | str | bytes]:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from emova_sdk.components.base import SLOTS, Component
-from emova_sdk.components.runtimes.export_folder import ExportFolder, Opener, family_of, profile_of
+from emova_sdk.components.runtimes.export_folder import ExportFolder, Opener, family_of, folder_at, profile_of
+from emova_sdk.components.runtimes.manifest import parse_manifest
 from emova_sdk.components.runtimes.onnx_session import exact_products, open_session
 from emova_sdk.components.runtimes.tensorrt_session import open_engine
 from emova_sdk.errors import ConfigError, LoadError
@@ -93,20 +94,29 @@ class TensorrtRuntime:
         return open_engine(file, record, device=self._device)
 
 
-def open_component(role: str, path: str, runtime: Callable[..., Opener] = OnnxRuntime, **options: Any) -> Component:
+def open_component(
+    role: str,
+    path: str,
+    runtime: Callable[..., Opener] = OnnxRuntime,
+    *,
+    manifest: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Component:
     """Make a component that runs from an export.
 
     Args:
         role: Which, e.g. ``vocoder``.
         path: Folder of the export.
         runtime: Makes what opens its graphs.
+        manifest: That of the export; read from the folder when not given.
         **options: Of the runtime and of the class that runs the component in its family.
 
     Raises:
         LoadError: If the folder is no such export, or its family is unknown.
         ConfigError: If neither has such an option.
     """
-    family = family_of(path, role)
+    manifest = parse_manifest(folder_at(path)) if manifest is None else manifest
+    family = family_of(manifest, path, role)
     if family not in _CLASSES[role]:
         known = ", ".join(_CLASSES[role])
         raise LoadError(f"the {role} of `{path}` is of the family `{family}`", f"families that can be run: {known}", path=path)
@@ -117,7 +127,7 @@ def open_component(role: str, path: str, runtime: Callable[..., Opener] = OnnxRu
         known = ", ".join([*of_runtime, *of_class])
         raise ConfigError(f"the {role} of `{path}` has no option `{unknown[0]}`", f"leave it out; known are {known}")
     opener = runtime(**{name: value for name, value in options.items() if name in of_runtime})
-    folder = ExportFolder(path, role, opener)
+    folder = ExportFolder(path, role, opener, manifest=manifest)
     return make(folder, **{name: value for name, value in options.items() if name in of_class})
 
 

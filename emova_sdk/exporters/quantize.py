@@ -17,7 +17,7 @@ from emova_sdk.errors import ExportError
 from emova_sdk.exporters.calibration import has_convolutions, quantize_calibrated
 from emova_sdk.exporters.parity import Tolerance
 from emova_sdk.exporters.saturation import Originals, bound_pairs, require_safe
-from emova_sdk.exporters.stored import READERS, store_in_8_bits
+from emova_sdk.exporters.weight_only import READERS, quantize_weights
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
@@ -110,7 +110,7 @@ def quantize(
             elif precision == "int4":
                 _to_blocks(source, target, 8 if kept == "weights" else 4, method.block_size)
             elif precision == "int8" and kept == "activations":
-                _to_stored(source, target)
+                _to_weight_only(source, target)
             elif precision == "int8" and graph.weights == "blocks":
                 _to_blocks(source, target, 8, method.block_size)
             elif precision == "int8":
@@ -269,11 +269,11 @@ def _gemms_as_products(model: Any, folder: Path) -> None:
     model.graph.initializer.extend(left)
 
 
-def _to_stored(source: Path, target: Path) -> None:
+def _to_weight_only(source: Path, target: Path) -> None:
     import onnx
 
     model = onnx.load(str(source))
-    store_in_8_bits(model, exclude=_spectrum(model))
+    quantize_weights(model, exclude=_spectrum(model))
     _save(model, target)
 
 

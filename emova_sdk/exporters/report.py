@@ -9,24 +9,24 @@ from typing import Any
 
 def verdict(manifest: Mapping[str, Any]) -> list[str]:
     """Sentences on what to ship and why: size, agreement, and what was not measured."""
-    graphs = [(slot, graph) for slot, found in manifest["components"].items() for graph in found]
+    graphs = [(role, graph) for role, found in manifest["components"].items() for graph in found]
     if not graphs:
         return ["There is nothing to ship: no component offers a graph."]
     size, whole = sum(_megabytes(graph) for _, graph in graphs), sum(graph.get("float32_bytes", 0) for _, graph in graphs) / 1e6
     lines = [f"Ship the whole folder: {_counted(len(graphs), 'graph')}, {size:.2f} MB" + _saved(manifest, size, whole)]
     held = Counter(graph.get("precision", manifest["precision"]) for _, graph in graphs)
     lines.append("Stored as " + ", ".join(f"{precision} ({number})" for precision, number in held.items()) + ".")
-    measured = [(record["cosine"], slot, graph["name"], record) for slot, graph in graphs for record in graph["parity"]]
+    measured = [(record["cosine"], role, graph["name"], record) for role, graph in graphs for record in graph["parity"]]
     floats = [one for one in measured if not one[3]["allowed"].startswith("mismatch")]
     if floats:
-        least, slot, name, record = min(floats, key=lambda one: one[0])
+        least, role, name, record = min(floats, key=lambda one: one[0])
         lines.append(
-            f"Least agreement with the originals: cosine {least:.6f} (`{slot}`, `{name}`, output `{record['output']}`), "
+            f"Least agreement with the originals: cosine {least:.6f} (`{role}`, `{name}`, output `{record['output']}`), "
             f"of {_counted(len(floats), 'comparison')}."
         )
-    tasks = [one for found in manifest.get("tasks", {}).values() for one in found]
-    if tasks:
-        lines.append(f"The components did {_counted(len(tasks), 'measured task')} as their originals do, see below.")
+    trials = [one for found in manifest.get("trials", {}).values() for one in found]
+    if trials:
+        lines.append(f"The components passed {_counted(len(trials), 'end-to-end comparison')} with their originals, see below.")
     lines.append("Speed was not measured; `emova bench -c CONFIG --against DIR` does it on the machine that will run it.")
     return lines
 
@@ -51,14 +51,14 @@ def report(manifest: Mapping[str, Any]) -> str:
     """Describe an export in Markdown: what to ship, sizes, axes, and how exactly each output agrees."""
     lines = [f"# Export of {manifest['source'] or 'components'} in {manifest['precision']}", ""]
     lines += [*verdict(manifest), ""]
-    for slot, graphs in manifest["components"].items():
+    for role, graphs in manifest["components"].items():
         for graph in graphs:
-            lines += [*_graph(slot, graph, manifest["precision"]), ""]
-    for slot, tasks in manifest.get("tasks", {}).items():
-        lines += [f"## {slot} at work", "", "| task | measure | found | cases | allowed |", "|---|---|---|---|---|"]
+            lines += [*_graph(role, graph, manifest["precision"]), ""]
+    for role, trials in manifest.get("trials", {}).items():
+        lines += [f"## {role}: trials", "", "| trial | measure | found | cases | allowed |", "|---|---|---|---|---|"]
         lines += [
-            f"| {one['task']} | {one['measure']} | {one['value']:.3g} | {one.get('cases') or ''} | {one['allowed']} |"
-            for one in tasks
+            f"| {one['trial']} | {one['measure']} | {one['value']:.3g} | {one.get('cases') or ''} | {one['allowed']} |"
+            for one in trials
         ]
         lines += [""]
     if manifest["without_graphs"]:
@@ -66,10 +66,10 @@ def report(manifest: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _graph(slot: str, graph: Mapping[str, Any], precision: str) -> list[str]:
+def _graph(role: str, graph: Mapping[str, Any], precision: str) -> list[str]:
     axes = ", ".join(f"{axis['name']} {axis['min']}..{axis['max']}" for axis in graph["axes"].values()) or "none"
     held = graph.get("precision", precision)
-    lines = [f"## {slot}: {graph['name']}", "", f"{_megabytes(graph):.2f} MB; {held}; dynamic axes: {axes}", ""]
+    lines = [f"## {role}: {graph['name']}", "", f"{_megabytes(graph):.2f} MB; {held}; dynamic axes: {axes}", ""]
     lines += [f"Kept in a higher precision: {kept['part']}, because {kept['because']}." for kept in graph.get("kept", ())]
     found = graph.get("processors")
     if found:

@@ -24,6 +24,7 @@ from typing import Any
 from emova_sdk.components.base import Component
 from emova_sdk.components.graph import Axis, Profile
 from emova_sdk.components.runtimes.export_folder import profile_of
+from emova_sdk.components.runtimes.manifest import file_facts
 from emova_sdk.components.runtimes.tensorrt_session import (
     PACKAGES,
     Engine,
@@ -35,10 +36,11 @@ from emova_sdk.components.runtimes.tensorrt_session import (
     tensorrt,
 )
 from emova_sdk.errors import ConfigError, ExportError, InputError, LoadError, MissingDependencyError
-from emova_sdk.exporters.bundle import EXPORT, Progress, file_facts, read_manifest, write_manifest
+from emova_sdk.exporters.export import EXPORT, Progress, write_manifest
 from emova_sdk.exporters.parity import compare, require, within
 from emova_sdk.exporters.quantize import TOLERANCES, Precision
 from emova_sdk.exporters.tensorrt_rules import check_onnx
+from emova_sdk.exporters.verify import read_manifest
 
 __all__ = ["Axes", "build_command", "build_engine", "export_engines", "narrowed", "parse_axes", "require_builder"]
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from emova_sdk.components.base import Component, Space
+from emova_sdk.testing.export_rules import EXPORT_RULES
 from emova_sdk.testing.graph_rules import GRAPH_RULES
 from emova_sdk.testing.subject import Subject, in_threads, require, same
 from emova_sdk.types import Audio, Image, SpeechUnits
@@ -232,6 +233,7 @@ COMMON_RULES: list[Rule] = [
     inputs_are_left_alone,
     threads_do_not_disturb_each_other,
     *GRAPH_RULES,
+    *EXPORT_RULES,
     close_can_be_undone,
     no_threads_are_left_behind,
 ]

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.base import LLMCore, SpeechTokenizer, Stream, StyleModule, VisionEncoder, Vocoder
+from emova_sdk.components.trials import speech_like
 from emova_sdk.errors import BackendError, InputError
 from emova_sdk.testing.rules import Rule
-from emova_sdk.testing.subject import Subject, as_array, cuts, joined_events, refuses, require, same, speakable, speech_like
+from emova_sdk.testing.subject import Subject, as_array, cuts, joined_events, refuses, require, same, speakable
 from emova_sdk.types import (
     EMOTIONS,
     PITCHES,

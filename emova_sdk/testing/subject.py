@@ -23,6 +23,7 @@ from emova_sdk.components.base import (
     VisionEncoder,
     Vocoder,
 )
+from emova_sdk.components.trials import speech_like
 from emova_sdk.types import (
     Audio,
     Image,
@@ -56,6 +57,8 @@ class Samples:
         text: What a language model is asked.
         atol: Largest difference at which two sounds or feature matrices count as equal.
         max_tokens: How much a language model may write in one answer.
+        original: What a component that runs from an export was exported from: it has to pass its trials.
+        precision: The lowest of that export's graphs; what is allowed depends on it.
     """
 
     clips: tuple[Audio, ...] = ()
@@ -65,6 +68,8 @@ class Samples:
     text: str = "hello, how are you today?"
     atol: float = 1e-4
     max_tokens: int = 48
+    original: Component | None = None
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)
@@ -231,16 +236,6 @@ _OPERATIONS: dict[str, Callable[[Subject], list[Operation]]] = {
 
 
 # --- making and comparing values ---
-
-
-def speech_like(seconds: float, rate: int, *, seed: int) -> Audio:
-    """Make a sound with a gliding voice, syllables, pauses and breath."""
-    rng = np.random.default_rng(seed)
-    times = np.arange(round(seconds * rate)) / rate
-    phase = 2 * np.pi * np.cumsum(120 + 60 * seed + 30 * np.sin(2 * np.pi * 1.7 * times)) / rate
-    voice = sum(np.sin(k * phase) / k for k in range(1, 12) if k * (210 + 60 * seed) < rate / 2)
-    syllables = np.clip(np.sin(2 * np.pi * 3.1 * times), 0, None)
-    return Audio((0.2 * syllables * voice + 0.01 * rng.standard_normal(len(times))).astype(np.float32), rate)
 
 
 def speakable(module: StyleModule) -> list[Style]:

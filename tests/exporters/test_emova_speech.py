@@ -24,10 +24,10 @@ from emova_sdk.components.emova.speech.style import EmovaStyle
 from emova_sdk.components.emova.speech.vocoder import EmovaVocoder
 from emova_sdk.components.exported import OnnxSpeechTokenizer, OnnxVocoder
 from emova_sdk.errors import InputError, LoadError, ParityError
-from emova_sdk.exporters.bundle import read_manifest
 from emova_sdk.exporters.parity import compare, require
 from emova_sdk.exporters.quantize import TOLERANCES, quantize
 from emova_sdk.exporters.saturation import integer_weights, load_small, product, require_safe
+from emova_sdk.exporters.verify import read_manifest
 from emova_sdk.testing import run_checks
 
 TYPES: dict[str, type[Component]] = {

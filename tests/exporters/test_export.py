@@ -19,14 +19,15 @@ from torch import nn
 
 from emova_sdk.cli.app import run
 from emova_sdk.components.graph import Axis, Graph
-from emova_sdk.components.runtimes.export_folder import ExportFolder, family_of
+from emova_sdk.components.runtimes.export_folder import ExportFolder
 from emova_sdk.components.runtimes.onnx_session import open_session, run_session
 from emova_sdk.errors import BackendError, ConfigError, EmovaError, ExportError, InputError, LoadError, ParityError
-from emova_sdk.exporters.bundle import export_bundle, read_manifest, verify_bundle
+from emova_sdk.exporters.export import export_components
 from emova_sdk.exporters.onnx import export_onnx, files_of
 from emova_sdk.exporters.parity import check_sizes, compare, require
 from emova_sdk.exporters.quantize import PRECISIONS
 from emova_sdk.exporters.report import report
+from emova_sdk.exporters.verify import read_manifest, verify_export
 from emova_sdk.testing.fakes import FakeVisionEncoder
 
 BATCH, TIME = Axis("batch", 1, 2, 4), Axis("time", 1, 7, 40)
@@ -162,7 +163,7 @@ def test_a_bundle_is_verified_whole_and_can_be_verified_again(tmp_path: Path, pr
     # `ids` are the argmax of random values: next to a tie any rounding decides
     component = Exportable(graph(calibration=lambda: [inputs(2, size) for size in (3, 9, 20)], mismatch=0.3))
     told: list[str] = []
-    manifest = export_bundle(
+    manifest = export_components(
         {"vision_encoder": component}, tmp_path / "out", precision=precision, source="mine", progress=told.append
     )
     assert json.loads((tmp_path / "out" / "manifest.json").read_text()) == manifest
@@ -171,9 +172,9 @@ def test_a_bundle_is_verified_whole_and_can_be_verified_again(tmp_path: Path, pr
     assert "vision_encoder: comparing network" in told
     assert report(manifest) == (tmp_path / "out" / "report.md").read_text()
     assert read_manifest(tmp_path / "out") == manifest
-    again = verify_bundle({"vision_encoder": component}, tmp_path / "out")
+    again = verify_export({"vision_encoder": component}, tmp_path / "out")
     assert len(again["vision_encoder"]["network"]) == 10  # at other sizes as well
-    stored = verify_bundle(None, tmp_path / "out")
+    stored = verify_export(None, tmp_path / "out")
     assert [one["sizes"] for one in stored["vision_encoder"]["network"][::2]] == [one["sizes"] for one in record["parity"][::2]]
     onnx.checker.check_model(str(tmp_path / "out" / record["file"]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
@@ -185,7 +186,7 @@ def test_smaller_precisions_are_smaller(tmp_path: Path) -> None:
     component = Exportable(graph(calibration=lambda: [inputs(8, 40)], mismatch=0.3))
     bytes_of: dict[str, int] = {}
     for precision in PRECISIONS:
-        manifest = export_bundle({"vision_encoder": component}, tmp_path / precision, precision=precision)
+        manifest = export_components({"vision_encoder": component}, tmp_path / precision, precision=precision)
         files = manifest["components"]["vision_encoder"][0]["files"]
         bytes_of[precision] = next(facts["bytes"] for name, facts in files.items() if name.endswith(".data"))
     assert bytes_of["fp16"] < 0.6 * bytes_of["fp32"]
@@ -201,11 +202,11 @@ def test_a_failing_parity_leaves_nothing_behind_and_an_earlier_export_whole(tmp_
             return (y + 1 if torch.compiler.is_exporting() else y), ids
 
     out = tmp_path / "out"
-    before = export_bundle({"vision_encoder": Exportable()}, out)
+    before = export_components({"vision_encoder": Exportable()}, out)
     with pytest.raises(InputError, match="holds an earlier export"):
-        export_bundle({"vision_encoder": Exportable()}, out)
+        export_components({"vision_encoder": Exportable()}, out)
     with pytest.raises(ParityError):
-        export_bundle({"vision_encoder": Exportable(graph(Untrue()))}, out, force=True)
+        export_components({"vision_encoder": Exportable(graph(Untrue()))}, out, force=True)
     assert read_manifest(out) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -219,7 +220,7 @@ def test_a_bundle_brings_what_its_components_read_and_a_config_that_runs_it(tmp_
             return {"words/known.txt": words}
 
     out = tmp_path / "out"
-    manifest = export_bundle({"vision_encoder": Worded(graph(metadata={"family": "emova"}))}, out)
+    manifest = export_components({"vision_encoder": Worded(graph(metadata={"family": "emova"}))}, out)
     assert (out / "vision_encoder/words/known.txt").read_text() == "a b c"
     assert list(manifest["assets"]["vision_encoder"]) == ["vision_encoder/words/known.txt"]
     assert (out / "assistant.toml").read_text() == '[vision_encoder]\ntype = "onnx"\npath = "."\n'
@@ -231,14 +232,14 @@ def test_a_bundle_brings_what_its_components_read_and_a_config_that_runs_it(tmp_
 def test_a_folder_that_is_no_export_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(InputError, match="is no export"):
-        export_bundle({"vision_encoder": Exportable()}, tmp_path)
+        export_components({"vision_encoder": Exportable()}, tmp_path)
     with pytest.raises(ExportError, match="none of these"):
-        export_bundle({"vision_encoder": FakeVisionEncoder()}, tmp_path / "out")
+        export_components({"vision_encoder": FakeVisionEncoder()}, tmp_path / "out")
 
 
 def test_a_broken_bundle_is_one_load_error(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    manifest = export_bundle({"vision_encoder": Exportable()}, out)
+    manifest = export_components({"vision_encoder": Exportable()}, out)
     weights = out / "vision_encoder" / "network.onnx.data"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
@@ -268,14 +269,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
             return {"words.txt": b"a b c"}
 
     folder = tmp_path_factory.mktemp("whole") / "out"
-    return folder, export_bundle({"vision_encoder": Worded(graph(metadata={"family": "emova"}))}, folder, source="mine")
+    return folder, export_components({"vision_encoder": Worded(graph(metadata={"family": "emova"}))}, folder, source="mine")
 
 
 def looked_at(folder: Path) -> None:
     """What a user does with an export, without its original."""
     report(read_manifest(folder))
-    verify_bundle(None, folder)
-    family_of(str(folder), "vision_encoder")
+    verify_export(None, folder)
     ExportFolder(str(folder), "vision_encoder", lambda file, _: open_session(file, threads=1)).open("network")
 
 
@@ -286,7 +286,7 @@ def test_no_manifest_names_a_file_outside_of_its_folder(whole: tuple[Path, dict[
     folder, manifest = whole
     for put in (
         lambda made, record: record.update(file=name, files={name: {"bytes": 1, "sha256": ""}}),
-        lambda made, record: record.update(expectations=name),
+        lambda made, record: record.update(golden=name),
         lambda made, record: record["files"].update({name: {"bytes": 1, "sha256": ""}}),
         lambda made, record: made["assets"].update(vision_encoder={name: {"bytes": 1, "sha256": ""}}),
         lambda made, record: made["components"].update({name: [record]}),
@@ -294,8 +294,11 @@ def test_no_manifest_names_a_file_outside_of_its_folder(whole: tuple[Path, dict[
         made = deepcopy(manifest)
         put(made, made["components"]["vision_encoder"][0])
         (folder / "manifest.json").write_text(json.dumps(made))
-        for look in (read_manifest, lambda place: family_of(str(place), "vision_encoder")):
-            with pytest.raises(LoadError, match=r"outside of it|is no slot|surrogates"):
+        for look in (
+            read_manifest,
+            lambda place: ExportFolder(str(place), "vision_encoder", lambda file, _: open_session(file)),
+        ):
+            with pytest.raises(LoadError, match=r"outside of it|is no role|surrogates"):
                 look(folder)
 
 
@@ -349,11 +352,11 @@ def test_another_graph_than_the_manifest_says_is_refused(whole: tuple[Path, dict
 
 
 def test_verifying_with_another_config_says_so(tmp_path: Path) -> None:
-    export_bundle({"vision_encoder": Exportable()}, tmp_path / "out")
+    export_components({"vision_encoder": Exportable()}, tmp_path / "out")
     with pytest.raises(ExportError, match="the config does not"):
-        verify_bundle({}, tmp_path / "out")
+        verify_export({}, tmp_path / "out")
     with pytest.raises(ExportError, match="offers no graph"):
-        verify_bundle({"vision_encoder": FakeVisionEncoder()}, tmp_path / "out")
+        verify_export({"vision_encoder": FakeVisionEncoder()}, tmp_path / "out")
 
 
 def test_a_session_says_what_is_wrong(exported: Path) -> None:

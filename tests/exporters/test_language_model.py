@@ -21,7 +21,7 @@ from emova_sdk.components.emova.language.exported_llm import NumpySampler
 from emova_sdk.components.emova.language.llm import EmovaLLM
 from emova_sdk.components.exported import OnnxLLMCore, TensorrtLLMCore
 from emova_sdk.errors import ExportError, InputError, LoadError
-from emova_sdk.exporters.bundle import export_bundle
+from emova_sdk.exporters.export import export_components
 from emova_sdk.exporters.tensorrt import export_engines
 from emova_sdk.testing import run_checks
 
@@ -56,7 +56,7 @@ def original(source: Any, tmp_path_factory: pytest.TempPathFactory) -> EmovaLLM:
 @pytest.fixture(scope="module")
 def bundle(original: EmovaLLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export") / "out"
-    export_bundle({"llm_core": original}, folder)
+    export_components({"llm_core": original}, folder)
     return folder
 
 
@@ -96,7 +96,7 @@ def test_each_file_runs_in_a_bare_session(bundle: Path) -> None:
 
 @pytest.mark.slow
 def test_the_flavour_for_other_runtimes_is_written_when_asked_for(original: EmovaLLM, tmp_path: Path) -> None:
-    manifest = export_bundle({"llm_core": original}, tmp_path / "out", portable=True)
+    manifest = export_components({"llm_core": original}, tmp_path / "out", portable=True)
     assert [one["name"] for one in manifest["components"]["llm_core"]] == ["embed", "decoder_portable"]
     messages, _ = CONVERSATIONS["typed"]
     portable = OnnxLLMCore(str(tmp_path / "out"), threads=1)
@@ -191,7 +191,7 @@ def test_samples_follow_their_chances() -> None:
 @pytest.mark.slow
 def test_its_engines_answer_as_well(original: EmovaLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over a stand-in for TensorRT: a portable export, engines with the files beside it, and the slot that runs them."""
-    export_bundle({"llm_core": original}, tmp_path / "onnx", portable=True)
+    export_components({"llm_core": original}, tmp_path / "onnx", portable=True)
     expected = {name: list(original.generate(CONVERSATIONS[name][0], options=SHORT)) for name in ("typed", "seen", "continued")}
     standin_tensorrt.install(monkeypatch)
     export_engines(tmp_path / "onnx", tmp_path / "engines", device="cpu", originals={"llm_core": original})

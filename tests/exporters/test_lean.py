@@ -17,11 +17,12 @@ from emova_sdk.cli.app import run
 from emova_sdk.components.graph import Axis, Graph
 from emova_sdk.components.runtimes.decoder_graphs import decoder_graphs
 from emova_sdk.errors import ExportError
-from emova_sdk.exporters.bundle import export_bundle, verify_bundle
 from emova_sdk.exporters.calibration import outermost
+from emova_sdk.exporters.export import export_components
 from emova_sdk.exporters.onnx import export_onnx
 from emova_sdk.exporters.parity import compare, require
 from emova_sdk.exporters.quantize import TOLERANCES, Method, quantize, reducible
+from emova_sdk.exporters.verify import verify_export
 from emova_sdk.testing.fakes import FakeVisionEncoder
 
 TIME = Axis("time", 2, 9, 40)
@@ -79,8 +80,8 @@ class Watching(FakeVisionEncoder):
 )
 def test_no_second_copy_of_the_weights_is_held_or_left_behind(tmp_path: Path, precision: Any) -> None:
     eyes = Watching()
-    manifest = export_bundle({"vision_encoder": eyes}, tmp_path / "out", precision=precision)
-    verify_bundle({"vision_encoder": eyes}, tmp_path / "out")
+    manifest = export_components({"vision_encoder": eyes}, tmp_path / "out", precision=precision)
+    verify_export({"vision_encoder": eyes}, tmp_path / "out")
     assert eyes.held
     assert not any(eyes.held)
     record = manifest["components"]["vision_encoder"][0]
@@ -126,7 +127,7 @@ class Readers(FakeVisionEncoder):
 
 @pytest.mark.parametrize(("strict", "precision"), [(False, "int8"), (True, "int8"), (False, "int4")])
 def test_what_has_nothing_to_reduce_is_not_converted_and_says_so(tmp_path: Path, strict: bool, precision: Any) -> None:
-    manifest = export_bundle({"vision_encoder": Readers()}, tmp_path / "out", precision=precision, strict=strict)
+    manifest = export_components({"vision_encoder": Readers()}, tmp_path / "out", precision=precision, strict=strict)
     record = manifest["components"]["vision_encoder"][0]
     assert record["precision"] == "fp32"
     assert record["kept"][0]["because"].startswith("it has no products")

@@ -15,10 +15,11 @@ from torch import nn
 from emova_sdk.cli.app import run
 from emova_sdk.components.graph import Axis, Graph
 from emova_sdk.errors import ExportError, LoadError, ParityError
-from emova_sdk.exporters.bundle import export_bundle, verify_bundle
-from emova_sdk.exporters.expectations import load_cases
+from emova_sdk.exporters.export import export_components
+from emova_sdk.exporters.golden import load_cases
 from emova_sdk.exporters.parity import cases_of
 from emova_sdk.exporters.quantize import checked_precision
+from emova_sdk.exporters.verify import verify_export
 from emova_sdk.testing.fakes import FakeVisionEncoder
 
 TIME = Axis("time", 2, 9, 40)
@@ -55,7 +56,7 @@ class Eyes(FakeVisionEncoder):
 
 
 def exported(graph: Graph, out: Path, **options: Any) -> dict[str, Any]:
-    return export_bundle({"vision_encoder": Eyes(graph)}, out, **options)["components"]["vision_encoder"][0]
+    return export_components({"vision_encoder": Eyes(graph)}, out, **options)["components"]["vision_encoder"][0]
 
 
 def test_what_does_not_bear_8_bits_stays_in_float32_and_says_why(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_what_does_not_bear_8_bits_stays_in_float32_and_says_why(tmp_path: Path)
     assert "output `ids`" in record["kept"][0]["because"]
     assert "Kept in a higher precision: the whole graph" in (tmp_path / "out" / "report.md").read_text()
     names = sorted(path.name for path in (tmp_path / "out" / "vision_encoder").iterdir())
-    assert names == ["rounded.expected.safetensors", "rounded.onnx", "rounded.onnx.data"]
+    assert names == ["rounded.golden.safetensors", "rounded.onnx", "rounded.onnx.data"]
 
 
 @pytest.mark.slow
@@ -178,10 +179,10 @@ def test_values_next_to_a_boundary_may_round_either_way(tmp_path: Path) -> None:
         exported(sensitive(steps), tmp_path / "other", precision="int8", strict=True)
 
 
-def test_expectations_are_those_of_the_original_and_a_broken_file_is_one_error(tmp_path: Path) -> None:
+def test_golden_outputs_are_those_of_the_original_and_a_broken_file_is_one_error(tmp_path: Path) -> None:
     graph = sensitive(2.0)
     record = exported(graph, tmp_path / "out")
-    file = tmp_path / "out" / record["expectations"]
+    file = tmp_path / "out" / record["golden"]
     for stored, computed in zip(load_cases(file), cases_of(graph), strict=True):
         assert stored.sizes == computed.sizes
         assert (stored.inputs["x"] == computed.inputs["x"]).all()
@@ -189,12 +190,12 @@ def test_expectations_are_those_of_the_original_and_a_broken_file_is_one_error(t
     assert file.stat().st_size < 500_000
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(LoadError, match="not what was exported"):
-        verify_bundle(None, tmp_path / "out")
+        verify_export(None, tmp_path / "out")
     with pytest.raises(LoadError, match="cannot be read"):
         load_cases(file)
 
 
-def test_a_graph_that_is_not_the_original_fails_against_its_expectations(tmp_path: Path) -> None:
+def test_a_graph_that_is_not_the_original_fails_against_its_golden_outputs(tmp_path: Path) -> None:
     exported(sensitive(2.0), tmp_path / "out")
     exported(sensitive(2.1), tmp_path / "other")
     for name in ("rounded.onnx", "rounded.onnx.data"):
@@ -205,7 +206,7 @@ def test_a_graph_that_is_not_the_original_fails_against_its_expectations(tmp_pat
     files |= {name: facts for name, facts in other["components"]["vision_encoder"][0]["files"].items() if "onnx" in name}
     (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ParityError):
-        verify_bundle(None, tmp_path / "out")
+        verify_export(None, tmp_path / "out")
 
 
 def test_bf16_is_refused_because_it_cannot_be_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

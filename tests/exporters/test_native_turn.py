@@ -13,7 +13,7 @@ import pytest
 
 from emova_sdk.components.emova.language.llm import EmovaLLM
 from emova_sdk.components.emova.vision.vision import EmovaVision
-from emova_sdk.exporters.bundle import export_bundle
+from emova_sdk.exporters.export import export_components
 
 TURN = """
 import json, sys
@@ -44,7 +44,7 @@ def config(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("native")
     model = str(source.write_origin(folder / "model"))
     core = EmovaLLM(model, unit_space="emova-fsq-444", device="cpu")
-    export_bundle({"llm_core": core, "vision_encoder": EmovaVision(model, device="cpu")}, folder / "seeing")
+    export_components({"llm_core": core, "vision_encoder": EmovaVision(model, device="cpu")}, folder / "seeing")
     places = dict.fromkeys(("speech_tokenizer", "style_module", "vocoder"), bundle)
     places |= dict.fromkeys(("vision_encoder", "llm_core"), folder / "seeing")
     tables = [f'[{slot}]\ntype = "onnx"\npath = "{place.as_posix()}"\nthreads = 1\n' for slot, place in places.items()]

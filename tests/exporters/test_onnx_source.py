@@ -16,8 +16,9 @@ from safetensors.numpy import save_file
 from emova_sdk.components.graph import Axis, Graph
 from emova_sdk.components.runtimes.graph_source import open_source
 from emova_sdk.errors import ExportError, LoadError
-from emova_sdk.exporters.bundle import export_bundle, verify_bundle
+from emova_sdk.exporters.export import export_components
 from emova_sdk.exporters.onnx import export_onnx
+from emova_sdk.exporters.verify import verify_export
 from emova_sdk.testing import run_checks
 from emova_sdk.testing.fakes import FakeVisionEncoder
 
@@ -96,7 +97,7 @@ def test_it_is_exported_in_every_precision_and_verified_without_torch(
     eyes: Eyes, tmp_path: Path, precision: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)  # an import of it is an error from here on
-    manifest = export_bundle({"vision_encoder": eyes}, tmp_path / "out", precision=precision)
+    manifest = export_components({"vision_encoder": eyes}, tmp_path / "out", precision=precision)
     [record] = manifest["components"]["vision_encoder"]
     # of a convolution and a product 4 bits hold the product alone: 8 bits are smaller
     assert record["precision"] == {"int4": "int8"}.get(precision, precision)
@@ -105,8 +106,8 @@ def test_it_is_exported_in_every_precision_and_verified_without_torch(
     kinds = {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) > 1}
     stored = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "int8": TensorProto.INT8}
     assert kinds == {stored[record["precision"]]}
-    verify_bundle({"vision_encoder": eyes}, tmp_path / "out")
-    verify_bundle(None, tmp_path / "out")
+    verify_export({"vision_encoder": eyes}, tmp_path / "out")
+    verify_export(None, tmp_path / "out")
 
 
 def test_an_export_computes_what_the_file_computes(eyes: Eyes, tmp_path: Path) -> None:

@@ -25,10 +25,10 @@ from emova_sdk.components.runtimes.export_folder import profile_of
 from emova_sdk.components.runtimes.onnx_session import tensorrt_options
 from emova_sdk.components.runtimes.tensorrt_session import Engine, Machine, open_engine, require_same
 from emova_sdk.errors import ConfigError, ExportError, InputError, LoadError, MissingDependencyError
-from emova_sdk.exporters.bundle import read_manifest, verify_bundle
 from emova_sdk.exporters.quantize import Method, quantize
 from emova_sdk.exporters.tensorrt import build_engine, export_engines, narrowed, parse_axes, require_builder
 from emova_sdk.exporters.tensorrt_rules import OPERATORS, check_onnx
+from emova_sdk.exporters.verify import read_manifest, verify_export
 from emova_sdk.testing import run_checks
 
 GRAPHS = {
@@ -87,7 +87,7 @@ def test_engines_without_a_gpu_are_refused_in_words(engines: Path) -> None:
     with pytest.raises(ConfigError, match=r"prior\.engine. needs an NVIDIA GPU"):
         vocoder.load()
     with pytest.raises(ConfigError, match="needs an NVIDIA GPU"):
-        verify_bundle({"vocoder": EmovaVocoder(str(engines))} | _parts(engines), engines)
+        verify_export({"vocoder": EmovaVocoder(str(engines))} | _parts(engines), engines)
 
 
 def _parts(engines: Path) -> dict[str, Any]:

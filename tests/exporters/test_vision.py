@@ -20,7 +20,7 @@ from emova_sdk import Image
 from emova_sdk.components.emova.vision.vision import EmovaVision
 from emova_sdk.components.exported import OnnxVisionEncoder, TensorrtVisionEncoder
 from emova_sdk.errors import InputError, LoadError
-from emova_sdk.exporters.bundle import export_bundle
+from emova_sdk.exporters.export import export_components
 from emova_sdk.exporters.parity import compare, require
 from emova_sdk.exporters.tensorrt import export_engines
 from emova_sdk.testing import run_checks
@@ -68,7 +68,7 @@ def _eyes(folder: Path, options: dict[str, Any]) -> EmovaVision:
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[EmovaVision, Path]:
     folder = tmp_path_factory.mktemp(request.param)
     eyes = _eyes(folder / "model", TOWERS[request.param])
-    export_bundle({"vision_encoder": eyes}, folder / "out")
+    export_components({"vision_encoder": eyes}, folder / "out")
     return eyes, folder / "out"
 
 
@@ -93,7 +93,7 @@ def test_its_file_is_valid_and_portable(pair: tuple[EmovaVision, Path]) -> None:
 def native(tmp_path_factory: pytest.TempPathFactory) -> tuple[EmovaVision, Path]:
     folder = tmp_path_factory.mktemp("native")
     eyes = _eyes(folder / "model", {})
-    export_bundle({"vision_encoder": eyes}, folder / "out")
+    export_components({"vision_encoder": eyes}, folder / "out")
     return eyes, folder / "out"
 
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from emova_sdk.components.base import SLOTS, CollectingStream, Component, Space
 from emova_sdk.components.graph import Axis, Graph
+from emova_sdk.components.runtimes.export_folder import ExportFolder
+from emova_sdk.components.trials import Trial, vectors_agree
 from emova_sdk.errors import InputError
 from emova_sdk.testing import (
     CheckFailed,
@@ -276,6 +283,70 @@ for fault in (
     "calibration of others",
 ):
     breaks("graphs_follow_their_axes")(with_graphs(fault))
+
+
+# --- trials and exports ---
+
+
+def trial(name="seeing", found=lambda expected: expected):
+    def judge(expected, given):
+        return vectors_agree(
+            "cosine of features", [one.embeddings for one in expected], [one.embeddings for one in found(given)]
+        )
+
+    return Trial(name, lambda part: part.encode([Image(np.zeros((4, 4, 3), np.uint8))]), judge)
+
+
+@breaks("trials_pass")
+class TrialsOfOneName(FakeVisionEncoder):
+    def trials(self):
+        return [trial(), trial()]
+
+
+@breaks("trials_pass")
+class NeverAgrees(FakeVisionEncoder):
+    def trials(self):
+        return [trial(found=lambda given: [VisionFeatures(-one.embeddings, one.grid) for one in given])]
+
+
+@cache
+def saturating() -> ExportFolder:
+    """An export whose 8-bit weights are as large as can be; the folder lives as long as the process."""
+    folder = Path(KEPT.name)
+    weights = helper.make_tensor("w", TensorProto.INT8, [4, 2], [127] * 8)
+    nodes = [helper.make_node("MatMulInteger", ["x", "w"], ["y"], "product")]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "eyes", [], [], [weights])), str(folder / "eyes.onnx"))
+    manifest = {"components": {"vision_encoder": [{"name": "eyes", "file": "eyes.onnx", "metadata": {}}]}}
+    return ExportFolder(str(folder), "vision_encoder", lambda file, _: file, manifest=manifest)
+
+
+KEPT = TemporaryDirectory()
+
+
+@breaks("exports_do_not_saturate")
+class Saturates(FakeVisionEncoder):
+    def __init__(self):
+        self.exported = saturating()
+
+
+def test_an_export_passes_the_trials_of_its_original_or_says_what_is_wrong():
+    class Original(FakeVisionEncoder):
+        def trials(self):
+            return [trial()]
+
+    class Export(FakeVisionEncoder):
+        def encode(self, images):
+            return [VisionFeatures(one.embeddings[::-1].copy(), one.grid) for one in super().encode(images)]
+
+    def result(cls, **samples):
+        return next(one for one in run_checks(cls, samples=Samples(**samples)) if one.name == "trials_pass")
+
+    assert result(Original).passed
+    assert result(FakeVisionEncoder, original=Original()).passed
+    found = result(Export, original=Original())
+    assert not found.passed
+    assert "`seeing`: cosine of features is" in found.message
+    assert "allowed is >= 0.9999" in found.message
 
 
 # --- speech tokenizers ---

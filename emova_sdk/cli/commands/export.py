@@ -1,4 +1,4 @@
-"""``emova export``: graphs that run without the SDK, compared with their originals every time."""
+"""``emova export``: write, build and verify exports of components."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from emova_sdk.cli.app import app
 from emova_sdk.cli.options import ConfigOption, JsonOption, SetOption, default_config
 from emova_sdk.cli.output import print_json, print_table, working
+
+if TYPE_CHECKING:
+    from emova_sdk.config import PipelineConfig
 
 export = typer.Typer(
     name="export", help="Export components to graphs that run without torch, and verify them.", rich_markup_mode=None
@@ -24,7 +27,7 @@ app.add_typer(export)
 TargetName = Literal["trt", "rtx"]
 PrecisionName = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 ComponentOption = Annotated[
-    list[str] | None, typer.Option("--component", metavar="SLOT", help="Export this slot alone; may be given again.")
+    list[str] | None, typer.Option("--component", metavar="ROLE", help="Export this component alone; may be given again.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an earlier export in that place.")]
 
@@ -40,7 +43,7 @@ def to_onnx(
         bool, typer.Option("--portable", help="Use the standard's operators alone, for runtimes other than ONNX Runtime.")
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail where a graph does not bear the precision, instead of keeping float32 there.")
+        bool, typer.Option("--strict", help="Fail if a graph loses too much accuracy at this precision.")
     ] = False,
     block_size: Annotated[
         int, typer.Option("--block-size", help="Weights that share a scale in int4, and in the int8 of language models.")
@@ -51,19 +54,19 @@ def to_onnx(
 ) -> None:
     """Export to ONNX, compare with the originals at several sizes, and write a manifest and a config that runs the export."""
     from emova_sdk.config import exported_config, load_config
-    from emova_sdk.exporters.bundle import EXPORT, export_bundle
+    from emova_sdk.exporters.export import EXPORT, export_components
     from emova_sdk.exporters.quantize import checked_precision
 
     name = config or default_config()
     if not dry_run:
         EXPORT.require_free(out, force=force)  # before models are loaded
-    with _components(name, overrides, component) as components:
+    settings = load_config(name, overrides=overrides or ())
+    with _components(settings, component) as components:
         if dry_run:
             _list_graphs(components, as_json=as_json)
             return
-        settings = load_config(name, overrides=overrides or ())
         with working(f"exporting {name}") as progress:
-            manifest = export_bundle(
+            manifest = export_components(
                 components,
                 out,
                 force=force,
@@ -81,8 +84,8 @@ def to_onnx(
 @export.command("tensorrt")
 def to_tensorrt(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to make.")],
-    bundle: Annotated[
-        Path | None, typer.Argument(metavar="[BUNDLE]", help="An ONNX export; without one the config is exported first.")
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[EXPORT]", help="An ONNX export; without one the config is exported first.")
     ] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -104,15 +107,16 @@ def to_tensorrt(
     as_json: JsonOption = False,
 ) -> None:
     """Build TensorRT engines from a checked ONNX export; on a GPU they are compared with the originals."""
-    from emova_sdk.exporters.bundle import EXPORT, read_manifest
+    from emova_sdk.exporters.export import EXPORT
     from emova_sdk.exporters.tensorrt import export_engines, parse_axes, require_builder
+    from emova_sdk.exporters.verify import read_manifest
 
     EXPORT.require_free(out, force=force)
-    if bundle is not None:
-        read_manifest(bundle)  # said before what this machine lacks
+    if path is not None:
+        read_manifest(path)  # said before what this machine lacks
     axes = parse_axes(axis or ())
     here = require_builder(target)
-    exporting = _onnx_export(bundle, config or default_config(), overrides, component, precision, run=bool(here.gpu))
+    exporting = _onnx_export(path, config or default_config(), overrides, component, precision, run=bool(here.gpu))
     with exporting as (source, named, originals), working("building engines"):
         manifest = export_engines(
             source, out, force=force, target=target, axes=axes, timing_cache=timing_cache, named=named, originals=originals
@@ -122,32 +126,37 @@ def to_tensorrt(
 
 @contextmanager
 def _onnx_export(
-    bundle: Path | None,
+    path: Path | None,
     config: str,
     overrides: list[str] | None,
-    slots: list[str] | None,
+    roles: list[str] | None,
     precision: PrecisionName,
     *,
     run: bool,
 ) -> Generator[tuple[Path, list[str], dict[str, Any]], None, None]:
     """An ONNX export to build from, the words that name it on a command line, and if engines can run here its originals."""
-    from emova_sdk.exporters.bundle import export_bundle, read_manifest
+    from emova_sdk.config import load_config
+    from emova_sdk.exporters.export import export_components
     from emova_sdk.exporters.quantize import checked_precision
+    from emova_sdk.exporters.verify import read_manifest
 
-    if bundle is not None:
-        manifest = read_manifest(bundle)
+    if path is not None:
+        manifest = read_manifest(path)
         if not run:
-            yield bundle, [str(bundle)], {}
+            yield path, [str(path)], {}
             return
-        with _components(manifest["source"], overrides, list(manifest["components"])) as parts:
-            yield bundle, [str(bundle)], parts
+        settings = load_config(manifest["source"], overrides=overrides or ())
+        with _components(settings, list(manifest["components"])) as parts:
+            yield path, [str(path)], parts
         return
     names = ["-c", config, *(word for value in overrides or () for word in ("--set", value))]
-    names += [word for slot in slots or () for word in ("--component", slot)] + ["--precision", precision]
-    with _components(config, overrides, slots) as parts, TemporaryDirectory() as folder:
+    names += [word for role in roles or () for word in ("--component", role)] + ["--precision", precision]
+    settings = load_config(config, overrides=overrides or ())
+    with _components(settings, roles) as parts, TemporaryDirectory() as folder:
+        made = Path(folder) / "onnx"
         with working(f"exporting {config}"):
-            export_bundle(parts, Path(folder) / "onnx", precision=checked_precision(precision), portable=True, source=config)
-        yield Path(folder) / "onnx", names, parts
+            export_components(parts, made, precision=checked_precision(precision), portable=True, source=config)
+        yield made, names, parts
 
 
 @export.command("verify")
@@ -161,15 +170,16 @@ def verify(
 
     Without torch it is compared with what the originals made of a few inputs when it was exported.
     """
-    from emova_sdk.exporters.bundle import read_manifest, verify_bundle
+    from emova_sdk.config import load_config
+    from emova_sdk.exporters.verify import read_manifest, verify_export
 
     manifest = read_manifest(folder)
-    slots = list(manifest["components"])
     if _torch_is_there():
-        with _components(config or manifest["source"], overrides, slots) as components, working("comparing") as progress:
-            found = verify_bundle(components, folder, progress=progress)
+        settings = load_config(config or manifest["source"], overrides=overrides or ())
+        with _components(settings, list(manifest["components"])) as components, working("comparing") as progress:
+            found = verify_export(components, folder, progress=progress)
     else:
-        found = verify_bundle(None, folder)
+        found = verify_export(None, folder)
     if as_json:
         print_json(found)
     else:
@@ -179,11 +189,11 @@ def verify(
 def _tell_agreement(folder: Path, manifest: dict[str, Any], found: dict[str, Any]) -> None:
     from emova_sdk.processor import same_everywhere
 
-    graphs = {(slot, graph["name"]): graph for slot, records in manifest["components"].items() for graph in records}
-    count = sum(len(records) for slot, parts in found.items() for name, records in parts.items() if (slot, name) in graphs)
+    graphs = {(role, graph["name"]): graph for role, records in manifest["components"].items() for graph in records}
+    count = sum(len(records) for role, parts in found.items() for name, records in parts.items() if (role, name) in graphs)
     told = f"{folder}: {len(graphs)} graphs agree in {count} comparisons"
-    tasks = sum(len(parts) for parts in found.values()) - len(graphs)
-    typer.echo(told + (f", and the components in {tasks} tasks" if tasks > 0 else ""))
+    trials = sum(len(parts) for parts in found.values()) - len(graphs)
+    typer.echo(told + (f", and the components in {trials} trials" if trials > 0 else ""))
     unsaid = [name for (_, name), graph in graphs.items() if "engine" not in graph and not same_everywhere(graph)]
     if unsaid:
         typer.echo(
@@ -201,39 +211,31 @@ def _torch_is_there() -> bool:
     return True
 
 
-class _components:  # noqa: N801 - used as a function
-    """The chosen slots of a config, closed afterwards."""
+@contextmanager
+def _components(settings: PipelineConfig, roles: list[str] | None) -> Generator[dict[str, Any], None, None]:
+    """The chosen components of a config, closed afterwards."""
+    from emova_sdk.errors import ConfigError
+    from emova_sdk.pipeline import Pipeline
+    from emova_sdk.registry import names
 
-    def __init__(self, config: str, overrides: list[str] | None, slots: list[str] | None) -> None:
-        from emova_sdk.pipeline import Pipeline
-        from emova_sdk.registry import names
-
-        for slot in slots or ():
-            names(slot)  # says which slots there are
-        self._pipeline = Pipeline.from_config(config, overrides=overrides or ())
-        self._slots = slots
-
-    def __enter__(self) -> dict[str, Any]:
-        from emova_sdk.errors import ConfigError
-
-        filled = self._pipeline.slots()
-        missing = [slot for slot in self._slots or () if slot not in filled]
+    for role in roles or ():
+        names(role)  # says which there are
+    with Pipeline.from_config(settings) as pipeline:
+        filled = pipeline.slots()
+        missing = [role for role in roles or () if role not in filled]
         if missing:
-            raise ConfigError(f"the `{missing[0]}` slot is empty", f"filled are {', '.join(filled)}")
-        return {slot: part for slot, part in filled.items() if not self._slots or slot in self._slots}
-
-    def __exit__(self, *_: object) -> None:
-        self._pipeline.close()
+            raise ConfigError(f"the config has no `{missing[0]}`", f"it has {', '.join(filled)}")
+        yield {role: part for role, part in filled.items() if not roles or role in roles}
 
 
 def _list_graphs(components: dict[str, Any], *, as_json: bool) -> None:
     found: list[dict[str, Any]] = []
-    for slot, component in components.items():
+    for role, component in components.items():
         component.load()
         for graph in component.graphs():
             axes = {axis.name: [axis.min, axis.opt, axis.max] for axis in graph.axes.values()}
             found.append(
-                {"slot": slot, "graph": graph.name, "inputs": list(graph.inputs), "outputs": list(graph.outputs), "axes": axes}
+                {"slot": role, "graph": graph.name, "inputs": list(graph.inputs), "outputs": list(graph.outputs), "axes": axes}
             )
     if as_json:
         print_json(found)
@@ -242,30 +244,30 @@ def _list_graphs(components: dict[str, Any], *, as_json: bool) -> None:
         [one["slot"], one["graph"], ", ".join(one["inputs"]), ", ".join(one["outputs"]), ", ".join(one["axes"])]
         for one in found
     ]
-    print_table(["slot", "graph", "inputs", "outputs", "dynamic axes"], rows)
+    print_table(["component", "graph", "inputs", "outputs", "dynamic axes"], rows)
 
 
 def _show(manifest: dict[str, Any]) -> None:
     from emova_sdk.exporters.report import verdict
 
     rows: list[list[str]] = []
-    for slot, graphs in manifest["components"].items():
+    for role, graphs in manifest["components"].items():
         for graph in graphs:
             size = sum(facts["bytes"] for facts in graph["files"].values()) / 1e6
             worst = max(record["max_abs_diff"] for record in graph["parity"])
             cosine = min(record["cosine"] for record in graph["parity"])
-            rows.append([slot, graph["name"], f"{size:.2f}", f"{worst:.2g}", f"{cosine:.6f}", str(len(graph["parity"]))])
-    print_table(["slot", "graph", "MB", "max abs diff", "least cosine", "comparisons"], rows)
+            rows.append([role, graph["name"], f"{size:.2f}", f"{worst:.2g}", f"{cosine:.6f}", str(len(graph["parity"]))])
+    print_table(["component", "graph", "MB", "max abs diff", "least cosine", "comparisons"], rows)
     typer.echo("\n".join(verdict(manifest)))
 
 
 def _show_engines(manifest: dict[str, Any]) -> None:
     rows: list[list[str]] = []
-    for slot, records in manifest["components"].items():
+    for role, records in manifest["components"].items():
         for record in records:
             engine = record["engine"]
             size = sum(facts["bytes"] for facts in record["files"].values()) / 1e6
             axes = ", ".join(f"{axis['name']} {axis['min']}..{axis['max']}" for axis in record["axes"].values())
             agrees = f"{max(one['max_abs_diff'] for one in record['parity']):.2g}" if record["parity"] else "not run"
-            rows.append([slot, record["name"], f"{size:.2f}", axes, engine["gpu"] or "RTX", agrees])
-    print_table(["slot", "engine", "MB", "built for", "GPU", "max abs diff"], rows)
+            rows.append([role, record["name"], f"{size:.2f}", axes, engine["gpu"] or "RTX", agrees])
+    print_table(["component", "engine", "MB", "built for", "GPU", "max abs diff"], rows)

@@ -138,7 +138,7 @@ class NanoPart(Component):
         if exported is not None:
             for name in self.needs:
                 exported.choose(name)
-        self.exported = exported is not None
+        self.exported = exported
         folder = Path(path) if path else PRESET / self.place
         self.networks: Networks = exported or GraphFiles(folder, providers=providers, threads=threads)
         self.folder = self.networks.assets
@@ -153,7 +153,7 @@ class NanoPart(Component):
 
     def graphs(self) -> list[Graph]:
         """The graphs beside the weights; of a part that runs from an export none, since it is not exported again."""
-        return [] if self.exported else self._graphs()
+        return [] if self.exported is not None else self._graphs()
 
     @abstractmethod
     def _graphs(self) -> list[Graph]: ...

@@ -20,7 +20,9 @@ from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
 from emova_sdk.components.nano.llm_config import FEATURES, read_config
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.tools import ARGUMENT_OF
+from emova_sdk.components.nano.trials import llm_trials
 from emova_sdk.components.nano.turn import Loaded, Request, Turn
+from emova_sdk.components.trials import Trial
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.types import (
     Audio,
@@ -139,6 +141,10 @@ class NanoLLM(NanoPart, LLMCore):
 
         reader = () if self._reader is None else self._reader.graphs()
         return [*language_graphs(self.folder, self._language, self._sizes), *reader]
+
+    def trials(self) -> list[Trial]:
+        """Answers to typed questions, transcripts of spoken ones, and units of texts."""
+        return llm_trials()
 
     def assets(self) -> Mapping[str, Path]:
         """Config, grammar, and questions about pictures, as far as they are there."""

@@ -12,8 +12,10 @@ from emova_sdk.components.base import CollectingStream, Space, SpeechTokenizer, 
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.dictionary import PHONES
 from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
+from emova_sdk.components.nano.trials import tokenizer_trials
 from emova_sdk.components.nano.voice_activity import speech_in
 from emova_sdk.components.nano.weights import read_config
+from emova_sdk.components.trials import Trial
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import Audio, SpeechUnits
 
@@ -109,6 +111,10 @@ class NanoSpeechTokenizer(NanoPart, SpeechTokenizer):
 
         facts = {"space": self.units.name, "sample_rate": str(self.sample_rate), "unit_rate": str(self.unit_rate)}
         return tokenizer_graphs(self.folder, levels=self._config["network"]["levels"], metadata=facts)
+
+    def trials(self) -> list[Trial]:
+        """Units that are heard in recorded speech."""
+        return tokenizer_trials()
 
     def check_rate(self, clip: Audio) -> None:
         """Refuse a sound of another rate.

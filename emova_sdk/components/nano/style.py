@@ -16,8 +16,10 @@ from emova_sdk.components.nano.features import at_level, log_mel, perception_inp
 from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
 from emova_sdk.components.nano.prosody import EMOTIONS, PITCHES, SPEAKERS, SPEEDS, Prosody, prosody_for
 from emova_sdk.components.nano.shapes import SAMPLE_RATE, STYLE_AXES
+from emova_sdk.components.nano.trials import style_trials
 from emova_sdk.components.nano.voice_activity import speech_in
 from emova_sdk.components.nano.weights import read_config
+from emova_sdk.components.trials import Trial
 from emova_sdk.errors import InputError
 from emova_sdk.types import Audio, PerceivedStyle, Style
 
@@ -126,6 +128,10 @@ class NanoStyleModule(NanoPart, StyleModule):
         from emova_sdk.components.nano.graphs import style_graphs
 
         return style_graphs(self.folder, statistics=int(self._config["network"]["statistics"]))
+
+    def trials(self) -> list[Trial]:
+        """Labels that are perceived in recorded speech."""
+        return style_trials()
 
     def assets(self) -> Mapping[str, Path]:
         """The config, and the voices that are known."""

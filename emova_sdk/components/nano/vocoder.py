@@ -18,11 +18,13 @@ from emova_sdk.components.base import Space, Stream, Vocoder
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.features import expand, mel_edges
 from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
-from emova_sdk.components.nano.prosody import FINAL_FRAMES, SPEAKERS, Float, Prosody, shape_pitch, shape_spectrum
+from emova_sdk.components.nano.prosody import FINAL_FRAMES, SPEAKERS, Float, Prosody, prosody_for, shape_pitch, shape_spectrum
 from emova_sdk.components.nano.shapes import ENVELOPE, FRAME_REACH, UNIT_REACH
-from emova_sdk.components.nano.style import STYLE, read_style_vector
+from emova_sdk.components.nano.style import STYLE, read_style_vector, style_vector
 from emova_sdk.components.nano.synthesis import BINS, Synthesizer
+from emova_sdk.components.nano.trials import vocoder_trials
 from emova_sdk.components.nano.weights import read_config
+from emova_sdk.components.trials import Trial
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import Audio, SpeechChunk, SpeechUnits
 
@@ -130,6 +132,12 @@ class NanoUnitVocoder(NanoPart, Vocoder):
         facts = {"space": self.units.name, "sample_rate": str(self.sample_rate)}
         width: int = self._config["network"]["width"]
         return vocoder_graphs(self.folder, codes=self.units.size, width=width, metadata=facts)
+
+    def trials(self) -> list[Trial]:
+        """Speech of both speakers in several emotions."""
+        emotions = ("neutral", "happy", "sad", "angry")
+        rows = {name: [style_vector(one, prosody_for(name, "normal", "normal")) for one in SPEAKERS] for name in emotions}
+        return vocoder_trials(self.units, {name: np.stack(vectors) for name, vectors in rows.items()})
 
 
 class _SpeakingStream(Stream[SpeechUnits, SpeechChunk]):

@@ -12,7 +12,7 @@ from emova_sdk.components.runtimes.manifest import parse_manifest, require_whole
 from emova_sdk.components.runtimes.onnx_session import run_session
 from emova_sdk.errors import InputError, LoadError
 
-__all__ = ["ExportFolder", "Opener", "family_of", "profile_of"]
+__all__ = ["ExportFolder", "Opener", "family_of", "folder_at", "profile_of"]
 
 Opener = Callable[[Path, Mapping[str, Any]], Any]
 """Opens the file of a graph, given its record in the manifest: returns an object with the methods of an
@@ -26,19 +26,25 @@ class ExportFolder:
         path: Folder of the export.
         role: Whose graphs, e.g. ``vocoder``.
         opener: The runtime.
+        manifest: That of the export; read from the folder when not given.
 
     Raises:
         LoadError: If the folder is no export, holds no such component, or a file beside its graphs is missing or changed.
     """
 
-    def __init__(self, path: str, role: str, opener: Opener) -> None:
+    def __init__(self, path: str, role: str, opener: Opener, *, manifest: Mapping[str, Any] | None = None) -> None:
         self._path, self._role, self._opener = path, role, opener
-        self.folder = _folder(path)
-        manifest = parse_manifest(self.folder)
+        self.folder = folder_at(path)
+        manifest = parse_manifest(self.folder) if manifest is None else manifest
         self._records: dict[str, dict[str, Any]] = {one["name"]: one for one in _records(manifest, path, role)}
         require_whole(self.folder, manifest.get("assets", {}).get(role, {}))  # small, and read before the graphs are
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Graph to its ONNX file; none for engines."""
+        return {name: self.folder / one["file"] for name, one in self._records.items() if "engine" not in one}
 
     @property
     def assets(self) -> Path:
@@ -108,13 +114,13 @@ class ExportFolder:
         return run_session(self.session(graph), inputs)
 
 
-def family_of(path: str, role: str) -> str:
+def family_of(manifest: Mapping[str, Any], path: str, role: str) -> str:
     """The family that runs a component of an export: ``nano``, or ``emova`` if its graphs do not say.
 
     Raises:
-        LoadError: If the folder is no export, or does not hold the component.
+        LoadError: If the export does not hold the component.
     """
-    return str(_records(parse_manifest(_folder(path)), path, role)[0]["metadata"].get("family", "emova"))
+    return str(_records(manifest, path, role)[0]["metadata"].get("family", "emova"))
 
 
 def _records(manifest: Mapping[str, Any], path: str, role: str) -> list[dict[str, Any]]:
@@ -124,7 +130,12 @@ def _records(manifest: Mapping[str, Any], path: str, role: str) -> list[dict[str
     return records
 
 
-def _folder(path: str) -> Path:
+def folder_at(path: str) -> Path:
+    """The folder of an export.
+
+    Raises:
+        LoadError: If the path is of a user that is not there.
+    """
     try:
         return Path(path).expanduser()
     except RuntimeError as error:  # `~somebody` that is nobody

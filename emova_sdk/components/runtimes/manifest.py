@@ -1,4 +1,4 @@
-"""An export's ``manifest.json``: its form, which is checked before anything in it is believed, and the files it names."""
+"""An export's ``manifest.json``: its schema, which is checked before anything in it is used, and the files it names."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def _within(name: str) -> str:
     return name
 
 
-def _slot(name: str) -> str:
+def _role(name: str) -> str:
     if name not in SLOTS:  # it names a folder as well
-        raise ValueError(f"`{name}` is no slot")
+        raise ValueError(f"`{name}` is no role of a component")
     return name
 
 
 _Path = Annotated[str, AfterValidator(_within)]
-_Slot = Annotated[str, AfterValidator(_slot)]
+_Role = Annotated[str, AfterValidator(_role)]
 _Precision = Literal["fp32", "fp16", "int8", "int4"]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=0)]
@@ -73,7 +73,7 @@ class _Axis(_Part):
         return self
 
 
-class _Kept(_Part):
+class _HigherPrecision(_Part):
     part: str
     because: str
 
@@ -88,20 +88,21 @@ class _Parity(_Part):
     allowed: str
 
 
-class _Task(_Part):
-    task: str
+class _Trial(_Part):
+    trial: str
     measure: str
     value: float
     allowed: str
+    cases: _Count = 0
 
 
 class _Graph(_Part):
     name: str
     file: _Path
     files: dict[_Path, _File]
-    expectations: _Path | None = None
+    golden: _Path | None = None
     precision: _Precision | None = None
-    kept: list[_Kept] = []
+    kept: list[_HigherPrecision] = []
     inputs: list[str]
     outputs: list[str]
     shapes: dict[str, list[int | str]]
@@ -124,9 +125,9 @@ class _Manifest(_Part):
     precision: _Precision
     source: str
     versions: dict[str, str | None]
-    components: dict[_Slot, Annotated[list[_Graph], Field(min_length=1)]]
-    assets: dict[_Slot, dict[_Path, _File]] = {}
-    tasks: dict[_Slot, list[_Task]] = {}
+    components: dict[_Role, Annotated[list[_Graph], Field(min_length=1)]]
+    assets: dict[_Role, dict[_Path, _File]] = {}
+    trials: dict[_Role, list[_Trial]] = {}
     without_graphs: list[str]
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from emova_sdk import Audio, SpeechUnits
 from emova_sdk.components.base import Space
-from emova_sdk.components.emova.speech.vocoder import EmovaVocoder, Sampling, _pieces
+from emova_sdk.components.emova.speech.vocoder import EmovaVocoder, _pieces
+from emova_sdk.components.emova.speech.vocoder_sampling import Sampling
 from emova_sdk.errors import InputError
 from emova_sdk.models.vits import frames_of
 

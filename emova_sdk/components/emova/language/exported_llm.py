@@ -112,7 +112,7 @@ class ExportedLLM(Talker):
     """
 
     def __init__(self, exported: ExportFolder, *, kept_conversations: int = 4) -> None:
-        self._exported, self._graphs = exported, (exported.choose("embed"), exported.choose("decoder", "decoder_portable"))
+        self.exported, self._graphs = exported, (exported.choose("embed"), exported.choose("decoder", "decoder_portable"))
         path = exported.assets / "llm.json"
         try:
             told = json.loads(path.read_text("utf-8"))
@@ -135,14 +135,14 @@ class ExportedLLM(Talker):
     def load(self) -> None:
         """Open the graphs. Safe to call again and from several threads."""
         if self._engine is None:
-            self._exported.open(*self._graphs)
-            decoder = DecoderSession(self._exported.session(self._graphs[1]))
-            self._engine = _Engine(self._exported, decoder, self._facts.stops, self._image_token)
+            self.exported.open(*self._graphs)
+            decoder = DecoderSession(self.exported.session(self._graphs[1]))
+            self._engine = _Engine(self.exported, decoder, self._facts.stops, self._image_token)
 
     def close(self) -> None:
         """Free the graphs and the kept conversations."""
         self._engine = None
-        self._exported.close()
+        self.exported.close()
         self._caches.clear()
 
     def _loaded(self) -> _Engine:

@@ -27,12 +27,16 @@ from emova_sdk.components.emova.language.prompts import (
 )
 from emova_sdk.components.emova.language.reply import Expected, ReplyParser
 from emova_sdk.components.emova.language.writing import Dictation, KeptCaches, TextOfTokens, as_transcript, speech_tokens
+from emova_sdk.components.emova.trials import llm_trials
+from emova_sdk.components.trials import Trial
 from emova_sdk.errors import ContextLengthError, InputError
 from emova_sdk.types import Image, LLMEvent, Message, SpeechUnits, Style, ToolSpec, VisionFeatures
 
 __all__ = ["Choice", "Engine", "Facts", "Talker"]
 
 _DEFAULT = GenerationOptions()
+_COMPARED = 24
+"""Tokens after which the next one is compared with that of an export."""
 _EXPECT: dict[Task, Expected] = {"transcribe": "text", "speak": "units"}
 
 
@@ -125,6 +129,19 @@ class Talker(LLMCore):
     @abstractmethod
     def _loaded(self) -> Engine:
         """The engine, brought into memory where it is not there yet."""
+
+    def trials(self) -> list[Trial]:
+        """The likeliest next tokens of a given text, and a short answer."""
+        return llm_trials(self.units)
+
+    def next_tokens(self, messages: Sequence[Message]) -> list[int]:
+        """The likeliest token after each of the last tokens of a conversation, whatever was said before."""
+        ids, engine = self._prompt_ids(messages), self._loaded()
+        cache, choice = engine.new_cache(), engine.choice(_DEFAULT, None)
+        head, tail = ids[:-_COMPARED], ids[-_COMPARED:]
+        if head:
+            engine.read(engine.embed(head, []), cache)
+        return [choice.of(engine.read(engine.embed([one], []), cache), first=False) for one in tail]
 
     def _look(self, image: Image) -> VisionFeatures:  # noqa: ARG002
         """Features of a picture that is given as pixels."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.base import Space, SpeechTokenizer, Stream, Vocoder
+from emova_sdk.components.emova.speech.vocoder_sampling import Sampling
 from emova_sdk.components.runtimes.export_folder import ExportFolder
 from emova_sdk.errors import InputError
 from emova_sdk.types import Audio, SpeechChunk, SpeechUnits
@@ -38,7 +39,7 @@ class ExportedSpeechTokenizer(SpeechTokenizer):
         if context_s < 0 or window_s <= 2 * context_s:
             raise InputError(f"`window_s={window_s}`, `context_s={context_s}` is out of range", "window_s > 2 context_s >= 0")
         exported.choose("tokenizer")
-        self._exported = exported
+        self.exported = exported
         self.units = Space(exported.text("units"), exported.number("units_size"))
         self.sample_rate = exported.number("sample_rate")
         self._step, self._shortest = exported.number("samples_per_unit"), exported.number("shortest")
@@ -48,11 +49,11 @@ class ExportedSpeechTokenizer(SpeechTokenizer):
 
     def load(self) -> None:
         """Open the graph. Safe to call again and from several threads."""
-        self._exported.open("tokenizer")
+        self.exported.open("tokenizer")
 
     def close(self) -> None:
         """Free the graph."""
-        self._exported.close()
+        self.exported.close()
 
     def encode(self, clips: Sequence[Audio]) -> list[SpeechUnits]:
         """Encode each clip. An empty clip has no units.
@@ -79,7 +80,7 @@ class ExportedSpeechTokenizer(SpeechTokenizer):
             begin, end = max(0, first - self._context), min(total, last + self._context)
             sound = samples[begin * self._step : end * self._step]
             padded = np.pad(sound, (0, max(0, self._shortest - len(sound))))
-            ids = self._exported.run("tokenizer", audio=padded[None], lengths=np.array([len(sound)]))["units"][0]
+            ids = self.exported.run("tokenizer", audio=padded[None], lengths=np.array([len(sound)]))["units"][0]
             yield ids[first - begin :][: last - first]
 
 
@@ -116,8 +117,6 @@ class ExportedVocoder(Vocoder):
     ) -> None:
         if min(first_frames, chunk_frames) < 1:
             raise InputError("pieces have at least one frame", "use positive numbers")
-        if not 0.1 <= length_scale <= 10 or min(noise_scale, noise_scale_duration) < 0:
-            raise InputError("the scales are out of range", "0.1 <= length_scale <= 10, noise scales >= 0")
         for name in _VOCODER_GRAPHS:
             exported.choose(name)
         self.exported = exported
@@ -127,8 +126,7 @@ class ExportedVocoder(Vocoder):
         self.samples_per_frame, self.channels = exported.number("samples_per_frame"), exported.number("channels")
         self.flow_context = exported.number("flow_context")
         self.generator_context = exported.number("generator_context")
-        self.seed, self.length_scale = seed, length_scale
-        self.noise_scale, self.noise_scale_duration = noise_scale, noise_scale_duration
+        self.sampling = Sampling(seed, length_scale, noise_scale, noise_scale_duration)
         self.first_frames, self.chunk_frames = first_frames, chunk_frames
 
     def load(self) -> None:
@@ -139,8 +137,13 @@ class ExportedVocoder(Vocoder):
         """Free the graphs."""
         self.exported.close()
 
-    def synthesize(self, units: Sequence[SpeechUnits], styles: Floats) -> list[Audio]:
-        """Speak each sequence in the style of its row, float32 (sequences, ``style.size``).
+    def synthesize(self, units: Sequence[SpeechUnits], styles: Floats, *, sampling: Sampling | None = None) -> list[Audio]:
+        """Speak each sequence in the style of its row.
+
+        Args:
+            units: Repeats collapsed.
+            styles: float32 (sequences, ``style.size``).
+            sampling: Seed and scales of this call instead of the component's.
 
         Raises:
             InputError: If a unit is outside the code book, or a style is of another shape or zero.
@@ -151,7 +154,7 @@ class ExportedVocoder(Vocoder):
             )
         spoken: list[Audio] = []
         for sequence, row in zip(units, styles, strict=True):
-            stream = _Voice(self, row, first=self.chunk_frames)
+            stream = _Voice(self, row, sampling or self.sampling, first=self.chunk_frames)
             chunks = [*stream.push(sequence), *stream.finish()]
             spoken.append(Audio.concat([chunk.audio for chunk in chunks], sample_rate=self.sample_rate))
         return spoken
@@ -164,18 +167,18 @@ class ExportedVocoder(Vocoder):
         """
         if style.shape != (self.style.size,):
             raise InputError(f"the style has shape {style.shape}, not ({self.style.size},)", "pass one vector")
-        return _Voice(self, style, first=self.first_frames)
+        return _Voice(self, style, self.sampling, first=self.first_frames)
 
 
 class _Voice(Stream[SpeechUnits, SpeechChunk]):
     """Collects the units of a phrase, and speaks them in pieces that grow."""
 
-    def __init__(self, vocoder: ExportedVocoder, style: Floats, *, first: int) -> None:
+    def __init__(self, vocoder: ExportedVocoder, style: Floats, sampling: Sampling, *, first: int) -> None:
         if style.dtype != np.float32 or not np.isfinite(style).all() or not style.any():
             raise InputError("a style vector is not finite float32, or zero", "use the vectors of the style module")
-        self._vocoder, self._style, self._first = vocoder, style[None].copy(), first
+        self._vocoder, self._style, self._sampling, self._first = vocoder, style[None].copy(), sampling, first
         self._waiting = np.zeros(0, np.int64)
-        self._chance = np.random.default_rng(vocoder.seed)
+        self._rng = np.random.default_rng(sampling.seed)
 
     def push(self, chunk: SpeechUnits) -> list[SpeechChunk]:
         """Take the next units; they are spoken at the end."""
@@ -219,16 +222,16 @@ class _Voice(Stream[SpeechUnits, SpeechChunk]):
             units=units[None],
             lengths=np.array([count]),
             style=self._style,
-            noise=self._chance.standard_normal((1, 2, count), np.float32),
-            noise_scale=np.array([vocoder.noise_scale_duration], np.float32),
-            length_scale=np.array([vocoder.length_scale], np.float32),
+            noise=self._rng.standard_normal((1, 2, count), np.float32),
+            noise_scale=np.array([self._sampling.noise_scale_duration], np.float32),
+            length_scale=np.array([self._sampling.length_scale], np.float32),
         )
         frames = int(found["durations"].sum())
-        return found | {"noise": self._chance.standard_normal((1, vocoder.channels, frames), np.float32)}
+        return found | {"noise": self._rng.standard_normal((1, vocoder.channels, frames), np.float32)}
 
     def _latents(self, prior: dict[str, Any], stop: int) -> Floats:
         """The first `stop` latents: the flow sees a few frames more, and no others."""
         noise = np.ascontiguousarray(prior["noise"][..., : stop + self._vocoder.flow_context])
-        scale = np.array([self._vocoder.noise_scale], np.float32)
+        scale = np.array([self._sampling.noise_scale], np.float32)
         inputs = prior | {"noise": noise, "style": self._style, "noise_scale": scale}
         return self._vocoder.exported.run("latents", **inputs)["latents"][..., :stop]

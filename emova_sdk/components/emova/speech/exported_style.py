@@ -30,7 +30,7 @@ class ExportedStyle(StyleVectors):
 
     def __init__(self, exported: ExportFolder) -> None:
         exported.choose("style_encoder")
-        self._exported = exported
+        self.exported = exported
         self._rate, self._shortest = exported.number("sample_rate"), exported.number("shortest")
         table = _table(exported.assets)
         super().__init__(list(table))
@@ -39,11 +39,11 @@ class ExportedStyle(StyleVectors):
 
     def load(self) -> None:
         """Open the graph. Safe to call again and from several threads."""
-        self._exported.open("style_encoder")
+        self.exported.open("style_encoder")
 
     def close(self) -> None:
         """Free the graph; the table and added voices stay."""
-        self._exported.close()
+        self.exported.close()
 
     def embed_recordings(self, clips: Sequence[Audio]) -> Vectors:
         """Return the style vector of each recording, of any rate: float32 (clips, ``style.size``), each of length 1.
@@ -57,7 +57,7 @@ class ExportedStyle(StyleVectors):
             if len(samples) < self._shortest:
                 message = f"a recording of {clip.duration_s:.3f} s is too short to hear a style in it"
                 raise InputError(message, "record a few seconds")
-            rows.append(self._exported.run("style_encoder", audio=samples[None])["style"][0])
+            rows.append(self.exported.run("style_encoder", audio=samples[None])["style"][0])
         return np.stack(rows) if rows else np.zeros((0, self.style.size), np.float32)
 
 

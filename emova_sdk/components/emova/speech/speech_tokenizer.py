@@ -17,7 +17,9 @@ from emova_sdk.components.emova.speech.phones import PHONES
 from emova_sdk.components.emova.speech.speech_checkpoint import LoadsOnce, SpeechCheckpoint, read_tensors
 from emova_sdk.components.emova.speech.speech_graphs import tokenizer_graph
 from emova_sdk.components.emova.speech.weights import load_spiral
+from emova_sdk.components.emova.trials import tokenizer_trials
 from emova_sdk.components.graph import Graph
+from emova_sdk.components.trials import Trial
 from emova_sdk.errors import BackendError, InputError, LoadError
 from emova_sdk.models.spiral import SpiralConfig, SpiralTokenizer
 from emova_sdk.types import Audio, SpeechUnits
@@ -138,6 +140,10 @@ class EmovaSpeechTokenizer(LoadsOnce[SpiralTokenizer], SpeechTokenizer):
     def graphs(self) -> list[Graph]:
         """One graph, ``tokenizer``: waveforms and their lengths to units, the front end included."""
         return [tokenizer_graph(self.net, self.units)]
+
+    def trials(self) -> list[Trial]:
+        """Units that are heard in sounds."""
+        return tokenizer_trials(self.sample_rate)
 
     def encode(self, clips: Sequence[Audio]) -> list[SpeechUnits]:
         """Encode each clip. An empty clip has no units; one below 257 samples is padded with silence to that length.

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.base import StyleModule
+from emova_sdk.components.emova.trials import style_trials
+from emova_sdk.components.trials import Trial
 from emova_sdk.errors import InputError
 from emova_sdk.types import Audio, Style
 
@@ -31,6 +33,10 @@ class StyleVectors(StyleModule):
         self._voices: dict[str, Vectors] = {}
         self._lock = threading.Lock()
         self.choices = self._choices()
+
+    def trials(self) -> list[Trial]:
+        """Vectors of recordings."""
+        return style_trials()
 
     @abstractmethod
     def embed_recordings(self, clips: Sequence[Audio]) -> Vectors:

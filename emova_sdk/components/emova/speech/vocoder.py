@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,16 @@ from emova_sdk.components.base import Space, Stream, Vocoder
 from emova_sdk.components.emova.speech.speech_checkpoint import LoadsOnce, SpeechCheckpoint, read_tensors
 from emova_sdk.components.emova.speech.speech_graphs import vocoder_graphs
 from emova_sdk.components.emova.speech.speech_tokenizer import RELEASED, Precision, pick_device, unit_space
+from emova_sdk.components.emova.speech.vocoder_sampling import Sampling
 from emova_sdk.components.emova.speech.weights import load_vits
+from emova_sdk.components.emova.trials import vocoder_trials
 from emova_sdk.components.graph import Graph
+from emova_sdk.components.trials import Trial
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.models.vits import Vits, VitsConfig, frames_of
 from emova_sdk.types import Audio, SpeechChunk, SpeechUnits
 
-__all__ = ["EmovaVocoder", "Sampling", "vits_config"]
+__all__ = ["EmovaVocoder", "vits_config"]
 
 Vectors = NDArray[np.float32]
 
@@ -52,27 +54,6 @@ def vits_config(values: dict[str, Any], *, path: str) -> tuple[VitsConfig, Space
     levels = own.get("fsq_levels") or own.get("s2u", {}).get("fsq_levels") or [8, 8, 8, 8]
     space = unit_space(levels)
     return config, space if space.size == config.n_units else Space(f"emova-units-{config.n_units}", config.n_units)
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a rendering is drawn. Equal values give equal speech.
-
-    Attributes:
-        seed: Of the noise; None draws a new one each time.
-        length_scale: Multiplies every duration: 0.8 is fast, 1.25 slow. A tempo that styles do not change.
-        noise_scale: Of the sound's noise; 0 gives the mean.
-        noise_scale_duration: Of the noise in the durations; 0 gives the plainest rhythm.
-    """
-
-    seed: int | None = 0
-    length_scale: float = 1.0
-    noise_scale: float = 0.667
-    noise_scale_duration: float = 0.8
-
-    def __post_init__(self) -> None:
-        if not 0.1 <= self.length_scale <= 10 or min(self.noise_scale, self.noise_scale_duration) < 0:
-            raise InputError(f"`{self}` is out of range", "0.1 <= length_scale <= 10, noise scales >= 0")
 
 
 class EmovaVocoder(LoadsOnce[Vits], Vocoder):
@@ -141,6 +122,10 @@ class EmovaVocoder(LoadsOnce[Vits], Vocoder):
         They always take a style: the unconditional voice is not in them.
         """
         return vocoder_graphs(self.net, self.units, self.style)
+
+    def trials(self) -> list[Trial]:
+        """Speech without noise."""
+        return vocoder_trials(self.units, self.style)
 
     def synthesize(
         self, units: Sequence[SpeechUnits], styles: Vectors | None, *, sampling: Sampling | None = None

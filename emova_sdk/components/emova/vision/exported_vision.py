@@ -37,7 +37,7 @@ class ExportedVision(VisionEncoder):
 
     def __init__(self, exported: ExportFolder, *, cache: int = 16) -> None:
         exported.choose("vision")
-        self._exported, self._cache = exported, cache
+        self.exported, self._cache = exported, cache
         self.features = Space(exported.text("features"), exported.number("features_size"))
         path = exported.assets / "pictures.json"
         try:
@@ -51,11 +51,11 @@ class ExportedVision(VisionEncoder):
 
     def load(self) -> None:
         """Open the graph. Safe to call again and from several threads."""
-        self._exported.open("vision")
+        self.exported.open("vision")
 
     def close(self) -> None:
         """Free the graph and the kept features."""
-        self._exported.close()
+        self.exported.close()
         with self._lock:
             self._kept.clear()
 
@@ -87,13 +87,13 @@ class ExportedVision(VisionEncoder):
 
     def _native(self, picture: PIL.Image.Image) -> VisionFeatures:
         pixels, grid = self._cutter.patches(picture)
-        rows = self._exported.run("vision", pixels=pixels, grids=np.array([grid], np.int64))["rows"]
+        rows = self.exported.run("vision", pixels=pixels, grids=np.array([grid], np.int64))["rows"]
         merge = self._cutter.merge_size
         return VisionFeatures(rows, (grid[1] // merge, grid[2] // merge))
 
     def _tiled(self, picture: PIL.Image.Image) -> VisionFeatures:
         cutter = self._cutter
-        rows = self._exported.run("vision", pixels=cutter.tiles(picture))["rows"]
+        rows = self.exported.run("vision", pixels=cutter.tiles(picture))["rows"]
         pooled = (cutter.pooled or [0, 0])[0], (cutter.pooled or [0, 0])[1]
         if cutter.image_aspect_ratio != "anyres":
             return VisionFeatures(rows[0], pooled)

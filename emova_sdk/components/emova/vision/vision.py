@@ -19,11 +19,13 @@ from emova_sdk.components.emova.language.checkpoints import Checkpoint, find_che
 from emova_sdk.components.emova.language.configuration import EmovaConfig
 from emova_sdk.components.emova.language.processing import EmovaProcessor
 from emova_sdk.components.emova.speech.speech_tokenizer import pick_device
+from emova_sdk.components.emova.trials import vision_trials
 from emova_sdk.components.emova.vision.image_processing import EmovaImageProcessor
 from emova_sdk.components.emova.vision.modeling_vision import EmovaVisionModel
 from emova_sdk.components.emova.vision.picture_pixels import PictureCutter
 from emova_sdk.components.emova.vision.vision_graphs import vision_graph
 from emova_sdk.components.graph import Graph
+from emova_sdk.components.trials import Trial
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import Image, VisionFeatures
 
@@ -110,6 +112,10 @@ class EmovaVision(VisionEncoder):
             network = load_model(Checkpoint.open(folder), part="vision", dtype=torch.float32, device=cpu)
         facts = {"family": "emova", "features": self.features.name, "features_size": str(self.features.size)}
         return [vision_graph(network, metadata=facts)]
+
+    def trials(self) -> list[Trial]:
+        """Features of pictures of several shapes."""
+        return vision_trials()
 
     def assets(self) -> Mapping[str, Path | str | bytes]:
         """How pictures are cut, and the row that ends a line of tiles where there is one."""

@@ -1,7 +1,6 @@
-"""A reduced precision where it holds: what it does to a graph is measured, and what fails stays in float32 and says why.
+"""Find the lowest precision in which a graph still agrees with its original, by measuring each attempt.
 
-For each precision there is a ladder of attempts, from everything reduced to nothing. The first one whose outputs agree with
-the original's is taken.
+Each precision has a ladder of attempts, from everything reduced to nothing. The first one whose outputs agree is taken.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from emova_sdk.exporters.quantize import TOLERANCES, USUAL, Method, Part, Precis
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What stayed in a higher precision, and why.
+class HigherPrecision:
+    """A part of a graph that stays in a higher precision, and why.
 
     Attributes:
-        part: ``convolutions``, ``activations``, ``weights`` (in 8 bits rather than 4), or ``the whole graph``.
-        because: What went wrong without.
+        part: ``sums``, ``convolutions``, ``activations``, ``weights`` (in 8 bits rather than 4), or ``the whole graph``.
+        because: What went wrong otherwise.
     """
 
     part: str
@@ -32,19 +31,19 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Reduced:
-    """A graph in the precision it bears.
+class PrecisionFound:
+    """A graph in the lowest precision at which it agrees.
 
     Attributes:
         path: The file.
-        precision: What the file holds: of the attempt that held.
+        precision: What the file holds.
         kept: What is not in the precision that was asked for.
         parity: How it compares.
     """
 
     path: Path
     precision: Precision
-    kept: tuple[Kept, ...]
+    kept: tuple[HigherPrecision, ...]
     parity: list[OutputParity]
 
 
@@ -54,9 +53,11 @@ _LADDERS: dict[Precision, tuple[Part, ...]] = {
     "int8": ("nothing", "sums", "convolutions", "activations"),
     "int4": ("nothing", "weights"),
 }
-"""What is kept, attempt by attempt; after the last one it is the whole graph."""
+"""What stays in a higher precision, attempt by attempt; after the last one it is the whole graph."""
 
-_IN_8_BITS = (Kept("weights", "4 bits would hold its matrix products alone, and the file would be larger than in 8 bits"),)
+_IN_8_BITS = HigherPrecision(
+    "weights", "4 bits would hold its matrix products alone, and the file would be larger than in 8 bits"
+)
 
 MARGIN = 0.5
 """Share of the allowed deviation that an attempt may use up: on inputs it was not chosen by, it deviates more."""
@@ -73,7 +74,7 @@ def kept_at(precision: Precision, attempt: int) -> str:
     return ladder[attempt] if attempt < len(ladder) else "the whole graph"
 
 
-def reduce(
+def search_precision(
     graph: Graph,
     whole: Path,
     folder: Path,
@@ -84,15 +85,15 @@ def reduce(
     strict: bool = False,
     begin: int = 0,
     progress: Callable[[str], object] = lambda _: None,
-) -> Reduced:
-    """Write a graph in a reduced precision, as far as it bears it.
+) -> PrecisionFound:
+    """Write a graph in a reduced precision, or in the lowest one above it that is accurate enough.
 
     Args:
         graph: The original.
         whole: Its float32 export; it stays.
         folder: Where to write.
-        precision: What is wished for.
-        cases: What the original computes.
+        precision: What is asked for.
+        cases: Inputs and what the original makes of them.
         method: How the precision is reached.
         strict: Raise instead of keeping anything in a higher precision.
         begin: At which attempt, see `attempts`; those before it are known to fail.
@@ -104,20 +105,20 @@ def reduce(
     """
     options: dict[str, Any] = {"cases": cases, "method": method, "progress": progress}
     if precision != "int4" or strict or graph.weights == "blocks":
-        return _climb(graph, whole, folder, precision, _LADDERS[precision][begin:], strict=strict, **options)
+        return _first_accurate(graph, whole, folder, precision, _LADDERS[precision][begin:], strict=strict, **options)
     kept = _IN_8_BITS
     if not begin and smaller_in_4_bits(whole, method.block_size):
-        found = _climb(graph, whole, folder, "int4", ("nothing",), strict=False, **options)
+        found = _first_accurate(graph, whole, folder, "int4", ("nothing",), strict=False, **options)
         if found.precision == "int4":
             return found
-        kept = tuple(Kept("weights", one.because) for one in found.kept)
+        kept = HigherPrecision("weights", found.kept[0].because)
     # 8 bits hold convolutions as well, and may do so in more ways
     later = begin + len(_LADDERS["int8"]) - len(_LADDERS["int4"]) if begin else 0
-    found = _climb(graph, whole, folder, "int8", _LADDERS["int8"][later:], strict=False, **options)
-    return replace(found, kept=(*kept, *found.kept)) if found.precision == "int8" else found
+    found = _first_accurate(graph, whole, folder, "int8", _LADDERS["int8"][later:], strict=False, **options)
+    return replace(found, kept=(kept, *found.kept)) if found.precision == "int8" else found
 
 
-def _climb(
+def _first_accurate(
     graph: Graph,
     whole: Path,
     folder: Path,
@@ -128,38 +129,33 @@ def _climb(
     cases: Sequence[Case],
     method: Method,
     progress: Callable[[str], object],
-) -> Reduced:
-    """The first attempt of a ladder that holds."""
-    kept: list[Kept] = []
+) -> PrecisionFound:
+    """The first attempt of a ladder that agrees with the original, or the float32 export."""
+    failed: list[HigherPrecision] = []
     if precision in {"int8", "int4"} and not reducible(whole, precision):
         what = "products" if precision == "int4" else "products or convolutions"
-        ladder, kept = (), [Kept("the whole graph", f"it has no {what} with weights")]
+        ladder, failed = (), [HigherPrecision("the whole graph", f"it has no {what} with weights")]
     for part in ladder:
         if part == "sums" and graph.calibration is None:
             continue  # they are in 8 bits only where ranges were measured
-        progress(f"converting {graph.name} to {precision}" + (f", {part} kept" if kept else ""))
+        progress(f"converting {graph.name} to {precision}" + (f", {part} kept" if failed else ""))
         holds: Precision = "int8" if part == "weights" else precision
-        limits = Limits(graph.atol, graph.mismatch, TOLERANCES[holds].stricter(MARGIN))
         target = folder / f"{graph.name}.{holds}.onnx"
         try:
             path = quantize(graph, whole, target, precision=precision, kept=part, method=method)
             progress(f"comparing {graph.name}")
-            parity = judge(cases, path, limits)
+            parity = judge(cases, path, Limits(graph.atol, graph.mismatch, TOLERANCES[holds].stricter(MARGIN)))
             require(parity, graph.name)
         except (ParityError, ExportError) as error:
             for file in files_of(target):
                 file.unlink()
             if strict:
                 raise
-            kept.append(Kept("the whole graph", error.message))
+            failed.append(HigherPrecision("the whole graph", error.message))
             continue
-        return Reduced(path, holds, _told(kept, part), parity)
+        # the first failure is why this attempt keeps a part in a higher precision
+        return PrecisionFound(path, holds, tuple(HigherPrecision(part, one.because) for one in failed[:1]), parity)
     progress(f"comparing {graph.name}")
     parity = judge(cases, whole, Limits(graph.atol, graph.mismatch))
     require(parity, graph.name)
-    return Reduced(whole, "fp32", tuple(kept[:1]), parity)
-
-
-def _told(failed: Sequence[Kept], part: Part) -> tuple[Kept, ...]:
-    """Of the attempt that held: the part it kept, because the first one failed."""
-    return (Kept(part, failed[0].because),) if failed else ()
+    return PrecisionFound(whole, "fp32", tuple(failed[:1]), parity)

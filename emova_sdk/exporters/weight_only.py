@@ -1,7 +1,6 @@
-"""Weights that are stored in 8 bits and computed with in float32: small files, and the accuracy and speed of float32.
+"""Weight-only int8: stored in 8 bits and computed in float32, for small files with the accuracy and speed of float32.
 
-A runtime turns them back once, when it opens the file: integers times scales are constants, and constants are computed then.
-Only operators of the standard are used.
+A runtime dequantises them once, when it opens the file and folds constants. Only operators of the standard are used.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ READERS = {"MatMul": 1, "Gemm": 1, "Conv": 1, "ConvTranspose": 1}
 """Operators with weights, and which of their inputs these are."""
 
 
-def store_in_8_bits(model: Any, *, exclude: Iterable[str] = ()) -> None:
+def quantize_weights(model: Any, *, exclude: Iterable[str] = ()) -> None:
     """Store the weights of products and convolutions as int8 with scales, in place.
 
     Args:
@@ -42,16 +41,16 @@ def store_in_8_bits(model: Any, *, exclude: Iterable[str] = ()) -> None:
         weights = numpy_helper.to_array(tensor)
         if weights.dtype == np.float32 and weights.size >= _WORTH_WHILE:
             graph.initializer.remove(tensor)
-            made += _turned_back(graph, tensor.name, weights)
+            made += _dequantized(graph, tensor.name, weights)
     if not made:
-        raise ExportError("it has no weights worth storing in 8 bits", "export it in fp32")
+        raise ExportError("it has no weights that are worth quantising", "export it in fp32")
     nodes = [*made, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
 
 
-def _turned_back(graph: Any, name: str, weights: NDArray[np.float32]) -> list[Any]:
-    """Add the stored form of a tensor; return the nodes that make the tensor of it."""
+def _dequantized(graph: Any, name: str, weights: NDArray[np.float32]) -> list[Any]:
+    """Add a tensor as integers and scales; return the nodes that dequantise it."""
     from onnx import TensorProto, helper, numpy_helper
 
     # rows of a matrix in groups, or each output of a convolution by itself

@@ -1,4 +1,4 @@
-"""What the originals make of a few inputs, kept beside an export, so that it can be verified where torch is missing."""
+"""Golden outputs: what the originals make of a few inputs, kept in an export so that it can be verified without them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from emova_sdk.errors import LoadError
 from emova_sdk.exporters.parity import Case
 
 _MOST_BYTES = 400_000
-"""Of one graph's expectations; larger cases are left out, but for the first."""
+"""Of one graph's golden outputs; larger cases are left out, but for the first."""
 
 
 def save_cases(cases: Iterable[Case], path: Path) -> None:
@@ -55,5 +55,5 @@ def load_cases(path: Path) -> list[Case]:
                 case = cases[int(number)]
                 {"input": case.inputs, "output": case.expected, "certain": case.certain}[kind][what] = file.get_tensor(name)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise LoadError(f"the expectations `{path}` cannot be read: {error}", "export again", path=str(path)) from error
+        raise LoadError(f"the golden outputs `{path}` cannot be read: {error}", "export again", path=str(path)) from error
     return cases
