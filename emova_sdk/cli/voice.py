@@ -22,13 +22,12 @@ from emova_sdk.live import (
     Interrupted,
     LiveSettings,
     Recordings,
-    Said,
     SoundDevices,
     UserTurn,
     list_devices,
     talk,
 )
-from emova_sdk.types import Audio, Timings
+from emova_sdk.types import Audio, Timings, ToolCall, ToolResult, Transcript, UserStyle
 
 if TYPE_CHECKING:
     from emova_sdk.live import LiveEvent
@@ -105,8 +104,8 @@ class VoiceConversation:
                 error = event.error
                 hint = f"\nhint: {error.hint}" if isinstance(error, EmovaError) and error.hint else ""
                 typer.echo(f"error: {getattr(error, 'message', error)}{hint}", err=True)
-            case Said() if not self.as_json and (line := line_of(event.event)) is not None:
-                typer.echo(line)
+            case UserStyle() | Transcript() | ToolCall() | ToolResult() if not self.as_json:
+                typer.echo(line_of(event))
             case UserTurn() if not self.as_json:
                 typer.echo(f"  (you spoke for {event.audio.duration_s:.1f} s)")
             case FalseInterruption() if not self.as_json:

@@ -20,15 +20,16 @@ from langchain_core.utils.function_calling import convert_to_json_schema
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from emova_sdk.errors import ConfigError, InputError
+from emova_sdk.langchain.answer_message import AnswerMessage
 from emova_sdk.langchain.identity import identity_of
 from emova_sdk.langchain.messages import Encoding, as_endpoints_read_it, audio_block, messages_for, with_digests
 from emova_sdk.langchain.options import CallOptions, openai_tools, refuse_strict, tool_specs
 from emova_sdk.langchain.options import tool_choice as choice_of
 from emova_sdk.langchain.tokens import TokenCounter, word_ids, words_in
-from emova_sdk.langchain.turn import TurnRecord
 from emova_sdk.pipeline import Pipeline
 from emova_sdk.policy import StylePolicy
 from emova_sdk.response import astream
+from emova_sdk.turn_builder import TurnBuilder
 from emova_sdk.types import (
     Audio,
     AudioDelta,
@@ -222,7 +223,7 @@ class ChatEmova(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - the framework tells the callbacks
         **kwargs: Any,
     ) -> ChatResult:
-        record = TurnRecord(self.model)
+        record = AnswerMessage(self.model)
         with closing(self._events(messages, record, stop, self._options(kwargs))) as events:
             for _ in events:
                 pass
@@ -235,7 +236,7 @@ class ChatEmova(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> ChatResult:
-        record = TurnRecord(self.model)
+        record = AnswerMessage(self.model)
         async with aclosing(astream(self._events(messages, record, stop, self._options(kwargs)))) as events:
             async for _ in events:
                 pass
@@ -266,7 +267,7 @@ class ChatEmova(BaseChatModel):
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
     ) -> Generator[ChatGenerationChunk, None, None]:
         """The answer piece by piece: text under index 0, each piece of sound and each tool call under a new one."""
-        record, index, options = TurnRecord(self.model), 0, self._options(kwargs)
+        record, index, options = AnswerMessage(self.model), 0, self._options(kwargs)
         blocks = options.aloud and self.wired.vocoder is not None
         empty: Any = [] if blocks else ""
         with closing(self._events(messages, record, stop, options)) as events:
@@ -276,7 +277,9 @@ class ChatEmova(BaseChatModel):
                     yield _chunk(cast("Any", text) if blocks else event.text)
                 elif isinstance(event, AudioDelta) and len(event.audio.samples):
                     index += 1
-                    yield _chunk([cast("Any", audio_block(event.audio, record.style, index=index, units=event.units))])
+                    yield _chunk(
+                        [cast("Any", audio_block(event.audio, record.gathered.chosen, index=index, units=event.units))]
+                    )
                 elif isinstance(event, ToolCall):
                     index += 1
                     call = record.call_chunk(event, index)
@@ -295,10 +298,10 @@ class ChatEmova(BaseChatModel):
         return options
 
     def _events(
-        self, messages: list[BaseMessage], record: TurnRecord, stop: list[str] | None, options: CallOptions
+        self, messages: list[BaseMessage], record: AnswerMessage, stop: list[str] | None, options: CallOptions
     ) -> Generator[SpokenEvent, None, None]:
         """Understand the messages and let the pipeline answer; the record takes note of everything."""
-        read = messages_for(as_endpoints_read_it(messages), self._encoding(record), media_folder=options.media_folder)
+        read = messages_for(as_endpoints_read_it(messages), self._encoding(record.gathered), media_folder=options.media_folder)
         record.understood(read, self._counter.count(read, options.tools))
         answer = self.wired.answer(
             read,
@@ -313,9 +316,8 @@ class ChatEmova(BaseChatModel):
             answer = _first_call_only(answer)
         with closing(_until(answer, stop or self.stop or [])) as events:
             for event in events:
-                record.note(event)
+                record.gathered.note(event)
                 yield event
-        record.finish()
 
     def _require_tools(self, options: CallOptions) -> None:
         llm = self.wired.llm_core
@@ -323,22 +325,22 @@ class ChatEmova(BaseChatModel):
             hint = "use one that does, e.g. behind the `bridge` llm_core"
             raise ConfigError(f"the language model of `{self.model}` does not call tools", hint)
 
-    def _encoding(self, record: TurnRecord) -> Encoding:
-        """Return what encodes sounds and pictures, and keeps for the record how the user's last words sounded."""
+    def _encoding(self, gathered: TurnBuilder) -> Encoding:
+        """Return what encodes sounds and pictures, and keeps how the user's last words sounded."""
 
         def encode(parts: Sequence[str | Audio | Image], *, by_user: bool) -> Iterator[Part]:
             for part in parts:
                 if isinstance(part, Audio):
                     if by_user:
-                        record.perceived = self.wired.perceive(part) or record.perceived
+                        gathered.perceived = self.wired.perceive(part) or gathered.perceived
                     yield self.wired.hear(part)
                 else:
                     yield self.wired.see(part) if isinstance(part, Image) else part
 
         def said(parts: Sequence[str | Audio | Image], known: PerceivedStyle | None, *, by_user: bool) -> Message:
-            record.perceived = known if by_user else record.perceived
+            gathered.perceived = known if by_user else gathered.perceived
             encoded = tuple(encode(parts, by_user=by_user))
-            return Message("user", encoded, style=record.perceived)
+            return Message("user", encoded, style=gathered.perceived)
 
         return said
 

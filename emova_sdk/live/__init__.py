@@ -4,7 +4,10 @@ from emova_sdk.components.end_of_turn import EndOfTurn, LastWord, Pause
 from emova_sdk.live.activity import Activity, EnergyActivity, SileroActivity
 from emova_sdk.live.conversation import LiveSession
 from emova_sdk.live.devices import Device, Recordings, SoundDevices, list_devices, talk
-from emova_sdk.live.events import (
+from emova_sdk.live.playback import PlaybackBuffer
+from emova_sdk.live.recorded import converse, played_audio
+from emova_sdk.live.turn_taking import Decision, TurnTaking
+from emova_sdk.types.live_events import (
     AnswerBegan,
     AnswerFailed,
     AnswerFinished,
@@ -13,14 +16,10 @@ from emova_sdk.live.events import (
     Interrupted,
     LiveEvent,
     Playback,
-    Said,
     UserPaused,
     UserSpoke,
     UserTurn,
 )
-from emova_sdk.live.playback import PlaybackBuffer
-from emova_sdk.live.recorded import converse, played_audio
-from emova_sdk.live.turn_taking import Decision, TurnTaking
 from emova_sdk.types.live_settings import LiveSettings
 
 __all__ = [
@@ -43,7 +42,6 @@ __all__ = [
     "Playback",
     "PlaybackBuffer",
     "Recordings",
-    "Said",
     "SileroActivity",
     "SoundDevices",
     "TurnTaking",

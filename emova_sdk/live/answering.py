@@ -11,6 +11,7 @@ import numpy as np
 
 from emova_sdk.response import Closable
 from emova_sdk.types import Audio, AudioDelta, Event, Turn
+from emova_sdk.types.live_events import AnswerEvent
 
 
 class Answering:
@@ -26,7 +27,7 @@ class Answering:
     def __init__(self, events: Closable[Event], *, ahead_s: float, threaded: bool) -> None:
         self._events = events
         self._ahead_s = ahead_s
-        self._said: deque[Event] = deque()
+        self._said: deque[AnswerEvent] = deque()
         self._sound: deque[np.ndarray[Any, np.dtype[np.float32]]] = deque()
         self._waiting = 0
         self._played = 0
@@ -48,7 +49,7 @@ class Answering:
         """Seconds of the answer handed out so far."""
         return self._played / self._sample_rate if self._sample_rate else 0.0
 
-    def play(self, duration_s: float) -> tuple[list[Event], Audio | None]:
+    def play(self, duration_s: float) -> tuple[list[AnswerEvent], Audio | None]:
         """Return the events since the last call, and the next ``duration_s`` seconds of sound as far as they are ready.
 
         Raises:

@@ -21,7 +21,11 @@ from emova_sdk.live.answering import Answering
 from emova_sdk.live.aside import Aside
 from emova_sdk.live.capture import Capture, Frame
 from emova_sdk.live.detectors import detector
-from emova_sdk.live.events import (
+from emova_sdk.live.playback import DeviceBuffer, PlaybackBuffer
+from emova_sdk.live.turn_taking import Decision, TurnTaking
+from emova_sdk.session import Session
+from emova_sdk.types import Audio, Image, Style, Turn
+from emova_sdk.types.live_events import (
     AnswerBegan,
     AnswerFailed,
     AnswerFinished,
@@ -30,15 +34,10 @@ from emova_sdk.live.events import (
     Interrupted,
     LiveEvent,
     Playback,
-    Said,
     UserPaused,
     UserSpoke,
     UserTurn,
 )
-from emova_sdk.live.playback import DeviceBuffer, PlaybackBuffer
-from emova_sdk.live.turn_taking import Decision, TurnTaking
-from emova_sdk.session import Session
-from emova_sdk.types import Audio, Image, Style, Turn
 from emova_sdk.types.live_settings import LiveSettings
 from emova_sdk.types.turn_words import holds
 
@@ -326,8 +325,7 @@ class LiveSession:
             self._end_answer()
             yield AnswerFailed(self.at_s, self.generation, error)
             return
-        for event in said:
-            yield Said(self.generation, event)
+        yield from said
         played_s = audio.duration_s if audio is not None else 0.0
         self._device.take(played_s, max(0.0, FRAME_S - played_s))
         if audio is not None:

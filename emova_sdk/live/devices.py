@@ -18,10 +18,10 @@ from emova_sdk.components.end_of_turn import EndOfTurn
 from emova_sdk.errors import BackendError, InputError, MissingDependencyError
 from emova_sdk.live.activity import Activity
 from emova_sdk.live.conversation import LiveSession
-from emova_sdk.live.events import LiveEvent
 from emova_sdk.live.playback import PlaybackBuffer
 from emova_sdk.session import Session
 from emova_sdk.types import Audio, Image, Style
+from emova_sdk.types.live_events import LiveEvent
 from emova_sdk.types.live_settings import LiveSettings
 
 __all__ = ["Device", "Recordings", "SoundDevices", "list_devices", "talk"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,13 +22,13 @@ from emova_sdk.live import (
     LiveSession,
     LiveSettings,
     Playback,
-    Said,
     UserTurn,
     converse,
     played_audio,
 )
 from emova_sdk.testing.fakes import FakeLLMCore, FakeSpeechTokenizer, FakeStyleModule, FakeVocoder
 from emova_sdk.types import TextDelta
+from emova_sdk.types.live_events import AnswerEvent
 
 RATE = 16_000
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
@@ -59,7 +59,7 @@ def chunks(sound: Audio, size: int) -> list[Audio]:
 
 
 def kinds(events: list[LiveEvent]) -> list[str]:
-    return [event.kind for event in events if event.kind not in {"said", "playback"}]
+    return [event.kind for event in events if not isinstance(event, (Playback, *get_args(AnswerEvent)))]
 
 
 def remembered(history: list[Turn]) -> list[tuple[Any, ...]]:
@@ -84,7 +84,7 @@ def test_a_turn_ends_after_silence_and_is_answered_aloud() -> None:
     user, assistant = conversation.session.history
     assert user.audio == turn.audio
     assert assistant.audio == heard(events, 1)
-    assert "".join(e.event.text for e in events if isinstance(e, Said) and isinstance(e.event, TextDelta)) == assistant.text
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == assistant.text
     finished = next(event for event in events if isinstance(event, AnswerFinished))
     assert finished.turn == assistant
 

@@ -11,7 +11,7 @@ from test_conversation import quiet, tone
 from test_words import PATIENCE_S, Gate
 
 from emova_sdk import Audio, Message, Pipeline
-from emova_sdk.live import EnergyActivity, Interrupted, LiveEvent, LiveSession, LiveSettings, Said, UserTurn
+from emova_sdk.live import EnergyActivity, Interrupted, LiveEvent, LiveSession, LiveSettings, UserTurn
 from emova_sdk.testing.fakes import FakeLLMCore, FakeSpeechTokenizer, FakeStyleModule, FakeVocoder
 from emova_sdk.types import ToolCall, ToolResult
 
@@ -99,4 +99,4 @@ def test_a_tool_is_remembered_when_the_conversation_is_closed_while_it_runs() ->
     live.close()
     opening.join()
     assert [result.content for result in live.session.history[-1].tool_results] == ["booked for two"]
-    assert not any(isinstance(event, Said) and isinstance(event.event, ToolResult) for event in events)
+    assert not any(isinstance(event, ToolResult) for event in events)

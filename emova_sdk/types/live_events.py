@@ -1,124 +1,110 @@
-"""What happens in a live conversation. ``at_s`` counts seconds of recorded sound since its beginning."""
+"""What happens in a live conversation: the events of its answers, and what becomes of turns and playback beside them.
+
+``at_s`` counts seconds of recorded sound since the beginning.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from emova_sdk.types import Audio, Event, Turn
+from emova_sdk.types.events import StyleChosen, TextDelta, ToolCall, ToolResult, Transcript, UserStyle
+from emova_sdk.types.signals import Audio
+from emova_sdk.types.turns import Turn
 
 
 @dataclass(frozen=True)
-class UserSpoke:
+class _Moment:
+    kind: ClassVar[str]
+    at_s: float
+
+    def __init_subclass__(cls) -> None:
+        cls.kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
+
+
+@dataclass(frozen=True)
+class UserSpoke(_Moment):
     """Somebody began to speak; an answer that was being played has paused."""
 
-    kind: ClassVar[str] = "user_spoke"
-    at_s: float
-
 
 @dataclass(frozen=True)
-class UserPaused:
+class UserPaused(_Moment):
     """Speech stopped at ``at_s``; whether the turn is over is not decided yet."""
 
-    kind: ClassVar[str] = "user_paused"
-    at_s: float
-
 
 @dataclass(frozen=True)
-class UserTurn:
+class UserTurn(_Moment):
     """The user's turn is over. ``ended_s`` is when speech stopped, ``at_s`` when that was decided."""
 
-    kind: ClassVar[str] = "user_turn"
-    at_s: float
     ended_s: float
     audio: Audio
 
 
 @dataclass(frozen=True)
-class EndOfTurnFailed:
+class EndOfTurnFailed(_Moment):
     """What judges the end of turns failed; the turn ends after the usual silence."""
 
-    kind: ClassVar[str] = "end_of_turn_failed"
-    at_s: float
     error: Exception
 
 
 @dataclass(frozen=True)
-class AnswerBegan:
-    """An answer is being made; everything of it carries its ``generation``."""
+class AnswerBegan(_Moment):
+    """An answer is being made; what is said of it follows, and its sound carries its ``generation``."""
 
-    kind: ClassVar[str] = "answer_began"
-    at_s: float
     generation: int
 
 
 @dataclass(frozen=True)
-class Said:
-    """An event of the answer other than its sound."""
-
-    kind: ClassVar[str] = "said"
-    generation: int
-    event: Event
-
-
-@dataclass(frozen=True)
-class Playback:
+class Playback(_Moment):
     """Sound to play now. What is not of the newest ``generation`` is stale: drop it."""
 
-    kind: ClassVar[str] = "playback"
-    at_s: float
     generation: int
     audio: Audio
 
 
 @dataclass(frozen=True)
-class FalseInterruption:
+class FalseInterruption(_Moment):
     """What paused the answer was no turn; it goes on where it paused."""
 
-    kind: ClassVar[str] = "false_interruption"
-    at_s: float
     generation: int
     audio: Audio
 
 
 @dataclass(frozen=True)
-class Interrupted:
+class Interrupted(_Moment):
     """The answer was cut off after ``heard_s`` seconds of its sound; ``turn`` is what history keeps of it, if anything."""
 
-    kind: ClassVar[str] = "interrupted"
-    at_s: float
     generation: int
     heard_s: float
     turn: Turn | None
 
 
 @dataclass(frozen=True)
-class AnswerFinished:
+class AnswerFinished(_Moment):
     """The answer was played to its end."""
 
-    kind: ClassVar[str] = "answer_finished"
-    at_s: float
     generation: int
     turn: Turn
 
 
 @dataclass(frozen=True)
-class AnswerFailed:
+class AnswerFailed(_Moment):
     """The answer could not be made or completed; the conversation goes on."""
 
-    kind: ClassVar[str] = "answer_failed"
-    at_s: float
     generation: int
     error: Exception
 
 
+AnswerEvent = UserStyle | Transcript | StyleChosen | TextDelta | ToolCall | ToolResult
+"""An event of an answer other than its sound, which comes as `Playback`."""
 LiveEvent = (
     UserSpoke
     | UserPaused
     | UserTurn
     | EndOfTurnFailed
     | AnswerBegan
-    | Said
+    | AnswerEvent
     | Playback
     | FalseInterruption
     | Interrupted
