@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
-from collections.abc import Callable
 from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 
 from emova_sdk.arguments import checked, checked_except
 from emova_sdk.errors import InputError
-from emova_sdk.files import FileSource, hint_for, reason_of, searchable
+from emova_sdk.files import FileSource, searchable, write_atomically
 
 if TYPE_CHECKING:
     import mmap
@@ -39,7 +37,6 @@ __all__ = [
     "require_rate",
     "resample",
     "write",
-    "write_atomically",
 ]
 
 WRITABLE = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16")}
@@ -209,7 +206,7 @@ def write(path: str | Path, samples: Samples, sample_rate: int, *, float32: bool
     if path.suffix.lower() not in WRITABLE:
         raise InputError(f"`{path.name}` does not end in .wav or .flac", "choose one of these suffixes for the output")
     content = encode(samples, sample_rate, suffix=path.suffix.lower(), float32=float32)
-    write_atomically(path, lambda file: file.write(content))
+    write_atomically(path, content)
 
 
 @checked
@@ -227,33 +224,6 @@ def encode(samples: Samples, sample_rate: int, *, suffix: str = ".wav", float32:
     encoded = io.BytesIO()  # libsndfile hides the errors of a file that it writes itself
     sf.write(encoded, data, require_rate(sample_rate), format=container, subtype="FLOAT" if float32 else subtype)
     return encoded.getvalue()
-
-
-@checked
-def write_atomically(path: str | Path, write_to: Callable[[BinaryIO], object]) -> None:
-    """Let ``write_to`` fill a temporary file beside ``path``, then rename it: a reader never sees half a file.
-
-    Raises:
-        InputError: If the folder of ``path`` does not exist or cannot be written to, or the disk is full.
-    """
-    path = Path(path)
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".part", dir=path.parent)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"cannot write to the folder `{path.parent}`: {reason_of(error)}", "create it, or choose another"
-        ) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write_to(file)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise InputError(f"cannot write `{path}`: {reason_of(error)}", hint_for(error, "choose another place")) from error
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 @checked

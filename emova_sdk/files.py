@@ -1,4 +1,4 @@
-"""Opening files that a user named: whatever the system says against it becomes one error with a reason and a hint."""
+"""Reading and writing files: whatever the system says against it becomes one error with a reason and a hint."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import io
 import mmap
 import os
 import stat
-from collections.abc import Generator
+import tempfile
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from emova_sdk.arguments import checked
 from emova_sdk.errors import InputError
-
-__all__ = ["EXAMPLES", "FileSource", "exists", "hint_for", "is_folder", "open_file", "reason_of", "searchable", "size_of"]
 
 EXAMPLES = Path(__file__).parent / "example_input"
 """Folder of the sounds and the picture that are shipped."""
@@ -120,6 +120,38 @@ def _searchable(file: BinaryIO, name: str, kind: str) -> BinaryIO:
     if len(content) > _LONGEST_PIPE:
         raise InputError(f"{name} is longer than {_LONGEST_PIPE >> 20} MB", "write it to a file first")
     return file
+
+
+@checked
+def write_atomically(path: str | Path, content: bytes | str | Callable[[BinaryIO], object]) -> Path:
+    """Write a temporary file beside ``path``, then rename it: a reader never sees half a file.
+
+    Args:
+        path: Where to; its folder must exist.
+        content: Bytes, text (written as UTF-8), or a function that writes to the open file.
+
+    Raises:
+        InputError: If the folder of ``path`` does not exist or cannot be written to, or the disk is full.
+    """
+    path = Path(path)
+    try:  # a name of its own, so that two processes that write the same file do not share one
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".part", dir=path.parent)
+    except (OSError, ValueError) as error:
+        message = f"cannot write to the folder `{path.parent}`: {reason_of(error)}"
+        raise InputError(message, "create it, or choose another") from error
+    part = Path(temporary)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
+        part.chmod(0o644)
+        return part.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write `{path}`: {reason_of(error)}", hint_for(error, "choose another place")) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def size_of(file: BinaryIO) -> int | None:

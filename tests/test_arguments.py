@@ -12,6 +12,7 @@ import pytest
 
 from emova_sdk import Audio, Image, Pipeline, Session, Style, audio
 from emova_sdk.errors import EmovaError, InputError
+from emova_sdk.files import write_atomically
 
 SOUND = Audio(np.full(1_600, 0.1, np.float32), 16_000)
 PICTURE = Image.example()
@@ -35,7 +36,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "audio.downmix": (audio.downmix, {"samples": np.zeros((3, 2), np.float32)}),
     "audio.write": (audio.write, {"path": "out.wav", "samples": SOUND.samples, "sample_rate": 16_000, "float32": True}),
     "audio.encode": (audio.encode, {"samples": SOUND.samples, "sample_rate": 16_000, "suffix": ".wav", "float32": False}),
-    "audio.write_atomically": (lambda path: audio.write_atomically(path, lambda file: file.write(b"x")), {"path": "no/folder"}),
+    "files.write_atomically": (lambda path: write_atomically(path, b"x"), {"path": "no/folder"}),
     "audio.encode_pcm16": (audio.encode_pcm16, {"samples": SOUND.samples}),
     "audio.decode_pcm16": (audio.decode_pcm16, {"pcm": b"1234"}),
     "audio.resample": (audio.resample, {"samples": SOUND.samples, "sample_rate": 16_000, "target_rate": 8_000}),
@@ -103,7 +104,7 @@ def test_a_wrong_argument_is_an_error_of_the_sdk(name: str, tmp_path: Path, monk
         (lambda: Audio.concat([SOUND, None]), "a `list` as `parts`", "pass `Sequence` of `Audio`"),  # type: ignore[list-item]
         (lambda: Pipeline.from_config("fake", overrides="a=b"), "`'a=b'` as `overrides`", "`Sequence` of `str`"),
         (lambda: audio.encode_pcm16(np.zeros(3)), "an array of `float64` as `samples`", "`ndarray` of `float32`"),  # type: ignore[arg-type]
-        (lambda: audio.write_atomically("x", 5), "given `5` as `write_to`", "pass a function"),  # type: ignore[arg-type]
+        (lambda: write_atomically("x", 5), "given `5` as `content`", "pass `bytes` or `str` or a function"),  # type: ignore[arg-type]
         (lambda: PIPELINE.say(5), "`5` as `text`", "pass `str`"),  # type: ignore[arg-type]
     ],
 )

@@ -12,7 +12,6 @@ engines are built without a GPU, for every RTX GPU from Turing on; ``trt`` engin
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
@@ -41,6 +40,7 @@ from emova_sdk.exporters.parity import compare, require, within
 from emova_sdk.exporters.quantize import TOLERANCES, Precision
 from emova_sdk.exporters.tensorrt_rules import check_onnx
 from emova_sdk.exporters.verify import read_manifest
+from emova_sdk.files import write_atomically
 
 __all__ = ["Axes", "build_command", "build_engine", "export_engines", "narrowed", "parse_axes", "require_builder"]
 
@@ -274,10 +274,8 @@ def _keep_timing_cache(config: Any, path: str | Path | None) -> None:
     cache = config.get_timing_cache() if path is not None else None
     if path is None or cache is None:
         return
-    part = Path(path).with_name(f"{Path(path).name}.{os.getpid()}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    part.write_bytes(bytes(cache.serialize()))
-    part.replace(path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, bytes(cache.serialize()))
 
 
 def _compare(component: Component, records: list[dict[str, Any]], folder: Path, precision: Precision, device: str) -> None:

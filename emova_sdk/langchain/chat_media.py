@@ -13,8 +13,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from emova_sdk.audio import write_atomically
 from emova_sdk.errors import BackendError, InputError
+from emova_sdk.files import write_atomically
 from emova_sdk.langchain.messages import stored_file
 from emova_sdk.types import Audio
 
@@ -64,7 +64,7 @@ class MessageMedia:
         try:
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, lambda file: file.write(data))
+                write_atomically(path, data)
         except OSError as error:
             raise BackendError(f"`{path}` cannot be written: {error.strerror}", "check the media folder") from error
         return name

@@ -17,12 +17,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, Self, Unpack
+from typing import Any, Self, Unpack
 from uuid import uuid4
 
-from emova_sdk.audio import write_atomically
 from emova_sdk.errors import ConfigError, InputError
-from emova_sdk.files import open_file
+from emova_sdk.files import open_file, write_atomically
 from emova_sdk.memory.database import MESSAGE, SessionDatabase, StoredSession, utc_now
 from emova_sdk.session import Session, SessionOptions
 from emova_sdk.types import Audio, Image, MediaRef, Turn
@@ -198,12 +197,7 @@ class SessionStore:
         head = {"format": FORMAT, "id": session_id, "created_at": found[0].created_at.isoformat()}
         turns = [self._inlined(turn) if media else turn for turn in self.turns(session_id)]
         lines = [json.dumps(line, ensure_ascii=False) for line in (head, *(turn.to_dict() for turn in turns))]
-
-        def write_to(file: BinaryIO) -> None:
-            file.write(("\n".join(lines) + "\n").encode())
-
-        write_atomically(path, write_to)
-        return Path(path)
+        return write_atomically(path, "\n".join(lines) + "\n")
 
     def load(self, path: str | Path, *, session_id: str | None = None) -> str:
         """Read a session that `export` wrote; return its name.

@@ -20,12 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
-from emova_sdk.audio import write_atomically
 from emova_sdk.components.base import SpeechTokenizer
 from emova_sdk.components.emova.language.prompts import IMAGE_MARK, PUBLISHED
 from emova_sdk.components.emova.language.reply import format_reply
 from emova_sdk.errors import InputError
-from emova_sdk.files import exists, open_file
+from emova_sdk.files import exists, open_file, write_atomically
 from emova_sdk.types import EMOTIONS, PITCHES, Audio, SpeechUnits
 
 __all__ = [

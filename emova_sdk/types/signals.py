@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from emova_sdk import audio as sound
 from emova_sdk.arguments import checked, checked_except
 from emova_sdk.errors import InputError
-from emova_sdk.files import EXAMPLES, FileSource, searchable
+from emova_sdk.files import EXAMPLES, FileSource, searchable, write_atomically
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,8 +209,7 @@ class Image:
         from PIL import Image as Pillow
 
         picture = Pillow.fromarray(self.pixels)
-        sound.write_atomically(path, lambda file: picture.save(file, format="PNG"))
-        return Path(path)
+        return write_atomically(path, lambda file: picture.save(file, format="PNG"))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Image) and np.array_equal(self.pixels, other.pixels)

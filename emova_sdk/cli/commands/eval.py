@@ -69,7 +69,11 @@ def nano(
     card = measure(preset=preset, work=work, cases=cases, begin=_announce)
     record = {"model": str(preset or "emova-nano"), **card.to_dict()}
     if out is not None:
-        _write(out, json.dumps(record, indent=1) if out.suffix.lower() == ".json" else _put_into(out, _markdown(card)))
+        from emova_sdk.files import write_atomically
+
+        write_atomically(
+            out, json.dumps(record, indent=1) if out.suffix.lower() == ".json" else _put_into(out, _markdown(card))
+        )
     if as_json:
         print_json(record)
         return
@@ -183,9 +187,3 @@ def _put_into(path: Path, table: str) -> str:
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _write(path: Path, text: str) -> None:
-    from emova_sdk.audio import write_atomically
-
-    write_atomically(path, lambda file: file.write(text.encode()))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.errors import LoadError
+from emova_sdk.files import write_atomically
 
 Float = NDArray[np.float32]
 
@@ -51,11 +52,9 @@ class Familiar:
 
     def save(self, folder: Path) -> Path:
         """Write the file that `load` reads."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
-        part, path = folder / f"{FILE}.tmp", folder / FILE
-        save_file({"mean": self.mean, "whitening": self.whitening}, part)
-        return part.replace(path)
+        return write_atomically(folder / FILE, save({"mean": self.mean, "whitening": self.whitening}))
 
     @classmethod
     def load(cls, folder: Path) -> Familiar | None:

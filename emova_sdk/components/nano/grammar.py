@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from emova_sdk.components.nano.dictionary import PHONES, SILENCE
 from emova_sdk.components.nano.g2p import phones_of_words
 from emova_sdk.errors import LoadError
+from emova_sdk.files import write_atomically
 
 STAY, SKIP = -1.0, -2.5
 """Log-scores of a phone that takes another unit, and of a phone that is left out."""
@@ -190,12 +191,9 @@ def save_grammar(
     folder: Path, *, templates: Sequence[str], slots: Mapping[str, Sequence[str]], emissions: NDArray[np.floating]
 ) -> None:
     """Write what `Grammar.load` reads."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / "grammar.json.tmp"
-    part.write_text(json.dumps({"templates": list(templates), "slots": {k: list(v) for k, v in slots.items()}}) + "\n")
-    part.replace(folder / "grammar.json")
-    part = folder / "emissions.safetensors.tmp"
-    save_file({"emissions": np.ascontiguousarray(emissions, np.float16)}, part)
-    part.replace(folder / "emissions.safetensors")
+    text = {"templates": list(templates), "slots": {name: list(words) for name, words in slots.items()}}
+    write_atomically(folder / "grammar.json", json.dumps(text) + "\n")
+    write_atomically(folder / "emissions.safetensors", save({"emissions": np.ascontiguousarray(emissions, np.float16)}))

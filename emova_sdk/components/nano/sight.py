@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.errors import LoadError
+from emova_sdk.files import write_atomically
 
 COLORS = ("red", "green", "blue", "yellow", "purple", "orange")
 SHAPES = ("circle", "square", "triangle", "star")
@@ -232,13 +233,10 @@ class Sight:
 
 def save_sight(folder: Path, *, questions: Mapping[str, Sequence[str]], slots: Mapping[str, Sequence[str]], cells: Any) -> None:
     """Write what `Sight.load` reads; ``cells`` is the state of the cell heads."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / "questions.json.tmp"
     text = {"questions": {k: list(v) for k, v in questions.items()}, "slots": {k: list(v) for k, v in slots.items()}}
-    part.write_text(json.dumps(text) + "\n", encoding="utf-8")
-    part.replace(folder / "questions.json")
-    part = folder / "cells.safetensors.tmp"
-    save_file({name: value.half().contiguous() for name, value in cells.items()}, part)
-    part.replace(folder / "cells.safetensors")
+    write_atomically(folder / "questions.json", json.dumps(text) + "\n")
+    weights = {name: value.half().contiguous() for name, value in cells.items()}
+    write_atomically(folder / "cells.safetensors", save(weights))

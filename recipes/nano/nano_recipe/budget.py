@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from emova_sdk.files import write_atomically
+
 PEAK_RATE = 2e-3
 """Of the learning rates of `fit`."""
 
@@ -69,11 +71,10 @@ class Checkpoint:
         return state["counters"]
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, **counters: float) -> None:
-        """Write now, under a temporary name first."""
+        """Write now."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".tmp")
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "counters": counters}, part)
-        part.replace(self.path)
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "counters": counters}
+        write_atomically(self.path, lambda file: torch.save(state, file))
         self._last = time.monotonic()
 
     def save_if_due(self, model: nn.Module, optimizer: torch.optim.Optimizer, **counters: float) -> bool:

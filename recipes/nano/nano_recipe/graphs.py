@@ -33,6 +33,7 @@ from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
 from emova_sdk.components.nano.vocoder import NanoUnitVocoder
 from emova_sdk.components.nano.weights import PRESET
 from emova_sdk.exporters.onnx import export_onnx
+from emova_sdk.files import write_atomically
 from nano_recipe.network_files import modules_of
 
 __all__ = ["pointed", "traced", "write_graphs", "write_part_graphs", "write_preset_graphs"]
@@ -73,9 +74,7 @@ def write_graphs(graphs: Sequence[Graph], *, trace: bool = False) -> list[Path]:
 def _write(graph: Graph, *, trace: bool) -> Path:
     path: Path = graph.source
     model = (None if trace else pointed(graph)) or traced(graph)
-    part = path.with_name(f"{path.name}.tmp")
-    part.write_bytes(model.SerializeToString(deterministic=True))
-    return part.replace(path)
+    return write_atomically(path, model.SerializeToString(deterministic=True))
 
 
 def pointed(graph: Graph) -> ModelProto | None:

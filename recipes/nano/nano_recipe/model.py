@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from emova_sdk.components.emova.language.configuration import EmovaConfig
@@ -19,6 +19,7 @@ from emova_sdk.components.emova.language.modeling import EmovaForConditionalGene
 from emova_sdk.components.nano.language import Language
 from emova_sdk.components.nano.llm_config import FEATURES, LONGEST
 from emova_sdk.errors import LoadError
+from emova_sdk.files import write_atomically
 
 __all__ = ["NanoModel", "load_model", "save_model"]
 
@@ -68,19 +69,15 @@ class NanoModel(nn.Module):
 
 
 def save_model(folder: Path, model: NanoModel, language: Language) -> None:
-    """Write weights in half precision and the config, each under a temporary name first."""
+    """Write weights in half precision and the config."""
     folder.mkdir(parents=True, exist_ok=True)
     tied = "core.lm_head.weight"
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items() if name != tied}
     text: Any = model.core.config.text_config
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
     config = {"units": language.units, "sizes": {name: getattr(text, name) for name in names}, "words": list(language.words)}
-    part = folder / "model.safetensors.tmp"
-    save_file(weights, part)
-    part.replace(folder / "model.safetensors")
-    part = folder / "config.json.tmp"
-    part.write_text(json.dumps(config) + "\n")
-    part.replace(folder / "config.json")
+    write_atomically(folder / "model.safetensors", save(weights))
+    write_atomically(folder / "config.json", json.dumps(config) + "\n")
 
 
 def load_model(folder: Path, language: Language, sizes: Mapping[str, int], model: NanoModel | None = None) -> NanoModel:

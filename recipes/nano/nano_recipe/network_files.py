@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from emova_sdk.components.nano.graph_files import WEIGHTS
@@ -18,6 +18,7 @@ from emova_sdk.components.nano.llm_config import read_config as read_llm_config
 from emova_sdk.components.nano.weights import PRESET, read_config
 from emova_sdk.components.runtimes.decoder_modules import EmbedGraph, PortableDecoder, RuntimeDecoder
 from emova_sdk.errors import LoadError
+from emova_sdk.files import write_atomically
 from nano_recipe.model import NanoModel, load_model
 from nano_recipe.networks.exports import (
     FramePart,
@@ -147,11 +148,8 @@ def load_weights(module: nn.Module, folder: Path, *, prefix: str = "") -> None:
 
 
 def save_weights(module: nn.Module, folder: Path, config: dict[str, Any]) -> None:
-    """Write a network in float16 and its config, each under a temporary name first."""
+    """Write a network in float16 and its config."""
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{WEIGHTS}.tmp"
-    save_file({name: value.half().contiguous() for name, value in module.state_dict().items()}, part)
-    part.replace(folder / WEIGHTS)
-    draft = folder / "config.json.tmp"
-    draft.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    draft.replace(folder / "config.json")
+    weights = {name: value.half().contiguous() for name, value in module.state_dict().items()}
+    write_atomically(folder / WEIGHTS, save(weights))
+    write_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")

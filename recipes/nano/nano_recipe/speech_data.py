@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from emova_sdk.components.nano.prosody import Prosody, prosody_for
+from emova_sdk.files import write_atomically
 from nano_recipe import corpus, styled_speech, voices
 from nano_recipe.budget import Budget
 from nano_recipe.everyday import everyday_sentence
@@ -341,17 +342,15 @@ def render_all(out: Path, plans: list[list[Plan]], *, budget: Budget, first: int
 
 
 def save_shard(path: Path, utterances: list[Utterance]) -> None:
-    """Write a shard under a temporary name, then rename it."""
+    """Write a shard."""
     rows = [{**asdict(u.plan), "phones": u.phones, "ends": u.ends} for u in utterances]
-    part = path.with_suffix(".tmp.npz")
-    np.savez(
-        part,
-        rows=np.frombuffer(json.dumps(rows).encode(), np.uint8),
-        samples=np.concatenate([u.samples for u in utterances]),
-        mel=np.concatenate([u.mel for u in utterances]),
-        lengths=np.array([len(u.samples) for u in utterances]),
-    )
-    part.replace(path)
+    arrays = {
+        "rows": np.frombuffer(json.dumps(rows).encode(), np.uint8),
+        "samples": np.concatenate([u.samples for u in utterances]),
+        "mel": np.concatenate([u.mel for u in utterances]),
+        "lengths": np.array([len(u.samples) for u in utterances]),
+    }
+    write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
 def load_shard(path: Path) -> list[Utterance]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from emova_sdk.files import write_atomically
 from nano_recipe.networks.tokenizer import NanoTokenizer
 from nano_recipe.speech_data import Utterance, load_all
 from nano_recipe.tokenizer import augmented
@@ -105,7 +106,7 @@ def write_units(out: Path, *, checkpoint: Path | None = None) -> dict[str, Any]:
     model = tokenizer_from(checkpoint or out / "tokenizer" / "last.pt")
     folder = out / "units"
     folder.mkdir(parents=True, exist_ok=True)
-    files = {split: (folder / f"{split}.jsonl.tmp").open("w", encoding="utf-8") for split in ("train", "test")}
+    lines: dict[str, list[str]] = {"train": [], "test": []}
     counts: dict[str, float] = {"utterances": 0, "units": 0, "reduced": 0, "seconds": 0.0}
     rng = np.random.default_rng(29)
     for utterance in load_all(out):
@@ -114,14 +115,13 @@ def write_units(out: Path, *, checkpoint: Path | None = None) -> dict[str, Any]:
         row = unit_row(model, utterance)
         split = utterance.plan.split
         rows = [row, *(heard_elsewhere(model, utterance, row, rng) for _ in range(ELSEWHERE if split == "train" else 0))]
-        files[split].writelines(json.dumps(one) + "\n" for one in rows)
+        lines[split] += [json.dumps(one) + "\n" for one in rows]
         counts["utterances"] += 1
         counts["reduced"] += len(row["units"])
         counts["units"] += sum(row["durations"])
         counts["seconds"] += row["seconds"]
-    for split, file in files.items():
-        file.close()
-        (folder / f"{split}.jsonl.tmp").replace(folder / f"{split}.jsonl")
+    for split, written in lines.items():
+        write_atomically(folder / f"{split}.jsonl", "".join(written))
     return counts
 
 

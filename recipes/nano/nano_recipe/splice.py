@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from emova_sdk.components.nano.g2p import phones as phones_of
 from emova_sdk.components.nano.grammar import save_grammar
+from emova_sdk.files import write_atomically
 from nano_recipe import dialogue
 from nano_recipe.examples import Utterance
 from nano_recipe.scenes import random_scene
@@ -184,9 +185,7 @@ def add_spliced(clips: Sequence[Utterance], splicer: Splicer, path: Path, *, cou
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps(asdict(said)) for said in (*clips, *spliced(splicer, count=count, seed=seed))]
-        part = path.with_suffix(".tmp")
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        part.replace(path)
+        write_atomically(path, "\n".join(lines) + "\n")
     return path
 
 

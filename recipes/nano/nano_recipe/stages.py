@@ -18,7 +18,7 @@ from typing import Literal, get_args
 
 from emova_sdk.components.nano.familiar import FILE
 from emova_sdk.errors import ConfigError, InputError
-from emova_sdk.files import exists, is_folder
+from emova_sdk.files import exists, is_folder, write_atomically
 from nano_recipe import speech_data, voices
 from nano_recipe.budget import Budget
 from nano_recipe.graphs import write_preset_graphs
@@ -126,14 +126,14 @@ def run_stage(stage: Stage, out: Path, *, budget_s: float, workers: int = 1, rep
         hint = f"run `emova train nano --stage {needed}` with the same `--out` first, or `--stage all`"
         raise ConfigError(f"the stage `{stage}` needs what the stage `{needed}` writes to `{out}`", hint)
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / _FINISHED, json.dumps(done, indent=1))  # also marks the folder, before anything else is in it
+    write_atomically(out / _FINISHED, json.dumps(done, indent=1))  # also marks the folder, before anything else is in it
     began = _cpu_seconds()
     _run(stage, out, budget_s, workers, report)
     note = DEAF if stage == "llm" and not hears(out) else ""
     for later, folders in _BUILT_ON.get(stage, {}).items():
         done.pop(later, None)
         _set_aside(out, folders)
-    _write(out / _FINISHED, json.dumps({**done, stage: budget_s}, indent=1))
+    write_atomically(out / _FINISHED, json.dumps({**done, stage: budget_s}, indent=1))
     return StageResult(stage, _cpu_seconds() - began, note=note)
 
 
@@ -239,12 +239,6 @@ def assemble_preset(out: Path) -> Path:
     tables = [f'[{slot}]\ntype = "nano"\npath = "./{slot}"\n' for slot in _SLOTS]
     tables[_SLOTS.index("llm_core")] += 'text_to_units = "./text_to_units"\n'
     write_preset_graphs(preset)
-    _write(preset / "assistant.toml", "\n".join(["# Trained by `emova train nano`.", *tables]))
-    _write(out / "assistant.toml", 'extends = "preset/assistant.toml"\n')
+    write_atomically(preset / "assistant.toml", "\n".join(["# Trained by `emova train nano`.", *tables]))
+    write_atomically(out / "assistant.toml", 'extends = "preset/assistant.toml"\n')
     return preset
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.tmp")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
+from emova_sdk.files import write_atomically
 from nano_recipe.budget import Budget, Checkpoint, scheduled
 from nano_recipe.dialogue import COLORS, SHAPES, SIZES
 from nano_recipe.graphs import write_part_graphs
@@ -174,11 +175,9 @@ def _write(folder: Path, tower: NanoVisionTower, heads: CellHeads, *, pictures: 
     weights = {f"tower.{name}": value.half().contiguous() for name, value in tower.state_dict().items()}
     weights |= {f"heads.{name}": value.half().contiguous() for name, value in heads.state_dict().items()}
     weights |= {name: value.half().contiguous() for name, value in scene.items()}
-    part = folder / "model.safetensors.tmp"
-    save_file(weights, part)
-    part.replace(folder / "model.safetensors")
+    write_atomically(folder / "model.safetensors", save(weights))
     config = {"width": 128, "layers": 3, "heads": 4, "channels": [32, 48, 96], "space": "emova-nano-vision"}
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    write_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    write_atomically(folder / "figures.json", json.dumps(figures, indent=2) + "\n")
     write_part_graphs(NanoVisionEncoder, folder)
     return figures

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from emova_sdk.files import write_atomically
 from nano_recipe import styled_speech
 from nano_recipe.budget import fit
 from nano_recipe.networks.features import mel_edges
@@ -60,9 +62,7 @@ def describe_teacher(out: Path) -> None:
         if path.exists():
             continue
         found = {u.plan.id: describe((u.samples / 32767).astype(np.float32)) for u in load_shard(shard) if u.plan.taught}
-        part = path.with_suffix(".tmp.npz")
-        np.savez(part, allow_pickle=False, **found)
-        part.replace(path)
+        write_atomically(path, partial(np.savez, allow_pickle=False, **found))
 
 
 def smoothed(features: NDArray[np.float16]) -> NDArray[np.float16]:

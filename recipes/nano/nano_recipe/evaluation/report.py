@@ -23,6 +23,7 @@ from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
 from emova_sdk.components.nano.style import NanoStyleModule
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.vocoder import NanoUnitVocoder
+from emova_sdk.files import write_atomically
 from emova_sdk.types import Audio, SpeechUnits, Style
 from nano_recipe.evaluation.speech import (
     WordJudge,
@@ -370,5 +371,5 @@ def evaluate_speech(out: Path, *, preset: Path | None = None, texts: int = 100, 
         "words": judge_words(nano, said, teacher, domain_judge(out, said), judge),
         "ordinary": judge_words(nano, ordinary_sentences(), teacher, None, judge),
     }
-    (out / "report_speech.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    write_atomically(out / "report_speech.json", json.dumps(found, indent=1))
     return found
