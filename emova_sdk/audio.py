@@ -35,6 +35,7 @@ __all__ = [
     "encode_pcm16",
     "read",
     "require_rate",
+    "require_signal",
     "resample",
     "write",
 ]
@@ -250,6 +251,42 @@ def require_rate(rate: object) -> int:
     if not 1_000 <= found <= 384_000:
         raise InputError(f"sample rate `{rate}` is not an integer of 1000 to 384000 Hz", "pass the rate in Hz")
     return found
+
+
+def require_signal(samples: object, sample_rate: object) -> int:
+    """Check a signal; return its rate as a plain integer.
+
+    Raises:
+        InputError: If it is no float32 array of shape (samples,), not nominally in [-1, 1], or the rate is out of range.
+    """
+    require_unmasked(samples)
+    if not isinstance(samples, np.ndarray) or samples.dtype != np.float32:
+        found = getattr(samples, "dtype", type(samples).__name__)
+        raise InputError(f"audio samples are {found}, not a float32 array", _samples_hint(samples))
+    if samples.ndim != 1:
+        raise InputError(f"audio has shape {samples.shape}, not (samples,)", _channels_hint(samples.shape))
+    peak = float(np.max(np.abs(samples))) if len(samples) else 0.0
+    if not np.isfinite(peak):
+        raise InputError("audio holds NaN or infinite samples", "replace them before making an `Audio`")
+    if peak > 32.0:
+        raise InputError(f"audio peaks at {peak:.0f}, far outside [-1, 1]", "divide integer samples by 32768")
+    return require_rate(sample_rate)
+
+
+def _samples_hint(samples: Any) -> str:
+    dtype = getattr(samples, "dtype", None)
+    if dtype == np.int16:
+        return "convert int16 with `Audio.from_pcm16`"
+    if getattr(dtype, "kind", "") in "iu":
+        return "divide by the largest value of that type, and convert with `.astype(np.float32)`"
+    return "convert floats in [-1, 1] with `np.asarray(samples, np.float32)`, raw 16-bit bytes with `Audio.from_pcm16`"
+
+
+def _channels_hint(shape: tuple[int, ...]) -> str:
+    if len(shape) != 2:
+        return "pass one channel"
+    axis = 0 if shape[0] < shape[1] else 1
+    return f"take one channel, or average them: `samples.mean(axis={axis})`"
 
 
 def require_unmasked(samples: object) -> None:

@@ -276,8 +276,7 @@ class Session:
             asked = len(answer.tool_calls)
             with answer.stage("write", _name_of(self.pipeline.llm_core)), closing(self._written(answer)) as events:
                 for written in events:
-                    event = answer.spaced(written)
-                    answer.note(event)
+                    event = answer.note(written)
                     if isinstance(event, get_args(Event)):
                         yield cast("Event", event)
             if len(answer.tool_calls) == asked:

@@ -102,21 +102,14 @@ class TurnBuilder:
         finally:
             self.stages.append(Stage(name, began, time.perf_counter() - self.began, detail))
 
-    def spaced(self, event: SpokenEvent) -> SpokenEvent:
-        """Put a space before what is said first after a tool was called, where something was said before."""
-        if not isinstance(event, TextDelta) or not event.text or not self._rounds or not self.text:
-            return event
-        said_already = self._rounds[-1][0] != len(self.text)
-        if said_already or self.text[-1].isspace() or event.text[0].isspace():
-            return event
-        return TextDelta(f" {event.text}")
-
     def end_round(self) -> None:
         """Take note that the model stopped writing, for it wants the results of the tools it called."""
         self._rounds.append((len(self.text), len(self.tool_calls)))
 
-    def note(self, event: SpokenEvent) -> None:
-        """Take an event into account."""
+    def note(self, event: SpokenEvent) -> SpokenEvent:
+        """Take an event into account; return it, with a space before what is said first after a tool was called."""
+        if isinstance(event, TextDelta) and self._needs_space(event.text):
+            event = TextDelta(f" {event.text}")
         now = time.perf_counter()
         match event:
             case TextDelta() | UnitsDelta():
@@ -140,6 +133,13 @@ class TurnBuilder:
                 self.tool_calls.append(event)
             case Metadata():
                 self.metadata.update(event.values)
+        return event
+
+    def _needs_space(self, text: str) -> bool:
+        if not text or not self._rounds or not self.text:
+            return False
+        first_of_round = self._rounds[-1][0] == len(self.text)
+        return first_of_round and not (self.text[-1].isspace() or text[0].isspace())
 
     @property
     def user_text(self) -> str:

@@ -240,10 +240,10 @@ class Wiring:
         `StyleChosen` comes before the first sound, whether or not the model chose a style. See `answer` for the arguments.
         """
         chosen: Style | None = None
-        announced = False
+        announced: StyleChosen | None = None
         speech: Stream[SpeechUnits, SpeechChunk] | None = None
 
-        def decision() -> StyleChosen:
+        def decide() -> StyleChosen:
             found = self.resolve_style(style, default=default, chosen=chosen, policy=policy, perceived=perceived)
             return StyleChosen(found.applied, found.requested)
 
@@ -252,17 +252,18 @@ class Wiring:
                 if isinstance(event, StyleChosen):
                     chosen = event.style
                     if speech is None:  # the units that come are spoken in one style
-                        announced = True
-                        yield decision()
+                        announced = decide()
+                        yield announced
                     continue
-                if isinstance(event, UserStyle):
-                    perceived = perceived or event.perceived
+                if isinstance(event, UserStyle) and perceived is None:
+                    perceived = event.perceived
                 yield event
                 if isinstance(event, UnitsDelta) and self.vocoder is not None:
                     if speech is None:
-                        if not announced:
-                            yield decision()
-                        speech = self._speech(decision().style)
+                        decided = decide()  # again: what the user's voice tells came perhaps after the model's choice
+                        if decided != announced:
+                            yield decided
+                        speech = self._speech(decided.style)
                     yield from _audible(speech.push(event.units))
             if speech is not None:
                 yield UnitsEnd()

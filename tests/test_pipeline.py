@@ -12,10 +12,10 @@ from emova_sdk import Audio, Image, Pipeline, Session, Space, Style, ToolSpec
 from emova_sdk.config import Limits
 from emova_sdk.errors import ConfigError, IncompatibleComponentsError, InputError
 from emova_sdk.memory import SessionStore
-from emova_sdk.policy import resolve_style
+from emova_sdk.policy import StylePolicy, resolve_style
 from emova_sdk.sentences import sentences
 from emova_sdk.testing.fakes import FakeLLMCore, FakeSpeechTokenizer, FakeStyleModule, FakeVisionEncoder, FakeVocoder
-from emova_sdk.types import EMOTIONS, Metadata, StyleChosen, TextDelta, UnitsDelta
+from emova_sdk.types import EMOTIONS, Metadata, PerceivedStyle, StyleChosen, TextDelta, UnitsDelta, UserStyle
 
 
 class OtherUnitsVocoder(FakeVocoder):
@@ -254,6 +254,19 @@ def test_every_way_to_a_session_takes_what_a_session_takes() -> None:
 
     assert names(Pipeline.session) == names(Session.__init__)
     assert names(SessionStore.session) == names(Session.__init__) - {"memory", "id"} | {"session_id"}
+
+
+@pytest.mark.parametrize(("emotion", "spoken"), [("sad", ["happy", "neutral"]), ("happy", ["happy"])])
+def test_how_the_user_sounds_still_counts_after_the_model_chose_a_style(
+    pipeline: Pipeline, emotion: Any, spoken: list[str]
+) -> None:
+    def written() -> Any:
+        yield StyleChosen(Style(emotion="happy"))
+        yield UserStyle(PerceivedStyle(Style(emotion=emotion), {"emotion": 0.9}))
+        yield UnitsDelta(pipeline.hear(Audio.silence(0.4, 16_000)))
+
+    events = list(pipeline.voice(written(), policy=StylePolicy(never_cheerful_to=("sad",))))
+    assert [event.style.emotion for event in events if isinstance(event, StyleChosen)] == spoken
 
 
 class Counted(FakeVocoder):

@@ -34,19 +34,7 @@ class Audio:
     sample_rate: int
 
     def __post_init__(self) -> None:
-        samples = self.samples
-        sound.require_unmasked(samples)
-        if not isinstance(samples, np.ndarray) or samples.dtype != np.float32:
-            found = getattr(samples, "dtype", type(samples).__name__)
-            raise InputError(f"audio samples are {found}, not a float32 array", _samples_hint(samples))
-        if samples.ndim != 1:
-            raise InputError(f"audio has shape {samples.shape}, not (samples,)", _channels_hint(samples.shape))
-        object.__setattr__(self, "sample_rate", sound.require_rate(self.sample_rate))
-        peak = float(np.max(np.abs(samples))) if len(samples) else 0.0
-        if not np.isfinite(peak):
-            raise InputError("audio holds NaN or infinite samples", "replace them before making an `Audio`")
-        if peak > 32.0:
-            raise InputError(f"audio peaks at {peak:.0f}, far outside [-1, 1]", "divide integer samples by 32768")
+        object.__setattr__(self, "sample_rate", sound.require_signal(self.samples, self.sample_rate))
 
     @classmethod
     @checked_except("source")
@@ -137,22 +125,6 @@ class Audio:
 
     def __repr__(self) -> str:
         return f"Audio({self.duration_s:.2f} s, {self.sample_rate} Hz)"
-
-
-def _samples_hint(samples: Any) -> str:
-    dtype = getattr(samples, "dtype", None)
-    if dtype == np.int16:
-        return "convert int16 with `Audio.from_pcm16`"
-    if getattr(dtype, "kind", "") in "iu":
-        return "divide by the largest value of that type, and convert with `.astype(np.float32)`"
-    return "convert floats in [-1, 1] with `np.asarray(samples, np.float32)`, raw 16-bit bytes with `Audio.from_pcm16`"
-
-
-def _channels_hint(shape: tuple[int, ...]) -> str:
-    if len(shape) != 2:
-        return "pass one channel"
-    axis = 0 if shape[0] < shape[1] else 1
-    return f"take one channel, or average them: `samples.mean(axis={axis})`"
 
 
 MAX_IMAGE_PIXELS = 64_000_000
