@@ -5,14 +5,25 @@ However the answer is written, only what it says is told: no brace, key, fence, 
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any, cast
 
-from emova_sdk.components.brains.labelled_text import TEXT_KEYS, canonical, labelled, may_be_labelled, one_of, style_key
+import regex
+
+from emova_sdk.components.brains.labelled_text import (
+    TEXT_KEYS,
+    canonical,
+    field_of,
+    labelled,
+    may_be_labelled,
+    one_of,
+    style_key,
+)
 from emova_sdk.components.brains.spoken_text import SpokenText
 from emova_sdk.components.brains.text_tool_calls import text_tool_calls
-from emova_sdk.components.emova.language.lenient_json import COMMAS, QUOTES, Reader, Wait
+from emova_sdk.components.partial_json import QUOTES, PartialJSONParser, Wait
 from emova_sdk.errors import EmptyAnswerError
 from emova_sdk.types import EMOTIONS, PITCHES, LLMEvent, Metadata, Style, StyleChosen, TextDelta, ToolCall
 
@@ -38,8 +49,6 @@ _SILENT_KEYS = frozenset({
     "analysis", "reflection", "plan", "status", "error", "style", "voice", "speaker", "user",
 })  # fmt: skip
 """Keys that never hold what is said."""
-_DEEPEST = 32
-"""How many objects and lists may stand inside each other; answers have three at most."""
 _MARKS_ALONE = re.compile(r"[\s\[\]{}\"'“”`:,]*")
 """What nobody can say: the remains of a form that was begun and never filled."""
 _FRAGMENTS = (
@@ -49,7 +58,14 @@ _FRAGMENTS = (
     (re.compile(r"[^{]*[\"”]\s*\}[\s}\]`]*\Z"), '{"text": "'),
 )
 """Objects without their beginning, as if it had been written already; and what is missing."""
-_TAIL_CHARACTERS = frozenset('"”}]` \n\t')
+_TAIL_CHARACTERS = '"”}]` \n\t'
+_FENCE = regex.compile(r"(?:`{3,}|~{3,})[\w+.-]*\s*")
+_STRINGS = regex.compile(r"\[\s*[\"'“]")
+_QUOTED_OBJECT = regex.compile(r"[\"'“]\s*[\\\"]*\{\s*\\")
+_WORDS = regex.compile(r"[\"'“][^{\[\\]")
+"""A string that is no object in a string."""
+_BARE_KEY = regex.compile(r"(\w{1,80})\s*[:：]")
+_PLAIN = regex.compile(r"[^`~\[{\"'“]+")
 _START = 40
 """Characters in which an answer shows whether it names emotion or pitch."""
 
@@ -73,7 +89,7 @@ class BrainReply:
         self._said = SpokenText(tools)
         self._may_remark = True if may_remark else None  # not known yet
         self._events: list[LLMEvent] = []
-        self._reader = Reader(lambda _what, _text: None)
+        self._reader = PartialJSONParser()
         self._values: dict[str, str] = {}
         self._remark = ""
         self._calls: list[ToolCall] = []
@@ -141,33 +157,20 @@ class BrainReply:
         reader = self._reader
         reader.skip((yield from reader.blank()))
         while char := (yield from reader.peek()):
-            if char in "`~" and (yield from self._fence(char)):
-                continue
-            if char in "[{" and (yield from self._object_begins(char)):
+            begins = self.empty and not self._remark.strip()
+            if char in "`~" and (fence := (yield from reader.match(_FENCE))):
+                reader.skip(len(fence[0]))
+            elif char in "[{" and (yield from self._object_begins(char)):
                 yield from self._object()
-                continue
-            if char == "[" and not self._remark.strip() and (yield from self._strings_begin()):
-                self._values["text"] = ""
-                yield from self._value(self._join)
+            elif begins and char == "[" and (yield from reader.match(_STRINGS)):
+                sentences = yield from self._value()
+                self._keep("text", sentences)
                 self._end_object()
-                continue
-            if char in QUOTES and not self._remark.strip() and (yield from self._quoted_object_begins()):
+            elif begins and char in QUOTES and (yield from reader.match(_QUOTED_OBJECT)):
                 yield from self._quoted_object()
-                continue
-            self._plain(reader.skip(1))
+            else:
+                self._plain(reader.run(_PLAIN) or reader.skip(1))
         self._end_plain()
-
-    def _fence(self, char: str) -> Wait[bool]:
-        """Skip the mark of a code fence, and the name behind it."""
-        for ahead in (1, 2):
-            if (yield from self._reader.peek(ahead)) != char:
-                return False
-        while (yield from self._reader.peek()) == char:
-            self._reader.skip(1)
-        while (found := (yield from self._reader.peek())).isalnum() or found in {"_", "+", "-", "."}:
-            self._reader.skip(1)
-        self._reader.skip((yield from self._reader.blank()))
-        return True
 
     def _object_begins(self, char: str) -> Wait[bool]:
         """Whether an object with a key stands here, perhaps in a list; skip its bracket if so, and an empty one wholly."""
@@ -180,27 +183,12 @@ class BrainReply:
         if (yield from reader.peek(at)) == "}":
             reader.skip(ahead)
             return True
-        word = yield from reader.bare_key(at)
-        if word is not None and (style_key(word) or canonical(word).split()[-1] in TEXT_KEYS):
-            reader.bare_keys = True
+        word = yield from reader.match(_BARE_KEY, at)
+        reader.bare_keys = reader.bare_keys or (word is not None and bool(field_of(word[1])))
         if (yield from reader.key(at)) is None:
             return False
         reader.skip(ahead)
         return True
-
-    def _strings_begin(self) -> Wait[bool]:
-        """Whether the answer is a list of sentences."""
-        at = yield from self._reader.blank(1)
-        return self.empty and (yield from self._reader.peek(at)) in QUOTES
-
-    def _quoted_object_begins(self) -> Wait[bool]:
-        """Whether the answer is a string that holds an object, whose own quotes are escaped."""
-        at = yield from self._reader.blank(1)
-        while (yield from self._reader.peek(at)) in {"\\", '"'}:  # a string in a string
-            at += 1
-        if not self.empty or (yield from self._reader.peek(at)) != "{":
-            return False
-        return (yield from self._reader.peek((yield from self._reader.blank(at + 1)))) == "\\"
 
     def _quoted_object(self) -> Wait[None]:
         self._values, self._unsayable = {"text": ""}, ""
@@ -211,15 +199,16 @@ class BrainReply:
     def _join(self, text: str) -> None:
         self._values["text"] += text
 
-    def _plain(self, char: str) -> None:
+    def _plain(self, text: str) -> None:
         if not self.plain:  # a remark behind an object, or the comma between two
             return
-        self._remark += char
+        self._remark += text
         if self._may_remark is None and len(self._remark) >= _START:
-            self._may_remark = may_be_labelled(self._remark)
-        if self._may_remark is False and char not in _TAIL_CHARACTERS:
-            self._tell(self._remark)
-            self._remark = ""
+            self._may_remark = may_be_labelled(self._remark[:_START])
+        if self._may_remark is False:
+            sure = len(self._remark.rstrip(_TAIL_CHARACTERS))
+            self._tell(self._remark[:sure])
+            self._remark = self._remark[sure:]
 
     def _end_plain(self) -> None:
         """Say what was held back and is no remark."""
@@ -263,92 +252,48 @@ class BrainReply:
     def _members(self) -> Wait[None]:
         reader = self._reader
         while True:
-            yield from self._gap()
-            char = yield from reader.peek()
-            if char in {"", "}"}:
+            yield from reader.gap()
+            if (yield from reader.peek()) in {"", "}"}:
                 reader.skip(1)
                 return
             key = yield from reader.key()
             if key is not None:
                 yield from reader.take_key()
+                yield from reader.gap()
                 yield from self._field(canonical(key))
             else:  # a comma, or what belongs nowhere
                 reader.skip(1)
 
-    def _gap(self) -> Wait[None]:
-        """Skip white space and comments."""
-        reader = self._reader
-        while True:
-            reader.skip((yield from reader.blank()))
-            char = yield from reader.peek()
-            ahead = (yield from reader.peek(1)) if char == "/" else ""
-            if char != "#" and not (char == "/" and ahead and ahead in "/*"):
-                return
-            end = "*/" if ahead == "*" else "\n"
-            while (char := (yield from reader.take())) and not (
-                char == end[0] and (len(end) == 1 or (yield from reader.peek()) == end[1])
-            ):
-                pass
-            reader.skip(len(end) - 1)
-
     def _field(self, key: str) -> Wait[None]:
-        yield from self._gap()
-        reader, kind = self._reader, style_key(key)
-        opening = yield from reader.peek()
-        within = yield from reader.peek(1)
-        begins = opening in QUOTES and within not in {"{", "[", "\\", ""}  # words, and no object inside a string
-        if begins and key.endswith("text") and not self._told and "emotion" in self._values:
+        may_stream = key.endswith("text") and not self._told and "emotion" in self._values
+        if may_stream and (yield from self._reader.match(_WORDS)):
             self._choose_style()
             self._streams = True
-            yield from reader.string(self._say)
-            return
-        if key in _CALL_KEYS and opening in {"{", "["}:
-            self._calls += text_tool_calls((yield from reader.bare()), self._tools)[0]
-            return
-        kept: list[str] = []
-        before = dict(self._values)
-        yield from self._value(kept.append)
-        if _SILENT_KEYS & set(key.split()) and kind is None:  # nor does anything inside it
-            self._values = before
+            yield from self._reader.string(self._say)
         else:
-            self._values.setdefault(kind or key, "".join(kept))
+            value = yield from self._value()
+            self._keep(key, value)
 
-    def _value(self, sink: Callable[[str], None]) -> Wait[None]:
-        reader = self._reader
-        opening = yield from reader.peek()
-        if opening in QUOTES:
-            yield from reader.string(sink)
-        elif opening in {"{", "["}:
-            if reader.nesting >= _DEEPEST:
-                told = f"the model's answer has more than {_DEEPEST} objects and lists inside each other"
-                raise EmptyAnswerError(told, "try again, or use a model that keeps to the form")
-            reader.skip(1)
-            reader.nesting += 1
-            yield from self._members() if opening == "{" else self._items(sink)
-            reader.nesting -= 1
-        else:
-            bare = yield from reader.bare()
-            if bare not in {"null", "None"}:
-                sink(bare)
+    def _value(self) -> Wait[Any]:
+        try:
+            return (yield from self._reader.value())
+        except ValueError as error:
+            raise EmptyAnswerError(
+                f"in the model's answer, {error}", "try again, or use a model that keeps to the form"
+            ) from error
 
-    def _items(self, sink: Callable[[str], None]) -> Wait[None]:
-        """Read a list: its strings are one text, the fields of its objects belong to the object around it."""
-        reader, first = self._reader, True
-        while True:
-            yield from self._gap()
-            char = yield from reader.peek()
-            if char in {"", "]"}:
-                reader.skip(1)
-                return
-            if char in COMMAS:
-                reader.skip(1)
-                continue
-            if char in QUOTES or char in {"{", "["}:
-                sink("" if first or char not in QUOTES else " ")
-                yield from self._value(sink)
-            else:
-                reader.skip(1)
-            first = False
+    def _keep(self, key: str, value: Any) -> None:
+        """Keep the value of a field; the fields of objects inside it belong to the object around it."""
+        kind = style_key(key)
+        if key in _CALL_KEYS and isinstance(value, dict | list):
+            self._calls += text_tool_calls(json.dumps(value), self._tools)[0]
+        elif kind or not _SILENT_KEYS & set(key.split()):
+            inside: list[Any] = value if isinstance(value, list) else [value]
+            for one in inside:
+                for inner, its_value in one.items() if isinstance(one, dict) else ():
+                    self._keep(canonical(inner), its_value)
+            words = [one for one in inside if isinstance(one, str)] if isinstance(value, list) else [value]
+            self._values.setdefault(kind or key, " ".join(str(one) for one in words if isinstance(one, str | int | float)))
 
     def _end_object(self) -> None:
         """Say what the object says, if that was not possible while it was written."""

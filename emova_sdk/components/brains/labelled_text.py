@@ -9,7 +9,7 @@ import re
 
 from emova_sdk.types import EMOTIONS, PITCHES
 
-__all__ = ["TEXT_KEYS", "canonical", "labelled", "may_be_labelled", "one_of", "style_key"]
+__all__ = ["TEXT_KEYS", "canonical", "field_of", "labelled", "may_be_labelled", "one_of", "style_key"]
 
 TEXT_KEYS = (
     "text", "answer", "response", "reply", "content", "message", "speech", "say", "spoken", "output", "utterance", "sentence",
@@ -44,7 +44,7 @@ def may_be_labelled(start: str) -> bool:
 
 def labelled(text: str) -> dict[str, str] | None:
     """Read text that names emotion or pitch beside what it says: their values and the text; None if it names neither."""
-    elements = {key: value for tag, value in _ELEMENT.findall(text) if (key := _field(tag))}
+    elements = {key: value for tag, value in _ELEMENT.findall(text) if (key := field_of(tag))}
     if elements.keys() & {"emotion", "pitch"}:
         elements.setdefault("text", _ELEMENT.sub("", text).strip())
         return elements
@@ -71,7 +71,7 @@ def _labels(text: str) -> list[tuple[str, re.Match[str]]]:
     """Return the labels: at the start of a line or in brackets, or behind another value on the same line."""
     labels: list[tuple[str, re.Match[str]]] = []
     for match in _LABEL.finditer(text):
-        key, before = _field(match[1]), text[: match.start(1)]
+        key, before = field_of(match[1]), text[: match.start(1)]
         opens = before.rstrip(" \t\"'“*_#>([{-")[-1:] in {"", "\n"} or before[-1:] in set('([{"“')
         if key and (opens or (labels and labels[-1][0] != "text")):
             labels.append((key, match))
@@ -103,7 +103,8 @@ def _directed(text: str) -> dict[str, str] | None:
     return {**{key: value for key, value in found.items() if value}, "text": text[match.end() :]}
 
 
-def _field(key: str) -> str | None:
+def field_of(key: str) -> str | None:
+    """Return whether a key names the emotion, the pitch or the text of an answer."""
     return style_key(key) or ("text" if canonical(key).split()[-1] in TEXT_KEYS else None)
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 from emova_sdk.components.brains.openai_events import json_values
-from emova_sdk.components.emova.language.lenient_json import read_json
+from emova_sdk.components.partial_json import read_json
 from emova_sdk.errors import BackendError
 from emova_sdk.types import ToolCall
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, cast
 
 from emova_sdk.components.brains.openai_calls import arguments_of, new_call_id
-from emova_sdk.components.emova.language.lenient_json import read_json
+from emova_sdk.components.partial_json import read_json
 from emova_sdk.errors import BackendError
 from emova_sdk.types import ToolCall
 

@@ -9,13 +9,13 @@ was good is kept: text is never taken for units, an unknown emotion becomes a ne
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, cast
 
-from emova_sdk.components.emova.language.lenient_json import COMMAS, QUOTES, Reader, Wait
-from emova_sdk.components.emova.language.unit_text import UnitScanner
+import regex
+
+from emova_sdk.components.partial_json import COMMAS, KEY, QUOTES, PartialJSONParser, Wait
 from emova_sdk.errors import InputError
 from emova_sdk.types import (
     EMOTIONS,
@@ -33,7 +33,7 @@ from emova_sdk.types import (
     UserStyle,
 )
 
-__all__ = ["KEYS", "Expected", "Problem", "Reply", "ReplyParser", "format_reply", "parse_reply"]
+__all__ = ["KEYS", "Expected", "ParsedReply", "Problem", "ReplyParser", "format_reply", "parse_reply"]
 
 USER_TEXT, USER_EMOTION, USER_PITCH = "user question text", "user question emotion", "user question pitch"
 TEXT, EMOTION, PITCH = "assistant response text", "assistant response emotion", "assistant response pitch"
@@ -51,12 +51,15 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     PITCH: PITCHES,
     SPEED: SPEEDS,
 }
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = regex.compile("[\ud800-\udfff]")
 """Half of a character, which no file or terminal can take."""
 _PREAMBLE = 64
 """Characters in which an object must begin for what precedes it to be dropped rather than said."""
 _KEPT = 200
 """Characters of a problem's text that are kept."""
+_UNIT = regex.compile(r"<\|speech_(-?\d{1,9})\|>")
+_OBJECT = regex.compile(rf"\{{\s*(?:\Z|{KEY})", regex.DOTALL)
+_TEXT = regex.compile(r"[^{]+")
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Reply:
+class ParsedReply:
     """A whole reply.
 
     Attributes:
@@ -120,10 +123,12 @@ class ReplyParser:
         self._style_chosen = False
         self._user_style_told = False
         self._unit_stray = ""
+        self._unit_text = ""  # what may still be a unit, or the beginning of one
+        self._takes_units = False
         self._said = False
         self._unknown: set[str] = set()
         self._finished = False
-        self._reader = Reader(lambda message, text: self._report("malformed", message, text))
+        self._reader = PartialJSONParser(lambda message, text: self._report("malformed", message, text))
         self._steps = self._run()
 
     @property
@@ -142,6 +147,17 @@ class ReplyParser:
         self._reader.feed(_SURROGATE.sub("\ufffd", text))
         return self._advance()
 
+    def push_units(self, ids: Sequence[int]) -> list[LLMEvent]:
+        """Take units that were written as tokens of their own; return what is certain.
+
+        Raises:
+            InputError: After `finish`.
+        """
+        if self._finished or not (self._takes_units and self._reader.idle and not self._unit_text):
+            return self.push("".join(f"<|speech_{number}|>" for number in ids))
+        self._tell_units(ids)
+        return self._take()
+
     def finish(self) -> list[LLMEvent]:
         """Declare the reply complete; return the rest.
 
@@ -156,6 +172,9 @@ class ReplyParser:
 
     def _advance(self) -> list[LLMEvent]:
         next(self._steps, None)
+        return self._take()
+
+    def _take(self) -> list[LLMEvent]:
         events, self._events = self._events, []
         return _joined(events)
 
@@ -196,28 +215,26 @@ class ReplyParser:
     def _object_begins(self, ahead: int) -> Wait[bool]:
         if (yield from self._reader.peek(ahead)) != "{":
             return False
-        at = yield from self._reader.blank(ahead + 1)
-        key = yield from self._reader.key(at)
-        if self._expect == "dialogue" and (key is not None or not (yield from self._reader.peek(at))):
-            return True
-        return key is not None and _canonical(key) in (*KEYS, SPEED)
+        match = yield from self._reader.match(_OBJECT, ahead)
+        if match is None or self._expect == "dialogue":
+            return match is not None
+        return match[1] is not None and _canonical(match[1]) in (*KEYS, SPEED)
 
     def _plain(self) -> Wait[None]:
         """Read text and units up to the end, or to an object that follows after all."""
         self._said = (yield from self._reader.peek()) != ""
         if self._expect == "dialogue" and self._said:
             self._report("not_json", "the reply is not an object")
-        scanner = UnitScanner(self._unit, self._plain_text)
+        self._takes_units = True
         while (yield from self._reader.peek()) and not (yield from self._object_begins(0)):
-            scanner.push(self._reader.skip(1))
-        scanner.finish()
-        self._end_unit_stray()
+            self._read_units(self._reader.run(_TEXT) or self._reader.skip(1), self._plain_text)
+        self._end_units(self._plain_text)
 
-    def _plain_text(self, char: str) -> None:
+    def _plain_text(self, text: str) -> None:
         if self._expect == "units":
-            self._unit_stray += char
+            self._unit_stray += text
         else:
-            self._events.append(TextDelta(char))
+            self._events.append(TextDelta(text))
 
     def _object(self) -> Wait[None]:
         """Read fields up to the end; text between and behind them is stray."""
@@ -255,7 +272,7 @@ class ReplyParser:
             written = yield from self._value()
             self._report("duplicate" if name in self._values else "unknown", f"key `{key}`", str(written))
         elif name == TEXT:
-            self._values[name] = yield from self._value(lambda char: self._events.append(TextDelta(char)))
+            self._values[name] = yield from self._value(lambda text: self._events.append(TextDelta(text)))
         elif name == SPEECH:
             yield from self._speech()
         elif name == USER_TEXT:
@@ -270,30 +287,26 @@ class ReplyParser:
     def _speech(self) -> Wait[None]:
         self._values[SPEECH] = ""
         self._choose_style()
-        scanner = UnitScanner(self._unit, self._gather_unit_stray)
-        self._values[SPEECH] = yield from self._value(scanner.push)
-        scanner.finish()
-        self._end_unit_stray()
+        self._takes_units = (yield from self._reader.peek()) in QUOTES
+        self._values[SPEECH] = yield from self._value(lambda text: self._read_units(text, self._stray_in_units))
+        self._end_units(self._stray_in_units)
 
-    def _value(self, sink: Callable[[str], None] | None = None) -> Wait[str | None]:
-        """Read a value, handing over its characters as they come; None for ``null`` and for nothing."""
-        characters: list[str] = []
+    def _value(self, sink: Callable[[str], None] = lambda _text: None) -> Wait[str | None]:
+        """Read a value, handing over its text as it comes; None for ``null`` and for nothing."""
+        parts: list[str] = []
 
-        def keep(char: str) -> None:
-            characters.append(char)
-            if sink:
-                sink(char)
+        def keep(text: str) -> None:
+            parts.append(text)
+            sink(text)
 
-        char = yield from self._reader.peek()
-        if char in QUOTES:
+        if (yield from self._reader.peek()) in QUOTES:
             yield from self._reader.string(keep)
-            return "".join(characters)
+            return "".join(parts)
         bare = yield from self._reader.bare()
         if bare in {"", "null", "None"}:
             return None
         self._report("malformed", "a value without quotes", bare)
-        for char in bare:
-            keep(char)
+        sink(bare)
         return bare
 
     def _choice(self, name: str, written: str | None) -> str | None:
@@ -330,20 +343,49 @@ class ReplyParser:
         ]
         self._events.append(StyleChosen(Style(self._speaker, *cast("Any", axes))))
 
-    def _unit(self, number: str) -> None:
-        self._end_unit_stray()
-        if not number.isdecimal() or int(number) >= self._unit_count:
-            self._report("bad_unit", f"there is no unit `{number}`", f"<|speech_{number}|>")
-            return
-        if self._expect == "text" and not self._values:
-            self._report("stray", "units in a reply of text", f"<|speech_{number}|>")
-            return
-        if self._expect == "dialogue":
-            self._choose_style()
-        self._events.append(UnitsDelta(SpeechUnits.of([int(number)])))
+    # --- units
 
-    def _gather_unit_stray(self, char: str) -> None:
-        self._unit_stray += char
+    def _read_units(self, text: str, other: Callable[[str], None]) -> None:
+        """Tell units from the text around them, which ``other`` takes as soon as it is certain."""
+        text, at = self._unit_text + text, 0
+        while (match := _UNIT.search(text, at, partial=True)) and not match.partial:
+            self._tell_text(text[at : match.start()], other)
+            numbers = [match[1]]
+            while following := _UNIT.match(text, match.end()):
+                match = following
+                numbers.append(match[1])
+            self._tell_units(list(map(int, numbers)))
+            at = match.end()
+        self._unit_text = text[match.start() :] if match else ""
+        self._tell_text(text[at : len(text) - len(self._unit_text)], other)
+
+    def _end_units(self, other: Callable[[str], None]) -> None:
+        """Give out what only looked like the beginning of a unit."""
+        self._takes_units = False
+        self._tell_text(self._unit_text, other)
+        self._unit_text = ""
+        self._end_unit_stray()
+
+    def _tell_text(self, text: str, other: Callable[[str], None]) -> None:
+        if text:
+            other(text)
+
+    def _tell_units(self, ids: Sequence[int]) -> None:
+        self._end_unit_stray()
+        exist = [number for number in ids if 0 <= number < self._unit_count]
+        for number in ids if len(exist) < len(ids) else ():
+            if not 0 <= number < self._unit_count:
+                self._report("bad_unit", f"there is no unit `{number}`", f"<|speech_{number}|>")
+        if self._expect == "text" and not self._values:
+            for number in exist:
+                self._report("stray", "units in a reply of text", f"<|speech_{number}|>")
+        elif exist:
+            if self._expect == "dialogue":
+                self._choose_style()
+            self._events.append(UnitsDelta(SpeechUnits.of(exist)))
+
+    def _stray_in_units(self, text: str) -> None:
+        self._unit_stray += text
 
     def _end_unit_stray(self) -> None:
         stray, self._unit_stray = self._unit_stray.strip(), ""
@@ -360,7 +402,7 @@ class ReplyParser:
                 self._report("missing", f"`{name}` has no value")
 
 
-def parse_reply(text: str, *, expect: Expected = "dialogue", speaker: str = "female", units: int = 4096) -> Reply:
+def parse_reply(text: str, *, expect: Expected = "dialogue", speaker: str = "female", units: int = 4096) -> ParsedReply:
     """Read a whole reply; see `ReplyParser` for the arguments."""
     parser = ReplyParser(expect=expect, speaker=speaker, units=units)
     values: dict[str, Any] = {}
@@ -378,7 +420,7 @@ def parse_reply(text: str, *, expect: Expected = "dialogue", speaker: str = "fem
                 values["units"] = SpeechUnits.of([*values.get("units", SpeechUnits.of([])).ids, *new.ids])
             case _:
                 pass
-    return Reply(**values, problems=parser.problems)
+    return ParsedReply(**values, problems=parser.problems)
 
 
 def format_reply(
