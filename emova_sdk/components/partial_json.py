@@ -287,6 +287,7 @@ def read_json(text: str) -> Any:
     parser.bare_keys = True
     parser.feed(text.strip())
     parser.end()
+    value: Any = ""
     try:
         next(parser.value())
     except StopIteration as done:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 from emova_sdk.components.base import SpeechTokenizer
 from emova_sdk.components.emova.language.prompts import IMAGE_MARK, PUBLISHED
-from emova_sdk.components.emova.language.reply import format_reply
+from emova_sdk.components.emova.language.reply_format import format_reply
 from emova_sdk.errors import InputError
 from emova_sdk.files import exists, open_file, write_atomically
 from emova_sdk.types import EMOTIONS, PITCHES, Audio, SpeechUnits

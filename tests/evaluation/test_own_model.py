@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from emova_sdk.components.emova.language.prompts import CORRECTED, PUBLISHED
-from emova_sdk.components.emova.language.reply import format_reply
+from emova_sdk.components.emova.language.reply_format import format_reply
 from emova_sdk.config import PipelineConfig, load_config
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.evaluation.figures import Card

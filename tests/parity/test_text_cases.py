@@ -9,7 +9,8 @@ import torch
 from reference_parser import published_parse
 
 from emova_sdk.components.emova.language.prompts import PUBLISHED, TEMPLATES, tokenize
-from emova_sdk.components.emova.language.reply import KEYS, parse_reply
+from emova_sdk.components.emova.language.reply import parse_reply
+from emova_sdk.components.emova.language.reply_format import KEYS
 from emova_sdk.components.emova.vision.picture_pixels import native_size
 from emova_sdk.errors import InputError
 from emova_sdk.evaluation import text_metrics

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config
 from emova_sdk.components.emova.language.configuration import EmovaConfig
 from emova_sdk.components.emova.language.modeling import EmovaForConditionalGeneration
 from emova_sdk.components.emova.language.prompts import PUBLISHED, TEMPLATES, with_images
-from emova_sdk.components.emova.language.reply import format_reply
+from emova_sdk.components.emova.language.reply_format import format_reply
 
 REPLY = format_reply(
     text="a red square",

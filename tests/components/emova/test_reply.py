@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emova_sdk.components.emova.language.reply import KEYS, ReplyParser, format_reply, parse_reply
+from emova_sdk.components.emova.language.reply import ReplyParser, parse_reply
+from emova_sdk.components.emova.language.reply_format import KEYS, format_reply
 from emova_sdk.components.partial_json import LONGEST_KEY
 from emova_sdk.errors import InputError
 from emova_sdk.types import (

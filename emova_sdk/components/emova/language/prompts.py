@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from emova_sdk.components.base import Task
-from emova_sdk.components.emova.language.reply import Expected, format_reply
+from emova_sdk.components.emova.language.reply import Expected
+from emova_sdk.components.emova.language.reply_format import format_reply
 from emova_sdk.components.emova.language.templates import TEMPLATES, Span, Template, TurnText, template
 from emova_sdk.errors import InputError
 from emova_sdk.types import Audio, Image, Message, PerceivedStyle, SpeechUnits, Style, VisionFeatures

@@ -8,19 +8,28 @@ was good is kept: text is never taken for units, an unknown emotion becomes a ne
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, cast
 
 import regex
 
+from emova_sdk.components.emova.language.reply_format import (
+    CHOICES,
+    EMOTION,
+    KEYS,
+    PITCH,
+    SPEECH,
+    SPEED,
+    TEXT,
+    USER_EMOTION,
+    USER_PITCH,
+    USER_TEXT,
+    canonical_key,
+)
 from emova_sdk.components.partial_json import COMMAS, KEY, QUOTES, PartialJSONParser, Wait
 from emova_sdk.errors import InputError
 from emova_sdk.types import (
-    EMOTIONS,
-    PITCHES,
-    SPEEDS,
     LLMEvent,
     Metadata,
     PerceivedStyle,
@@ -33,31 +42,18 @@ from emova_sdk.types import (
     UserStyle,
 )
 
-__all__ = ["KEYS", "Expected", "ParsedReply", "Problem", "ReplyParser", "format_reply", "parse_reply"]
-
-USER_TEXT, USER_EMOTION, USER_PITCH = "user question text", "user question emotion", "user question pitch"
-TEXT, EMOTION, PITCH = "assistant response text", "assistant response emotion", "assistant response pitch"
-SPEED, SPEECH = "assistant response speed", "assistant response speech"
-KEYS = (USER_TEXT, USER_EMOTION, USER_PITCH, TEXT, EMOTION, PITCH, SPEECH)
-"""Keys of a reply in the order they are written; `SPEED` is read where a model adds it."""
+__all__ = ["Expected", "ParsedReply", "Problem", "ReplyParser", "parse_reply"]
 
 Expected = Literal["dialogue", "text", "units"]
 ProblemKind = Literal["not_json", "stray", "malformed", "truncated", "missing", "unknown", "duplicate", "late", "bad_unit"]
 
-_CHOICES: Mapping[str, tuple[str, ...]] = {
-    USER_EMOTION: EMOTIONS,
-    USER_PITCH: PITCHES,
-    EMOTION: EMOTIONS,
-    PITCH: PITCHES,
-    SPEED: SPEEDS,
-}
 _SURROGATE = regex.compile("[\ud800-\udfff]")
 """Half of a character, which no file or terminal can take."""
 _PREAMBLE = 64
 """Characters in which an object must begin for what precedes it to be dropped rather than said."""
 _KEPT = 200
 """Characters of a problem's text that are kept."""
-_UNIT = regex.compile(r"<\|speech_(-?\d{1,9})\|>")
+_UNITS = regex.compile(r"(?:<\|speech_(-?\d{1,9})\|>)+")
 _OBJECT = regex.compile(rf"\{{\s*(?:\Z|{KEY})", regex.DOTALL)
 _TEXT = regex.compile(r"[^{]+")
 
@@ -142,8 +138,7 @@ class ReplyParser:
         Raises:
             InputError: After `finish`.
         """
-        if self._finished:
-            raise InputError("this reply is finished", "use a new parser for each reply")
+        self._check_unfinished()
         self._reader.feed(_SURROGATE.sub("\ufffd", text))
         return self._advance()
 
@@ -156,7 +151,7 @@ class ReplyParser:
         if self._finished or not (self._takes_units and self._reader.idle and not self._unit_text):
             return self.push("".join(f"<|speech_{number}|>" for number in ids))
         self._tell_units(ids)
-        return self._take()
+        return self._advance()
 
     def finish(self) -> list[LLMEvent]:
         """Declare the reply complete; return the rest.
@@ -164,19 +159,33 @@ class ReplyParser:
         Raises:
             InputError: When called again.
         """
-        if self._finished:
-            raise InputError("this reply is finished", "use a new parser for each reply")
+        self._check_unfinished()
         self._finished = True
         self._reader.end()
         return self._advance()
 
+    def _check_unfinished(self) -> None:
+        if self._finished:
+            raise InputError("this reply is finished", "use a new parser for each reply")
+
     def _advance(self) -> list[LLMEvent]:
         next(self._steps, None)
-        return self._take()
-
-    def _take(self) -> list[LLMEvent]:
         events, self._events = self._events, []
-        return _joined(events)
+        return events
+
+    def _tell(self, event: LLMEvent) -> None:
+        """Keep an event, joined with the one before if both are pieces of one thing."""
+        last = self._events[-1] if self._events else None
+        if isinstance(event, TextDelta) and isinstance(last, TextDelta):
+            self._events[-1] = TextDelta(last.text + event.text)
+        elif isinstance(event, UnitsDelta) and isinstance(last, UnitsDelta):
+            self._events[-1] = UnitsDelta(SpeechUnits.of([*last.units.ids, *event.units.ids]))
+        else:
+            self._events.append(event)
+
+    def _tell_text(self, text: str) -> None:
+        if text:
+            self._tell(TextDelta(text))
 
     def _report(self, kind: ProblemKind, message: str, text: str = "") -> None:
         problem = Problem(kind, message, text[:_KEPT])
@@ -201,24 +210,20 @@ class ReplyParser:
             self._choose_style()
         self._report_missing()
         if self._problems:
-            self._events.append(Metadata({"reply_problems": [asdict(problem) for problem in self._problems]}))
+            self._tell(Metadata({"reply_problems": [asdict(problem) for problem in self._problems]}))
 
     def _find_object(self) -> Wait[int | None]:
         """Return how far ahead the object begins, within the few characters that may precede it."""
         for ahead in range(_PREAMBLE if self._expect == "dialogue" else 1):
-            if not (yield from self._reader.peek(ahead)):
-                break
             if (yield from self._object_begins(ahead)):
                 return ahead
         return None
 
     def _object_begins(self, ahead: int) -> Wait[bool]:
-        if (yield from self._reader.peek(ahead)) != "{":
-            return False
         match = yield from self._reader.match(_OBJECT, ahead)
         if match is None or self._expect == "dialogue":
             return match is not None
-        return match[1] is not None and _canonical(match[1]) in (*KEYS, SPEED)
+        return match[1] is not None and canonical_key(match[1]) in (*KEYS, SPEED)
 
     def _plain(self) -> Wait[None]:
         """Read text and units up to the end, or to an object that follows after all."""
@@ -234,7 +239,7 @@ class ReplyParser:
         if self._expect == "units":
             self._unit_stray += text
         else:
-            self._events.append(TextDelta(text))
+            self._tell_text(text)
 
     def _object(self) -> Wait[None]:
         """Read fields up to the end; text between and behind them is stray."""
@@ -267,18 +272,18 @@ class ReplyParser:
     # --- one field
 
     def _field(self, key: str) -> Wait[None]:
-        name = _canonical(key)
+        name = canonical_key(key)
         if name in self._values or name not in (*KEYS, SPEED):
             written = yield from self._value()
             self._report("duplicate" if name in self._values else "unknown", f"key `{key}`", str(written))
         elif name == TEXT:
-            self._values[name] = yield from self._value(lambda text: self._events.append(TextDelta(text)))
+            self._values[name] = yield from self._value(self._tell_text)
         elif name == SPEECH:
             yield from self._speech()
         elif name == USER_TEXT:
             self._values[name] = yield from self._value()
             if self._values[name] is not None:
-                self._events.append(Transcript(self._values[name] or ""))
+                self._tell(Transcript(self._values[name] or ""))
         else:
             self._values[name] = self._choice(name, (yield from self._value()))
         if self._values.keys() & {TEXT, EMOTION, PITCH, SPEECH} or self._values.keys() >= {USER_EMOTION, USER_PITCH}:
@@ -314,8 +319,8 @@ class ReplyParser:
         if written is None:
             return None
         value = written.strip().casefold()
-        if value not in _CHOICES[name]:
-            self._report("unknown", f"`{name}` is not one of {', '.join(_CHOICES[name])}", written)
+        if value not in CHOICES[name]:
+            self._report("unknown", f"`{name}` is not one of {', '.join(CHOICES[name])}", written)
             self._unknown.add(name)
             return None
         if value != written:
@@ -332,7 +337,7 @@ class ReplyParser:
             return
         self._user_style_told = True
         style = Style(self._speaker, cast("Any", emotion or "neutral"), cast("Any", pitch or "normal"))
-        self._events.append(UserStyle(PerceivedStyle(style, source="llm_core")))
+        self._tell(UserStyle(PerceivedStyle(style, source="llm_core")))
 
     def _choose_style(self) -> None:
         if self._style_chosen:
@@ -341,40 +346,34 @@ class ReplyParser:
         axes = [
             self._values.get(name) or default for name, default in ((EMOTION, "neutral"), (PITCH, "normal"), (SPEED, "normal"))
         ]
-        self._events.append(StyleChosen(Style(self._speaker, *cast("Any", axes))))
+        self._tell(StyleChosen(Style(self._speaker, *cast("Any", axes))))
 
     # --- units
 
     def _read_units(self, text: str, other: Callable[[str], None]) -> None:
         """Tell units from the text around them, which ``other`` takes as soon as it is certain."""
         text, at = self._unit_text + text, 0
-        while (match := _UNIT.search(text, at, partial=True)) and not match.partial:
-            self._tell_text(text[at : match.start()], other)
-            numbers = [match[1]]
-            while following := _UNIT.match(text, match.end()):
-                match = following
-                numbers.append(match[1])
-            self._tell_units(list(map(int, numbers)))
-            at = match.end()
-        self._unit_text = text[match.start() :] if match else ""
-        self._tell_text(text[at : len(text) - len(self._unit_text)], other)
+        while (run := _UNITS.search(text, at)) is not None:
+            other(text[at : run.start()])
+            self._tell_units([int(number) for number in run.captures(1)])
+            at = run.end()
+        begun = _UNITS.search(text, at, partial=True)
+        end = begun.start() if begun else len(text)
+        self._unit_text = text[end:]
+        other(text[at:end])
 
     def _end_units(self, other: Callable[[str], None]) -> None:
         """Give out what only looked like the beginning of a unit."""
         self._takes_units = False
-        self._tell_text(self._unit_text, other)
+        other(self._unit_text)
         self._unit_text = ""
         self._end_unit_stray()
-
-    def _tell_text(self, text: str, other: Callable[[str], None]) -> None:
-        if text:
-            other(text)
 
     def _tell_units(self, ids: Sequence[int]) -> None:
         self._end_unit_stray()
         exist = [number for number in ids if 0 <= number < self._unit_count]
         for number in ids if len(exist) < len(ids) else ():
-            if not 0 <= number < self._unit_count:
+            if number not in exist:
                 self._report("bad_unit", f"there is no unit `{number}`", f"<|speech_{number}|>")
         if self._expect == "text" and not self._values:
             for number in exist:
@@ -382,7 +381,7 @@ class ReplyParser:
         elif exist:
             if self._expect == "dialogue":
                 self._choose_style()
-            self._events.append(UnitsDelta(SpeechUnits.of(exist)))
+            self._tell(UnitsDelta(SpeechUnits.of(exist)))
 
     def _stray_in_units(self, text: str) -> None:
         self._unit_stray += text
@@ -406,7 +405,7 @@ def parse_reply(text: str, *, expect: Expected = "dialogue", speaker: str = "fem
     """Read a whole reply; see `ReplyParser` for the arguments."""
     parser = ReplyParser(expect=expect, speaker=speaker, units=units)
     values: dict[str, Any] = {}
-    for event in _joined([*parser.push(text), *parser.finish()]):
+    for event in [*parser.push(text), *parser.finish()]:
         match event:
             case Transcript(transcript):
                 values["transcript"] = transcript
@@ -421,37 +420,3 @@ def parse_reply(text: str, *, expect: Expected = "dialogue", speaker: str = "fem
             case _:
                 pass
     return ParsedReply(**values, problems=parser.problems)
-
-
-def format_reply(
-    *,
-    text: str,
-    emotion: str,
-    pitch: str,
-    units: Sequence[int],
-    user_text: str | None = None,
-    user_emotion: str | None = None,
-    user_pitch: str | None = None,
-) -> str:
-    """Write a reply as the checkpoints were trained to; user keys that are None are left out."""
-    speech = SpeechUnits.of(list(units)).to_text()
-    values = zip(KEYS, (user_text, user_emotion, user_pitch, text, emotion, pitch, speech), strict=True)
-    return json.dumps({key: value for key, value in values if value is not None}, ensure_ascii=False)
-
-
-def _canonical(key: str) -> str:
-    return " ".join(key.casefold().replace("_", " ").split())
-
-
-def _joined(events: Sequence[LLMEvent]) -> list[LLMEvent]:
-    """Join neighbouring deltas of one kind."""
-    joined: list[LLMEvent] = []
-    for event in events:
-        last = joined[-1] if joined else None
-        if isinstance(event, TextDelta) and isinstance(last, TextDelta):
-            joined[-1] = TextDelta(last.text + event.text)
-        elif isinstance(event, UnitsDelta) and isinstance(last, UnitsDelta):
-            joined[-1] = UnitsDelta(SpeechUnits.of([*last.units.ids, *event.units.ids]))
-        else:
-            joined.append(event)
-    return joined

@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from typing import Any
 
-from emova_sdk.components.emova.language.reply import EMOTION, PITCH, SPEECH, ReplyParser
+from emova_sdk.components.emova.language.reply import ReplyParser
+from emova_sdk.components.emova.language.reply_format import EMOTION, PITCH, SPEECH
 from emova_sdk.types import LLMEvent, Style, TextDelta, Transcript
 
 __all__ = ["Dictation", "KeptCaches", "TextOfTokens", "as_transcript", "speech_tokens"]
