@@ -49,3 +49,15 @@ def test_the_installed_entry_points_are_those_of_the_project():
     for group, names in FROZEN["entry_points"].items():
         installed = {entry.name for entry in entry_points(group=group) if entry.dist and entry.dist.name == "emova-sdk"}
         assert installed == set(names), "the project was changed after it was installed: run `make install`"
+
+
+def test_public_names_say_where_they_are_defined():
+    import emova_sdk
+
+    for name, home in emova_sdk._HOME_OF.items():
+        module = getattr(getattr(emova_sdk, name), "__module__", home)
+        assert module == home or module.startswith((f"{home}.", "types")), f"{name} is of {module}, not of {home}"
+    assert set(emova_sdk.__all__) == {*emova_sdk._HOME_OF, "__version__"}
+    from emova_sdk import errors
+
+    assert set(errors.__all__) <= set(emova_sdk.__all__)
