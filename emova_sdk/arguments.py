@@ -13,8 +13,6 @@ from typing import Any, Literal, ParamSpec, TypeVar, Union, cast, get_args, get_
 
 from emova_sdk.errors import InputError
 
-__all__ = ["checked", "checked_except", "items_of"]
-
 P = ParamSpec("P")
 Result = TypeVar("Result")
 Item = TypeVar("Item")

@@ -26,19 +26,6 @@ if TYPE_CHECKING:
 Samples = NDArray[np.float32]
 PCM16: TypeAlias = "bytes | bytearray | memoryview | mmap.mmap | array[int] | NDArray[np.int16]"
 
-__all__ = [
-    "Resampler",
-    "Samples",
-    "decode_pcm16",
-    "downmix",
-    "encode",
-    "encode_pcm16",
-    "read",
-    "require_rate",
-    "require_signal",
-    "resample",
-    "write",
-]
 
 WRITABLE = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16")}
 _BLOCK_FRAMES = 1 << 18

@@ -8,8 +8,6 @@ from typing import Any
 from emova_sdk.components.base import SLOTS, Component, Space
 from emova_sdk.errors import ConfigError, IncompatibleComponentsError
 
-__all__ = ["check_compatibility", "check_kinds"]
-
 
 def check_kinds(slots: Mapping[str, Component]) -> None:
     """Refuse an empty pipeline, and a component in a slot that is not its own.

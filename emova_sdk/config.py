@@ -41,20 +41,6 @@ from emova_sdk.types import MAX_IMAGE_PIXELS, Style
 from emova_sdk.types.live_settings import LiveSettings
 from emova_sdk.types.style import require_one_of
 
-__all__ = [
-    "ComponentConfig",
-    "Limits",
-    "PipelineConfig",
-    "StyleConfig",
-    "build_component",
-    "build_components",
-    "component_options",
-    "config_schema",
-    "dump_config",
-    "exported_config",
-    "load_config",
-]
-
 _TABLE = ConfigDict(extra="forbid")
 """Of a dataclass that is read from a table."""
 

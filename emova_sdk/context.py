@@ -29,8 +29,6 @@ from emova_sdk.types import (
 )
 from emova_sdk.wiring import Wiring
 
-__all__ = ["Context", "LoadMedia", "Truncation"]
-
 Truncation = Literal["drop_oldest", "drop_media", "error"] | Callable[[Sequence[Turn]], Iterable[Turn]]
 """How a conversation is shortened that is longer than a session's limit, or than its model reads:
 

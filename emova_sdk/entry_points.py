@@ -14,8 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["entry_points_of", "is_own", "owner_of", "source_of", "summary_of", "unreadable_packages"]
-
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\.[^\W\d]\w*)*)?(\s*\[.*\])?")
 
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from emova_sdk.errors import BackendError, InputError
 from emova_sdk.files import hint_for, reason_of
 
-__all__ = ["Kind"]
-
 
 @dataclass(frozen=True)
 class Kind:

@@ -8,8 +8,6 @@ import re
 
 from emova_sdk.substitutions import rule, substitute
 
-__all__ = ["without_markup"]
-
 _ATTRIBUTES = r"""(?:\s+[\w:.-]+\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>=]+))*"""
 _BLOCKS = "p|s|div|br|hr|h[1-6]|ul|ol|li|tr|table|section|article|blockquote|pre|par|voice"
 _SPELT = "characters|character|spell-out|spell|verbatim|letters"

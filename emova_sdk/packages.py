@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-__all__ = ["PACKAGES", "Package", "installed", "pip_command"]
-
 
 @dataclass(frozen=True)
 class Package:

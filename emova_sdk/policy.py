@@ -16,8 +16,6 @@ from emova_sdk.errors import InputError
 from emova_sdk.types import EMOTIONS, Emotion, PerceivedStyle, Style
 from emova_sdk.types.style import require_one_of
 
-__all__ = ["CHEERFUL", "EMOTION_FALLBACK", "StyleDecision", "StylePolicy", "StyleRule", "resolve_style"]
-
 StyleRule = Literal["model", "fixed", "mirror", "soothe"]
 
 EMOTION_FALLBACK: dict[Emotion, Emotion] = {"surprised": "happy", "fearful": "sad", "disgusted": "angry"}

@@ -26,18 +26,6 @@ from emova_sdk.entry_points import entry_points_of, is_own, is_well_formed, owne
 from emova_sdk.errors import ConfigError, EmovaError, LoadError, MissingDependencyError, UnknownComponentError
 from emova_sdk.packages import pip_command
 
-__all__ = [
-    "ComponentInfo",
-    "Option",
-    "component_class",
-    "components",
-    "create",
-    "listed",
-    "names",
-    "options_schema",
-    "suggest",
-]
-
 SLOT_MARK = "x-emova-slot"
 """Marks a nested component in the JSON Schema of a constructor."""
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["SentenceCutter", "sentences"]
-
 _END = re.compile(r"(?<=[.!?…])[\"'”’)]*\s+|(?<=[。！？])\s*|\n+")
 _LONGEST = 200
 

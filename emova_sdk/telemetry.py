@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from emova_sdk.session import Session
 
-__all__ = ["Telemetry"]
 
 PROVIDER = "emova"
 BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)

@@ -12,8 +12,6 @@ from typing import Any, cast
 from emova_sdk.errors import ConfigError
 from emova_sdk.files import exists, reason_of
 
-__all__ = ["anchored", "expanded", "interpolate", "merged", "override_value", "read_tables"]
-
 _BACKSLASH_HINT = "in double quotes a backslash begins an escape: write C:/models, or put the path in single quotes"
 _DEEPEST = 50
 _DRIVE = re.compile(r"[A-Za-z]:[\x00-\x1f]")

@@ -21,8 +21,6 @@ from emova_sdk.docstrings import describe
 from emova_sdk.errors import ConfigError
 from emova_sdk.types import Audio, Image, well_formed
 
-__all__ = ["ToolFunction", "answer_text"]
-
 _HINT = "annotate its parameters with types that JSON knows: str, int, float, bool, list, dict, Literal, a pydantic model"
 
 

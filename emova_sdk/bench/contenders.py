@@ -23,8 +23,6 @@ from emova_sdk.errors import ConfigError
 from emova_sdk.pipeline import Pipeline
 from emova_sdk.types import Audio, Image, Message, SpeechUnits, Style, TextDelta, UnitsDelta
 
-__all__ = ["Contender", "GraphContender", "Sample", "SlotContender", "TurnContender", "contender_from_dict"]
-
 UNITS = 50
 SENTENCE = "the red ball is left of the green box"
 

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Limits", "Work", "measure_limits"]
-
 _SIDE = 1024
 _LARGE = 2**26
 _CACHED = 16e6

@@ -10,8 +10,6 @@ from typing import Any
 
 from emova_sdk.bench.contenders import contender_from_dict
 
-__all__ = ["peak_rss_bytes"]
-
 
 def peak_rss_bytes() -> int | None:
     """Most memory this process has held so far, in bytes; None where the system does not say."""

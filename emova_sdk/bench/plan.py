@@ -23,8 +23,6 @@ from emova_sdk.exporters.quantize import Precision
 from emova_sdk.exporters.verify import read_manifest
 from emova_sdk.pipeline import Pipeline
 
-__all__ = ["Export", "Plan", "Question", "exports_of"]
-
 _RUNTIMES = {"onnx", "tensorrt"}
 
 

@@ -16,8 +16,6 @@ from typing import Any
 from emova_sdk.bench.contenders import Contender, Run, Sample, contender_to_dict
 from emova_sdk.bench.limits import Limits, Work
 
-__all__ = ["Entry", "Row", "Subject", "race"]
-
 WARM_UP = 2
 _CHILD_S = 600
 

@@ -20,8 +20,6 @@ import typer
 from emova_sdk.cli.output import json_alone
 from emova_sdk.cli.report import report
 
-__all__ = ["app", "load_commands", "run"]
-
 INTERRUPTED = 130
 HELP = {"-h", "--help"}
 COMPLETION = "_EMOVA_COMPLETE"

@@ -8,8 +8,6 @@ import typer
 
 from emova_sdk.errors import EmovaError
 
-__all__ = ["in_words", "report"]
-
 
 def report(error: BaseException, *, debug: bool) -> int:
     """Say an error on stderr and return the exit code; ``debug`` adds the traceback."""

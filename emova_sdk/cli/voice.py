@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from emova_sdk.session import Session
     from emova_sdk.types import Image, Style, Turn
 
-__all__ = ["VoiceConversation", "print_devices"]
-
 
 class VoiceConversation:
     """Listens and answers until Ctrl-C, or until the recording that stands for the microphone has ended.

@@ -22,8 +22,6 @@ from emova_sdk.components.runtimes.onnx_session import exact_products, open_sess
 from emova_sdk.components.runtimes.tensorrt_session import open_engine
 from emova_sdk.errors import ConfigError, LoadError
 
-__all__ = ["OnnxRuntime", "TensorrtRuntime", "open_component"]
-
 _CLASSES: Mapping[str, Mapping[str, str]] = {
     "vision_encoder": {
         "emova": "emova.vision.exported_vision:ExportedVision",

@@ -13,8 +13,6 @@ from typing import Any, TypeVar
 
 import regex
 
-__all__ = ["COMMAS", "KEY", "LONGEST_KEY", "QUOTES", "PartialJSONParser", "Wait", "read_json"]
-
 T = TypeVar("T")
 Wait = Generator[None, None, T]
 """A computation that pauses for more text and ends with a value."""

@@ -17,18 +17,6 @@ from numpy.typing import NDArray
 from emova_sdk.errors import EmovaError
 from emova_sdk.types import Audio
 
-__all__ = [
-    "Measure",
-    "Trial",
-    "TrialResult",
-    "results_of",
-    "run_trials",
-    "sequences_agree",
-    "sounds_agree",
-    "speech_like",
-    "vectors_agree",
-]
-
 _AGREEMENT = {"fp32": 0.99, "fp16": 0.97, "int8": 0.9, "int4": 0.75}
 """Least share of equal units, tokens, words or labels, by precision."""
 _COSINE = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.99, "int4": 0.95}

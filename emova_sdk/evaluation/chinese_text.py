@@ -10,8 +10,6 @@ import re
 import string
 from collections.abc import Callable
 
-__all__ = ["normalise_chinese", "spell_number"]
-
 _DIGITS = "零一二三四五六七八九"
 _PLACES = ("", "十", "百", "千")
 _GROUPS = ("", "万", "亿", "兆")

@@ -5,8 +5,6 @@ from math import sqrt
 
 import numpy as np
 
-__all__ = ["interval", "wilson"]
-
 _Z = 1.959964
 """Quantile 0.975 of the normal distribution."""
 

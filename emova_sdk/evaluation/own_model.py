@@ -23,8 +23,6 @@ from emova_sdk.evaluation.text_metrics import dialogue_cer, dialogue_wer
 from emova_sdk.pipeline import Pipeline
 from emova_sdk.types import EMOTIONS, Message, Metadata, PerceivedStyle, SpeechUnits, TextDelta, Transcript, UserStyle
 
-__all__ = ["Case", "Heard", "figures", "is_table", "measure_model", "read_units"]
-
 _HAN = re.compile("[\u4e00-\u9fff]")
 """Texts with such characters are compared by character."""
 

@@ -14,22 +14,6 @@ from emova_sdk.errors import InputError, MissingDependencyError
 from emova_sdk.evaluation.chinese_text import normalise_chinese
 from emova_sdk.types import EMOTIONS, PITCHES
 
-__all__ = [
-    "ErrorRate",
-    "StyleScore",
-    "asr_error_rate",
-    "character_error_rate",
-    "dialogue_cer",
-    "dialogue_wer",
-    "fold_emotion",
-    "judge_answer_prompt",
-    "judge_style_prompt",
-    "normalise_chinese",
-    "normalise_english",
-    "style_accuracy",
-    "word_error_rate",
-]
-
 Normaliser = Callable[[str], str]
 LONGEST_HYPOTHESIS = 1000
 """Characters beyond which the published ASR score leaves a pair out."""

@@ -34,8 +34,6 @@ from emova_sdk.exporters.report import report
 from emova_sdk.exporters.saturation import processors
 from emova_sdk.folders import Kind
 
-__all__ = ["EXPORT", "Progress", "compare_component", "export_components", "trial_error", "write_manifest"]
-
 CONFIG_NAME = "assistant.toml"
 EXPORT = Kind("export", "manifest.json")
 Progress = Callable[[str], object]

@@ -42,8 +42,6 @@ from emova_sdk.exporters.tensorrt_rules import check_onnx
 from emova_sdk.exporters.verify import read_manifest
 from emova_sdk.files import write_atomically
 
-__all__ = ["Axes", "build_command", "build_engine", "export_engines", "narrowed", "parse_axes", "require_builder"]
-
 Axes = Mapping[str, tuple[int, int, int]]
 _ONNX_RUNTIME_ALONE = "runtime"
 """Flavour of graphs with operators of ONNX Runtime; an export with `portable=True` holds one for everybody instead."""

@@ -11,8 +11,6 @@ from typing import Any
 
 from emova_sdk.errors import ExportError
 
-__all__ = ["OPERATORS", "check_onnx"]
-
 _NAMES = """
 Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh Attention AveragePool BatchNormalization BlackmanWindow Cast
 CastLike Ceil Celu Clip Concat Constant ConstantOfShape Conv ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear

@@ -20,8 +20,6 @@ from emova_sdk.exporters.quantize import TOLERANCES
 from emova_sdk.exporters.saturation import require_safe
 from emova_sdk.processor import same_everywhere
 
-__all__ = ["read_manifest", "verify_export"]
-
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
     """Read an export's manifest and check that its files are whole.

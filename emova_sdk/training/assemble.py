@@ -16,8 +16,6 @@ from emova_sdk.components.emova.language.modeling import EmovaForConditionalGene
 from emova_sdk.errors import ConfigError, LoadError
 from emova_sdk.training.speech_tokens import insert_speech_tokens
 
-__all__ = ["assemble"]
-
 
 def assemble(
     language_model: str | Path,

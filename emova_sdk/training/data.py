@@ -18,10 +18,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch.utils.data import Dataset
 
-from emova_sdk.components.emova.language.prompts import IMAGE_ID, IMAGE_MARK, Span, Template, TurnText, tokenize
+from emova_sdk.components.emova.language.prompts import IMAGE_ID, IMAGE_MARK, tokenize
+from emova_sdk.components.emova.language.templates import Span, Template, TurnText
 from emova_sdk.errors import InputError
-
-__all__ = ["IGNORED", "ConversationDataset", "Encoded", "Sample", "collate", "encode", "picture_first", "read_samples"]
 
 log = logging.getLogger(__name__)
 IGNORED = -100

@@ -28,8 +28,6 @@ from emova_sdk.training.recipe import Recipe
 from emova_sdk.training.sampling import ModalitySampler
 from emova_sdk.training.speech_tokens import insert_speech_tokens
 
-__all__ = ["EmovaTrainer", "choose_parameters", "finetune", "losses", "parameter_groups", "part_of"]
-
 _BLOCK = re.compile(r"\.(?:blocks|layers)\.(\d+)\.")
 
 

@@ -18,8 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from emova_sdk.errors import ConfigError
 from emova_sdk.registry import suggest
 
-__all__ = ["LoraOptions", "Recipe", "load_recipe", "recipe_names"]
-
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

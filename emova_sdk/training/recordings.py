@@ -27,19 +27,6 @@ from emova_sdk.errors import InputError
 from emova_sdk.files import exists, open_file, write_atomically
 from emova_sdk.types import EMOTIONS, PITCHES, Audio, SpeechUnits
 
-__all__ = [
-    "COLUMNS",
-    "TASKS",
-    "BadRow",
-    "Built",
-    "Recording",
-    "Table",
-    "build_data",
-    "conversations",
-    "open_units",
-    "read_table",
-]
-
 Task = Literal["transcribe", "speak", "chat", "dialogue"]
 TASKS: tuple[Task, ...] = ("transcribe", "speak", "chat", "dialogue")
 COLUMNS = ("audio", "text", "emotion", "pitch", "speaker", "answer", "answer_audio", "answer_emotion", "answer_pitch")

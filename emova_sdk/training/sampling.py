@@ -9,8 +9,6 @@ from torch.utils.data import Sampler
 
 from emova_sdk.errors import InputError
 
-__all__ = ["ModalitySampler", "modality_order"]
-
 
 def modality_order(
     lengths: Sequence[int], batch_size: int, world_size: int, generator: torch.Generator | None = None

@@ -9,8 +9,6 @@ from typing import Any
 
 from emova_sdk.errors import LoadError
 
-__all__ = ["insert_speech_tokens", "speech_token", "speech_token_ids"]
-
 
 def speech_token(unit: int) -> str:
     """Return the token of a unit: ``<|speech_17|>``."""

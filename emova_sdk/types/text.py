@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["well_formed"]
-
 
 def well_formed(text: str) -> str:
     """Return ``text`` without halves of characters: two that belong together are joined, a lone one becomes U+FFFD.

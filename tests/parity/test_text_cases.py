@@ -8,9 +8,10 @@ import pytest
 import torch
 from reference_parser import published_parse
 
-from emova_sdk.components.emova.language.prompts import PUBLISHED, TEMPLATES, tokenize
+from emova_sdk.components.emova.language.prompts import PUBLISHED, tokenize
 from emova_sdk.components.emova.language.reply import parse_reply
 from emova_sdk.components.emova.language.reply_format import KEYS
+from emova_sdk.components.emova.language.templates import TEMPLATES
 from emova_sdk.components.emova.vision.picture_pixels import native_size
 from emova_sdk.errors import InputError
 from emova_sdk.evaluation import text_metrics

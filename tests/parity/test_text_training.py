@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from emova_sdk.components.emova.language.checkpoints import Checkpoint, load_model
 from emova_sdk.components.emova.language.processing import EmovaProcessor
-from emova_sdk.components.emova.language.prompts import IMAGE_ID, template
+from emova_sdk.components.emova.language.prompts import IMAGE_ID
+from emova_sdk.components.emova.language.templates import template
 from emova_sdk.training.data import ConversationDataset, collate, encode, read_samples
 
 ATOL = 2e-5

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from tiny import SAMPLES, tiny_model, tiny_tokenizer, write_data
 
-from emova_sdk.components.emova.language.prompts import IMAGE_ID, IMAGE_MARK, template
+from emova_sdk.components.emova.language.prompts import IMAGE_ID, IMAGE_MARK
+from emova_sdk.components.emova.language.templates import template
 from emova_sdk.components.emova.vision.image_processing import EmovaImageProcessor
 from emova_sdk.errors import InputError
 from emova_sdk.training.data import IGNORED, ConversationDataset, Sample, collate, encode, picture_first, read_samples

@@ -11,8 +11,8 @@ from tiny import REPLY, tiny_model, tiny_tokenizer, write_checkpoint, write_data
 from emova_sdk.cli.app import run
 from emova_sdk.components.emova.language.checkpoints import Checkpoint, load_model
 from emova_sdk.components.emova.language.processing import EmovaProcessor
-from emova_sdk.components.emova.language.prompts import template
 from emova_sdk.components.emova.language.reply import parse_reply
+from emova_sdk.components.emova.language.templates import template
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.training.data import ConversationDataset, collate, read_samples
 from emova_sdk.training.finetune import choose_parameters, finetune, losses, parameter_groups, part_of

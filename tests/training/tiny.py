@@ -9,8 +9,9 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config
 
 from emova_sdk.components.emova.language.configuration import EmovaConfig
 from emova_sdk.components.emova.language.modeling import EmovaForConditionalGeneration
-from emova_sdk.components.emova.language.prompts import PUBLISHED, TEMPLATES, with_images
+from emova_sdk.components.emova.language.prompts import PUBLISHED, with_images
 from emova_sdk.components.emova.language.reply_format import format_reply
+from emova_sdk.components.emova.language.templates import TEMPLATES
 
 REPLY = format_reply(
     text="a red square",

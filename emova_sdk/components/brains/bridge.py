@@ -37,8 +37,6 @@ from emova_sdk.types import (
     VisionFeatures,
 )
 
-__all__ = ["Bridge"]
-
 INSTRUCTIONS = (
     "You are talking with a user by voice. What the user says is written down for you; a note in square brackets before it "
     "tells how it sounded. Where it says [unclear speech], the words were not understood: ask the user to say it again. "

@@ -27,8 +27,6 @@ from emova_sdk.components.partial_json import QUOTES, PartialJSONParser, Wait
 from emova_sdk.errors import EmptyAnswerError
 from emova_sdk.types import EMOTIONS, PITCHES, LLMEvent, Metadata, Style, StyleChosen, TextDelta, ToolCall
 
-__all__ = ["REPLY_SCHEMA", "BrainReply"]
-
 REPLY_SCHEMA: dict[str, object] = {
     "title": "spoken_answer",
     "type": "object",

@@ -9,8 +9,6 @@ import re
 
 from emova_sdk.types import EMOTIONS, PITCHES
 
-__all__ = ["TEXT_KEYS", "canonical", "field_of", "labelled", "may_be_labelled", "one_of", "style_key"]
-
 TEXT_KEYS = (
     "text", "answer", "response", "reply", "content", "message", "speech", "say", "spoken", "output", "utterance", "sentence",
     "sentences", "result", "assistant",

@@ -30,8 +30,6 @@ from emova_sdk.types import (
     Transcript,
 )
 
-__all__ = ["OpenAICore"]
-
 
 class OpenAICore(LLMCore):
     """Answers with a model behind an OpenAI-compatible endpoint.

@@ -13,8 +13,6 @@ from emova_sdk.components.partial_json import read_json
 from emova_sdk.errors import BackendError
 from emova_sdk.types import ToolCall
 
-__all__ = ["CallAssembler", "arguments_of", "new_call_id"]
-
 _LAYERS = 4
 """How often a value may be wrapped in a string or in a list of one."""
 

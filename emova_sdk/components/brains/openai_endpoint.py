@@ -14,7 +14,6 @@ from emova_sdk.errors import ConfigError, EmovaError, InputError, MissingDepende
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["OpenAIEndpoint"]
 
 _OPTIONAL = frozenset({"stream_options", "response_format", "tool_choice", "seed", "temperature", "top_p", "max_tokens"})
 """Fields that some endpoints refuse, with what the caller adds; one that a refusal names is left out from then on."""

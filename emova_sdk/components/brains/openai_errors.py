@@ -11,8 +11,6 @@ from typing import cast
 
 from emova_sdk.errors import BackendError, ConfigError, ContextLengthError, EmovaError
 
-__all__ = ["body_of", "failures", "named_fields", "refusal", "typed", "words"]
-
 _SAYS = ("message", "msg", "detail", "error", "errors", "error_description", "description", "title", "reason", "code", "type")
 """Keys under which endpoints put what happened, the most telling first."""
 

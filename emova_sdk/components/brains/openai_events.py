@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["DONE", "EventDecoder", "JsonEvent", "json_values"]
-
 DONE = "[DONE]"
 """Value of the event that says that the answer is complete."""
 

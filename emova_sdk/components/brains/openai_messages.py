@@ -11,8 +11,6 @@ from typing import Any
 from emova_sdk.errors import InputError
 from emova_sdk.types import Audio, Image, Message, SpeechUnits, ToolCall, ToolResult, VisionFeatures
 
-__all__ = ["emova_entries", "entries"]
-
 CUT_OFF = " [the user interrupted here]"
 """Follows an earlier answer in what the model reads, where the user cut it off."""
 

@@ -15,8 +15,6 @@ from emova_sdk.components.brains.spoken_text import SpokenText
 from emova_sdk.errors import BackendError, EmovaError, EmptyAnswerError
 from emova_sdk.types import Metadata, ToolCall
 
-__all__ = ["OpenAIStream", "Piece"]
-
 Piece = str | ToolCall | Metadata
 """What an answer is made of: text as it is written, the tools that are called, facts at the end."""
 

@@ -23,8 +23,6 @@ from emova_sdk.components.brains.text_tool_calls import (
 )
 from emova_sdk.types import ToolCall
 
-__all__ = ["SpokenText"]
-
 _THOUGHT = (
     r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion)?|analysis|scratchpad|(?:inner_)?monologue|cot(?:_\w{1,20})?"
     r"|tool_(?:response|result)s?)"

@@ -16,8 +16,6 @@ from emova_sdk.components.partial_json import read_json
 from emova_sdk.errors import BackendError
 from emova_sdk.types import ToolCall
 
-__all__ = ["ANNOUNCED", "UNDECLARED", "declared_call", "declared_element", "text_tool_calls", "unreadable_call"]
-
 ANNOUNCED = (
     r"<\|?(?:tool|function)_calls?\|?>|<function[=\s][^<>]*>|<\w*:?invoke\s[^<>]*>|<\w+:(?:tool|function)_calls?>|<tools>\s*[\[{]"
     r"|<\|tool_calls?(?:_section)?_(?:begin|start)\|>|<｜tool▁calls?▁begin｜>|<｜DSML｜|<\|python_tag\|>|\[TOOL_CALLS?\]"

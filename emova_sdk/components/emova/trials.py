@@ -15,8 +15,6 @@ from emova_sdk.components.emova.speech.vocoder_sampling import Sampling
 from emova_sdk.components.trials import Trial, sequences_agree, sounds_agree, speech_like, vectors_agree
 from emova_sdk.types import Audio, Image, Message, SpeechUnits, TextDelta, UnitsDelta
 
-__all__ = ["llm_trials", "style_trials", "tokenizer_trials", "vision_trials", "vocoder_trials"]
-
 _SECONDS = (0.9, 1.7, 2.6)
 _SIZES = ((64, 48), (56, 112), (90, 31))
 _WITHOUT_NOISE = Sampling(noise_scale=0.0, noise_scale_duration=0.0)

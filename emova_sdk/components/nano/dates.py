@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from emova_sdk.components.nano.number_words import digit_words, number_words, ordinal_words, plural_words, year_words
 from emova_sdk.substitutions import rule
 
-__all__ = ["DATES", "MONTHS", "TIMES", "YEARS"]
-
 MONTHS = (  # noqa: SIM905
     "january february march april may june july august september october november december"
 ).split()

@@ -17,8 +17,6 @@ from emova_sdk.components.runtimes.onnx_session import open_session, run_session
 from emova_sdk.errors import LoadError
 from emova_sdk.files import hint_for, reason_of
 
-__all__ = ["CPU", "DIGEST", "WEIGHTS", "GraphFiles", "NanoPart", "Networks", "digest_of"]
-
 CPU = ("CPUExecutionProvider",)
 WEIGHTS = "model.safetensors"
 DIGEST = "emova.weights"

@@ -24,8 +24,6 @@ from emova_sdk.components.runtimes.onnx_session import open_session, run_session
 from emova_sdk.files import EXAMPLES
 from emova_sdk.types import Audio
 
-__all__ = ["language_graphs", "reader_graphs", "style_graphs", "tokenizer_graphs", "vision_graphs", "vocoder_graphs"]
-
 _Sizes = Mapping[str, int]
 _Inputs = dict[str, NDArray[Any]]
 Float = NDArray[np.float32]

@@ -16,13 +16,10 @@ from emova_sdk.components.nano.number_words import (
     number_words,
     ordinal_words,
     plural_words,
-    year_words,
 )
 from emova_sdk.components.nano.quantities import AMOUNT, MEASURES, MONEY, SCALES, SIGNS
 from emova_sdk.markup import without_markup
 from emova_sdk.substitutions import rule, substitute
-
-__all__ = ["normalize", "number_words", "ordinal_words", "year_words"]
 
 _ABBREVIATIONS = {
     "dr": "doctor", "mr": "mister", "mrs": "missis", "ms": "miss", "prof": "professor", "jr": "junior", "sr": "senior",

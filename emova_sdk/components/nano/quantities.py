@@ -8,8 +8,6 @@ from collections.abc import Callable
 
 from emova_sdk.substitutions import any_of, rule
 
-__all__ = ["AMOUNT", "MEASURES", "MONEY", "SCALES"]
-
 AMOUNT = r"\d+(?:\.\d+)?"
 SCALES = {
     "k": "thousand", "m": "million", "mn": "million", "mio": "million", "b": "billion", "bn": "billion", "t": "trillion",

@@ -14,8 +14,6 @@ from emova_sdk.components.base import LLMCore, Space, Task
 from emova_sdk.components.trials import Trial, sequences_agree, sounds_agree
 from emova_sdk.types import Audio, Message, Part, SpeechUnits, Style, TextDelta, Transcript, UnitsDelta
 
-__all__ = ["llm_trials", "style_trials", "tokenizer_trials", "vocoder_trials"]
-
 _TEXTS = ("what color is the small star", "i am so happy about my birthday", "how much is two plus three")
 _QUESTIONS = (*_TEXTS, "hello", "what time is it", "i am sad because my dog died", "what can you do", "thank you")
 

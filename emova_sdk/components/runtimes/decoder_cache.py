@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from emova_sdk.components.runtimes.onnx_session import run_session
 from emova_sdk.errors import BackendError, ContextLengthError, InputError
 
-__all__ = ["ArrayCache", "BoundCache", "DecoderSizes", "KeyValueCache"]
-
 Floats = NDArray[np.float32]
 ROOM = 256
 """Positions there is room for at first."""

@@ -15,7 +15,6 @@ from emova_sdk.components.runtimes.decoder_cache import DecoderSizes
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["FLAVOURS", "decoder_graph", "decoder_graphs", "embed_graph"]
 
 Flavour = Literal["runtime", "portable"]
 """Of a decoder: ``runtime`` has operators of ONNX Runtime, ``portable`` those of the standard alone."""

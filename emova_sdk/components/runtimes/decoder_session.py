@@ -23,8 +23,6 @@ from emova_sdk.components.runtimes.tensorrt_cache import DeviceCache
 from emova_sdk.components.runtimes.tensorrt_session import TensorrtSession
 from emova_sdk.errors import InputError, LoadError
 
-__all__ = ["DecoderSession"]
-
 _CACHES: Mapping[str, type[KeyValueCache]] = {"runtime": BoundCache, "portable": ArrayCache}
 """By the flavour of the graph, over ONNX Runtime."""
 

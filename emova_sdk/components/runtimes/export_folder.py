@@ -12,8 +12,6 @@ from emova_sdk.components.runtimes.manifest import parse_manifest, require_whole
 from emova_sdk.components.runtimes.onnx_session import run_session
 from emova_sdk.errors import InputError, LoadError
 
-__all__ = ["ExportFolder", "Opener", "family_of", "folder_at", "profile_of"]
-
 Opener = Callable[[Path, Mapping[str, Any]], Any]
 """Opens the file of a graph, given its record in the manifest: returns an object with the methods of an
 `onnxruntime.InferenceSession` that `run_session` uses."""

@@ -15,8 +15,6 @@ from emova_sdk.components.graph import Axis
 from emova_sdk.errors import LoadError
 from emova_sdk.files import hint_for, reason_of
 
-__all__ = ["SCHEMA", "file_facts", "parse_manifest", "require_whole"]
-
 SCHEMA = 1
 """Version of the manifest's form."""
 

@@ -9,8 +9,6 @@ import numpy as np
 from emova_sdk.components.runtimes.decoder_cache import Floats, KeyValueCache
 from emova_sdk.components.runtimes.tensorrt_session import Placed
 
-__all__ = ["DeviceCache"]
-
 _ALIGNMENT = 256
 """Bytes to which TensorRT wants addresses aligned."""
 

@@ -21,19 +21,6 @@ from numpy.typing import NDArray
 
 from emova_sdk.errors import BackendError, ConfigError, InputError, LoadError, MissingDependencyError
 
-__all__ = [
-    "TARGETS",
-    "Engine",
-    "Machine",
-    "Placed",
-    "Target",
-    "TensorrtSession",
-    "machine",
-    "open_engine",
-    "require_same",
-    "tensorrt",
-]
-
 Target = Literal["trt", "rtx"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 _MODULES: dict[Target, str] = {"trt": "tensorrt", "rtx": "tensorrt_rtx"}

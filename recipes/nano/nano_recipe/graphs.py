@@ -36,8 +36,6 @@ from emova_sdk.exporters.onnx import export_onnx
 from emova_sdk.files import write_atomically
 from nano_recipe.network_files import modules_of
 
-__all__ = ["pointed", "traced", "write_graphs", "write_part_graphs", "write_preset_graphs"]
-
 Float = NDArray[np.float32]
 KINDS = (NanoVisionEncoder, NanoSpeechTokenizer, NanoLLM, NanoStyleModule, NanoUnitVocoder, TextToUnits)
 PLACES = {name: kind.place for kind in KINDS for name in kind.needs} | {"decoder": "llm_core", "decoder_portable": "llm_core"}

@@ -21,8 +21,6 @@ from emova_sdk.components.nano.llm_config import FEATURES, LONGEST
 from emova_sdk.errors import LoadError
 from emova_sdk.files import write_atomically
 
-__all__ = ["NanoModel", "load_model", "save_model"]
-
 
 class NanoModel(nn.Module):
     """Language model and projector.

@@ -35,8 +35,6 @@ from nano_recipe.networks.tokenizer import NanoTokenizer
 from nano_recipe.networks.vision import NanoVisionTower
 from nano_recipe.networks.vocoder import NanoVocoder
 
-__all__ = ["load_weights", "modules_of", "read_tokenizer", "read_tower", "save_weights"]
-
 
 def modules_of(place: str, folder: Path) -> dict[str, nn.Module]:
     """The modules of a part's graphs, by the graphs' names, filled from the weights in its folder.

@@ -16,8 +16,6 @@ from nano_recipe.scenes import draw, random_scene
 SIDE = 64
 Pixels = NDArray[np.uint8]
 
-__all__ = ["no_scene"]
-
 
 def no_scene(rng: np.random.Generator) -> Pixels:
     """Draw one at random: uint8 (64, 64, 3)."""

@@ -26,8 +26,6 @@ from nano_recipe.llm import hears, train_llm
 from nano_recipe.speech_stages import DIALOGUE_SHARDS, EVERYDAY_SHARDS, MANNER_SHARDS, export_speech, run_speech_stage
 from nano_recipe.vision import train_vision
 
-__all__ = ["SHARES", "Stage", "StageResult", "assemble_preset", "divided", "missing_parts", "require_work_folder", "run_stage"]
-
 Stage = Literal["data", "tokenizer", "style", "vocoder", "vision", "llm"]
 Report = Callable[[dict[str, float]], None]
 

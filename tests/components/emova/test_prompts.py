@@ -12,13 +12,12 @@ from emova_sdk.components.emova.language.prompts import (
     IMAGE_ID,
     IMAGE_MARK,
     PUBLISHED,
-    TEMPLATES,
     conversation,
     ready_text,
-    template,
     tokenize,
 )
 from emova_sdk.components.emova.language.reply import parse_reply
+from emova_sdk.components.emova.language.templates import TEMPLATES, template
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.types import (
     Audio,

@@ -4,7 +4,8 @@ import pytest
 
 from emova_sdk.components.nano.dictionary import PHONES, SILENCE, Lexicon, spell_out
 from emova_sdk.components.nano.g2p import phones, words_of
-from emova_sdk.components.nano.normalization import normalize, number_words, ordinal_words, year_words
+from emova_sdk.components.nano.normalization import normalize
+from emova_sdk.components.nano.number_words import number_words, ordinal_words, year_words
 
 
 def test_known_words_are_said_as_the_dictionary_says():

@@ -15,8 +15,6 @@ from transformers import DynamicCache
 from emova_sdk.components.base import GenerationOptions
 from emova_sdk.models.fast_decoder import FastDecoder, KeyValues
 
-__all__ = ["Decoder", "Sampler", "SharedDecoder", "TransformersDecoder", "decoder_for"]
-
 
 class Decoder(Protocol):
     """Runs a language model for a conversation; safe to call from the threads of several."""

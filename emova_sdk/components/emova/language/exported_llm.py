@@ -20,8 +20,6 @@ from emova_sdk.components.runtimes.export_folder import ExportFolder
 from emova_sdk.errors import LoadError
 from emova_sdk.types import VisionFeatures
 
-__all__ = ["ExportedLLM", "NumpySampler"]
-
 Floats = NDArray[np.float32]
 
 

@@ -15,8 +15,9 @@ from torch.nn import functional
 from emova_sdk.components.base import GenerationOptions
 from emova_sdk.components.emova.language.checkpoints import Checkpoint, find_checkpoint, load_model, pick_dtype, quantisation
 from emova_sdk.components.emova.language.decoding import Decoder, Sampler, decoder_for
-from emova_sdk.components.emova.language.prompts import IMAGE_ID, Template, template
+from emova_sdk.components.emova.language.prompts import IMAGE_ID
 from emova_sdk.components.emova.language.talking import Facts, Talker
+from emova_sdk.components.emova.language.templates import Template, template
 from emova_sdk.components.emova.speech.speech_tokenizer import pick_device
 from emova_sdk.components.emova.vision.vision import EmovaVision, image_space
 from emova_sdk.components.graph import Graph
@@ -25,8 +26,6 @@ from emova_sdk.components.runtimes.decoder_modules import EmbedGraph
 from emova_sdk.errors import LoadError
 from emova_sdk.models.fast_decoder import FastDecoder
 from emova_sdk.types import Image, VisionFeatures
-
-__all__ = ["EmovaLLM"]
 
 
 @dataclass(frozen=True)

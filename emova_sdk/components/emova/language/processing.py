@@ -19,8 +19,8 @@ from transformers.utils import PROCESSOR_NAME
 
 from emova_sdk.components.emova.language.checkpoints import Checkpoint, find_checkpoint
 from emova_sdk.components.emova.language.configuration import EmovaConfig
-from emova_sdk.components.emova.language.prompts import IMAGE_ID, IMAGE_MARK, Template, tokenize
-from emova_sdk.components.emova.language.templates import template
+from emova_sdk.components.emova.language.prompts import IMAGE_ID, IMAGE_MARK, tokenize
+from emova_sdk.components.emova.language.templates import Template, template
 from emova_sdk.components.emova.language.weight_files import read_json
 from emova_sdk.components.emova.vision.image_processing import EmovaImageProcessor
 

@@ -15,27 +15,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 from emova_sdk.components.base import Task
 from emova_sdk.components.emova.language.reply import Expected
 from emova_sdk.components.emova.language.reply_format import format_reply
-from emova_sdk.components.emova.language.templates import TEMPLATES, Span, Template, TurnText, template
+from emova_sdk.components.emova.language.templates import Template, TurnText
 from emova_sdk.errors import InputError
 from emova_sdk.types import Audio, Image, Message, PerceivedStyle, SpeechUnits, Style, VisionFeatures
-
-__all__ = [
-    "CORRECTED",
-    "IMAGE_ID",
-    "IMAGE_MARK",
-    "PUBLISHED",
-    "TEMPLATES",
-    "Conversation",
-    "Span",
-    "Template",
-    "Tokens",
-    "Wording",
-    "conversation",
-    "ready_text",
-    "template",
-    "tokenize",
-    "with_images",
-]
 
 History = Literal["text", "full"]
 _EXPECT: Mapping[Task, Expected] = {"chat": "dialogue", "transcribe": "text", "speak": "units"}

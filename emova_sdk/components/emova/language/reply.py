@@ -42,8 +42,6 @@ from emova_sdk.types import (
     UserStyle,
 )
 
-__all__ = ["Expected", "ParsedReply", "Problem", "ReplyParser", "parse_reply"]
-
 Expected = Literal["dialogue", "text", "units"]
 ProblemKind = Literal["not_json", "stray", "malformed", "truncated", "missing", "unknown", "duplicate", "late", "bad_unit"]
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from emova_sdk.types import EMOTIONS, PITCHES, SPEEDS, SpeechUnits
 
-__all__ = ["CHOICES", "KEYS", "canonical_key", "format_reply"]
-
 USER_TEXT, USER_EMOTION, USER_PITCH = "user question text", "user question emotion", "user question pitch"
 TEXT, EMOTION, PITCH = "assistant response text", "assistant response emotion", "assistant response pitch"
 SPEED, SPEECH = "assistant response speed", "assistant response speech"

@@ -16,23 +16,14 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from emova_sdk.components.base import GenerationOptions, LLMCore, Space, Task
-from emova_sdk.components.emova.language.prompts import (
-    CORRECTED,
-    IMAGE_ID,
-    PUBLISHED,
-    Conversation,
-    Template,
-    conversation,
-    tokenize,
-)
+from emova_sdk.components.emova.language.prompts import CORRECTED, IMAGE_ID, PUBLISHED, Conversation, conversation, tokenize
 from emova_sdk.components.emova.language.reply import Expected, ReplyParser
+from emova_sdk.components.emova.language.templates import Template
 from emova_sdk.components.emova.language.writing import Dictation, KeptCaches, TextOfTokens, as_transcript, speech_tokens
 from emova_sdk.components.emova.trials import llm_trials
 from emova_sdk.components.trials import Trial
 from emova_sdk.errors import ContextLengthError, InputError
 from emova_sdk.types import Image, LLMEvent, Message, SpeechUnits, Style, ToolSpec, VisionFeatures
-
-__all__ = ["Choice", "Engine", "Facts", "Talker"]
 
 _DEFAULT = GenerationOptions()
 _COMPARED = 24

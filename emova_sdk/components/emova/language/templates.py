@@ -13,8 +13,6 @@ from typing import Literal, NamedTuple
 
 from emova_sdk.errors import ConfigError, InputError
 
-__all__ = ["TEMPLATES", "Span", "Template", "TurnText", "template"]
-
 Layout = Literal["marked", "colon", "plain", "llama_2", "glm4"]
 TurnText = tuple[Literal["user", "assistant"], str | None]
 """A role and its text; None or an empty text leaves the place where the assistant is to write."""

@@ -8,8 +8,6 @@ from typing import Any
 
 from emova_sdk.errors import LoadError, MissingDependencyError
 
-__all__ = ["TextTokenizer"]
-
 
 class TextTokenizer:
     """What is needed of a tokenizer of transformers, by the same names.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from transformers.cli.transformers import main
 
-# Importing these is what it takes.
+# Importing these registers the classes with transformers.
 from emova_sdk.components.emova.language import modeling, processing
 
 __all__ = ["main", "modeling", "processing"]

@@ -12,8 +12,6 @@ from emova_sdk.components.emova.language.reply import ReplyParser
 from emova_sdk.components.emova.language.reply_format import EMOTION, PITCH, SPEECH
 from emova_sdk.types import LLMEvent, Style, TextDelta, Transcript
 
-__all__ = ["Dictation", "KeptCaches", "TextOfTokens", "as_transcript", "speech_tokens"]
-
 _UNIT = re.compile(r"<\|speech_(\d+)\|>")
 
 

@@ -15,8 +15,6 @@ from emova_sdk.components.runtimes.export_folder import ExportFolder
 from emova_sdk.errors import InputError
 from emova_sdk.types import Audio, SpeechChunk, SpeechUnits
 
-__all__ = ["ExportedSpeechTokenizer", "ExportedVocoder"]
-
 Floats = NDArray[np.float32]
 _VOCODER_GRAPHS = ("prior", "latents", "generator")
 

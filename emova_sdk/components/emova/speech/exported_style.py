@@ -15,8 +15,6 @@ from emova_sdk.components.runtimes.export_folder import ExportFolder
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import Audio
 
-__all__ = ["ExportedStyle"]
-
 
 class ExportedStyle(StyleVectors):
     """The styles of the component that was exported, and voices added from recordings.

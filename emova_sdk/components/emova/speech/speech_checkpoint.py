@@ -20,8 +20,6 @@ from torch import Tensor, nn
 
 from emova_sdk.errors import BackendError, LoadError
 
-__all__ = ["LoadsOnce", "SpeechCheckpoint", "read_tensors"]
-
 Network = TypeVar("Network", bound=nn.Module)
 
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"

@@ -20,8 +20,6 @@ from emova_sdk.models.spiral import SpiralTokenizer
 from emova_sdk.models.style_encoder import Spectrogram, StyleEncoder
 from emova_sdk.models.vits import LatentGraph, PriorGraph, Vits, WaveGraph
 
-__all__ = ["style_graph", "tokenizer_graph", "vocoder_graphs"]
-
 _Module = TypeVar("_Module", bound=nn.Module)
 _Sizes = Mapping[str, int]
 _Inputs = dict[str, Tensor]

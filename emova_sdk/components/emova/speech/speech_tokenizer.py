@@ -24,8 +24,6 @@ from emova_sdk.errors import BackendError, InputError, LoadError
 from emova_sdk.models.spiral import SpiralConfig, SpiralTokenizer
 from emova_sdk.types import Audio, SpeechUnits
 
-__all__ = ["RELEASED", "EmovaSpeechTokenizer", "Precision", "pick_device", "spiral_config", "unit_space"]
-
 RELEASED = "Emova-ollm/emova_speech_tokenizer_hf"
 """Hub id of the released speech tokenizer, vocoder and style table."""
 

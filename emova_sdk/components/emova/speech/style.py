@@ -27,8 +27,6 @@ from emova_sdk.errors import InputError, LoadError
 from emova_sdk.models.style_encoder import Spectrogram, StyleEncoder
 from emova_sdk.types import EMOTIONS, PITCHES, SPEEDS, Audio, Style
 
-__all__ = ["CONDITIONS", "EmovaStyle", "interpolate", "read_centroids"]
-
 Vectors = NDArray[np.float32]
 
 CONDITIONS: tuple[str, ...] = tuple(

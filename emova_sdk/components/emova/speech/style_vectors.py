@@ -15,8 +15,6 @@ from emova_sdk.components.trials import Trial
 from emova_sdk.errors import InputError
 from emova_sdk.types import Audio, Style
 
-__all__ = ["StyleVectors"]
-
 Vectors = NDArray[np.float32]
 
 

@@ -23,8 +23,6 @@ from emova_sdk.errors import InputError, LoadError
 from emova_sdk.models.vits import Vits, VitsConfig, frames_of
 from emova_sdk.types import Audio, SpeechChunk, SpeechUnits
 
-__all__ = ["EmovaVocoder", "vits_config"]
-
 Vectors = NDArray[np.float32]
 
 

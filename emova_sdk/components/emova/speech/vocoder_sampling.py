@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from emova_sdk.errors import InputError
 
-__all__ = ["Sampling"]
-
 
 @dataclass(frozen=True)
 class Sampling:

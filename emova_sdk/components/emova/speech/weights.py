@@ -17,16 +17,6 @@ from emova_sdk.errors import LoadError
 from emova_sdk.models.spiral import SpiralTokenizer
 from emova_sdk.models.vits import Vits
 
-__all__ = [
-    "fold_weight_norm",
-    "load_spiral",
-    "load_strictly",
-    "load_style_encoder",
-    "load_vits",
-    "released_tensors",
-    "strip_prefix",
-]
-
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 
 # Applied one after the other to our names; the result is the released name.

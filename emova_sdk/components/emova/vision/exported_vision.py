@@ -19,8 +19,6 @@ from emova_sdk.errors import InputError, LoadError
 from emova_sdk.models.anyres import best_size, merge_index
 from emova_sdk.types import Image, VisionFeatures
 
-__all__ = ["ExportedVision"]
-
 Floats = NDArray[np.float32]
 
 

@@ -29,8 +29,6 @@ from emova_sdk.components.trials import Trial
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import Image, VisionFeatures
 
-__all__ = ["EmovaVision", "image_space"]
-
 
 def image_space(config: EmovaConfig) -> Space | None:
     """The space of picture features in the width of a checkpoint's language model; None for one without a tower."""

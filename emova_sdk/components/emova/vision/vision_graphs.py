@@ -14,8 +14,6 @@ from emova_sdk.components.graph import Axis, Graph
 from emova_sdk.models.exported_vision import NativeVision, OrdinaryVision, TileVision
 from emova_sdk.models.vision_tower import VisionTower
 
-__all__ = ["vision_graph"]
-
 
 def vision_graph(model: EmovaVisionModel, *, metadata: Mapping[str, str]) -> Graph:
     """Tower and projector as the graph ``vision``.

@@ -39,8 +39,6 @@ ARMS: dict[str, tuple[Modalities, ...]] = {
 }
 """What each model is aligned on, one after the other, at equal shares of the cost."""
 
-__all__ = ["ARMS", "compare_alignments"]
-
 
 def compare_alignments(
     work: Path,

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from nano_recipe.examples import Utterance
     from nano_recipe.speech_data import Utterance as Rendered
 
-__all__ = ["Card", "Figure", "heard_questions", "measure", "require_speech", "speech_figures"]
 
 CEILINGS = {
     "word_error_neutral": "word_error_teacher",

@@ -20,8 +20,6 @@ from nano_recipe.speech_data import Utterance
 WARM = 2
 """Turns before the clock counts: the first ones load the weights."""
 
-__all__ = ["judge_turns"]
-
 
 def judge_turns(utterances: Sequence[Utterance], *, preset: Path | None = None, turns: int = 30) -> dict[str, Any]:
     """Ask rendered questions, those about pictures with a scene, and report quantiles of the wall clock on this machine.
