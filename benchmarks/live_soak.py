@@ -32,8 +32,8 @@ from emova_sdk import Audio, Pipeline, Style, Turn
 from emova_sdk.errors import EmovaError
 from emova_sdk.live import AnswerFailed, AnswerFinished, FalseInterruption, Interrupted, LiveEvent, LiveSettings, Playback
 from emova_sdk.live.activity import FRAME, RATE, Activity, EnergyActivity, SileroActivity
-from emova_sdk.live.conversation import LiveSession
 from emova_sdk.live.devices import Recordings, talk
+from emova_sdk.live.live_session import LiveSession
 from emova_sdk.memory import SessionStore
 from emova_sdk.session import Session
 from emova_sdk.testing.fakes import FakeLLMCore

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from emova_sdk.cli.output import working
+from emova_sdk.style_values import Emotion, Pitch, Speed
 
 if TYPE_CHECKING:
     from emova_sdk.config import Limits, PipelineConfig
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 
 STDIO = Path("-")
 """What stands for stdin or stdout in place of a file."""
-
-# the values of emova_sdk.types, written again because importing those takes longer than showing the help
-EmotionName = Literal["neutral", "happy", "sad", "angry", "surprised", "disgusted", "fearful"]
-PitchName = Literal["low", "normal", "high"]
-SpeedName = Literal["slow", "normal", "fast"]
 
 ConfigOption = Annotated[
     str | None,
@@ -41,9 +37,9 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")]
-EmotionOption = Annotated[EmotionName | None, typer.Option("--emotion", help="Emotion to speak with.")]
-PitchOption = Annotated[PitchName | None, typer.Option("--pitch", help="Pitch to speak with, relative to the voice.")]
-SpeedOption = Annotated[SpeedName | None, typer.Option("--speed", help="Speed to speak with.")]
+EmotionOption = Annotated[Emotion | None, typer.Option("--emotion", help="Emotion to speak with.")]
+PitchOption = Annotated[Pitch | None, typer.Option("--pitch", help="Pitch to speak with, relative to the voice.")]
+SpeedOption = Annotated[Speed | None, typer.Option("--speed", help="Speed to speak with.")]
 SpeakerOption = Annotated[str | None, typer.Option("--speaker", metavar="NAME", help="Voice to speak with: female, male, ...")]
 
 
@@ -132,9 +128,9 @@ def _stdin() -> BinaryIO:
 def style_of(
     default: Style,
     *,
-    emotion: EmotionName | None = None,
-    pitch: PitchName | None = None,
-    speed: SpeedName | None = None,
+    emotion: Emotion | None = None,
+    pitch: Pitch | None = None,
+    speed: Speed | None = None,
     speaker: str | None = None,
 ) -> Style:
     """Return ``default`` with the axes that were named replaced."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from emova_sdk.cli.conversation import line_of
+from emova_sdk.cli.keyboard import line_of
 from emova_sdk.cli.output import describe_style, describe_timings, print_json, print_table
 from emova_sdk.cli.trace import print_trace
 from emova_sdk.errors import EmovaError, InputError

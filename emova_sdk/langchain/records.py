@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,8 @@ from emova_sdk.types import (
     Audio,
     Image,
     MediaRef,
-    Segment,
-    SpeechUnits,
+    Role,
     Style,
-    Timings,
     ToolCall,
     ToolResult,
     Turn,
@@ -70,7 +69,7 @@ def turns_of(messages: Sequence[BaseMessage], *, media_folder: str | Path | None
         if isinstance(message, HumanMessage):
             found += _unanswered(calls, results, asked)
             calls, results = [], []
-            found.append(_user_turn(message, turn_id, media_folder))
+            found.append(_turn("user", message, turn_id, media_folder))
         elif isinstance(message, ToolMessage):
             failed = message.status == "error"
             results.append(ToolResult(message.tool_call_id, message.name or "tool", message.text, failed=failed))
@@ -79,23 +78,25 @@ def turns_of(messages: Sequence[BaseMessage], *, media_folder: str | Path | None
             calls += [ToolCall(call["id"] or "", call["name"], call["args"]) for call in message.tool_calls]
             _hear(found, message)
             if not message.tool_calls:
-                found.append(_assistant_turn(message, turn_id, tuple(calls), tuple(results), media_folder))
+                called = {"tool_calls": tuple(calls), "tool_results": tuple(results)}
+                found.append(_turn("assistant", message, turn_id, media_folder, **called))
                 calls, results = [], []
     return [*found, *_unanswered(calls, results, asked)]
 
 
 # --- to messages ---
 
+_FACTS = ("metadata", "units", "unit_space", "layout")
+_ANSWER_FACTS = ("style", "requested_style", "interrupted", "heard_text", "timings", *_FACTS)
+"""Keys of `Turn.to_dict` that stand in ``response_metadata`` under the same names."""
+
 
 def _human(turn: Turn) -> HumanMessage:
-    facts = {
-        "transcript": turn.text if turn.audio is not None else None,
-        "user_style": turn.perceived.to_dict() if turn.perceived else None,
-        "metadata": dict(turn.metadata),
-        **_pieces(turn),
-    }
+    record = turn.to_dict()
+    spoken = turn.audio is not None
+    facts = {"transcript": turn.text if spoken else None, "user_style": record["perceived"], **_kept(record, _FACTS)}
     blocks = [*_media(turn.audio, None), *(block for image in turn.images for block in _media(image, None))]
-    typed: Any = {"type": "text", "text": turn.text} if turn.audio is None else transcript_block(turn.text)
+    typed: Any = transcript_block(turn.text) if spoken else {"type": "text", "text": turn.text}
     content: Any = [typed, *blocks] if turn.text else blocks
     return HumanMessage(content=content, id=turn.id, response_metadata={KEY: facts})
 
@@ -103,29 +104,17 @@ def _human(turn: Turn) -> HumanMessage:
 def _assistant(turn: Turn) -> list[BaseMessage]:
     before: list[BaseMessage] = []
     if turn.tool_calls:
-        asked: Any = [
-            {"type": "tool_call", "id": one.id, "name": one.name, "args": dict(one.arguments)} for one in turn.tool_calls
-        ]
+        asked = [tool_call(call) for call in turn.tool_calls]
         before.append(AIMessage(content="", tool_calls=asked, id=f"{turn.id}{_CALLS}"))
         before += [_tool_message(result) for result in turn.tool_results]
-    facts = {
-        "style": turn.style.to_dict() if turn.style else None,
-        "requested_style": turn.requested_style.to_dict() if turn.requested_style else None,
-        "interrupted": turn.interrupted,
-        "heard_text": turn.heard_text,
-        "timings": turn.timings.to_dict() if turn.timings else None,
-        "metadata": dict(turn.metadata),
-        **_pieces(turn),
-    }
     text: list[Any] = [{"type": "text", "text": turn.text}] if turn.text else []
     content: Any = [*text, *_media(turn.audio, turn.style)]
+    facts = _kept(turn.to_dict(), _ANSWER_FACTS)
     return [*before, AIMessage(content=content, id=turn.id, response_metadata={KEY: facts})]
 
 
-def _pieces(turn: Turn) -> dict[str, Any]:
-    """What a session needs to tell a model of the turn again exactly."""
-    record = turn.to_dict()
-    return {key: record[key] for key in ("units", "unit_space", "layout") if record[key]}
+def _kept(record: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: record[key] for key in keys if record[key] is not None}
 
 
 def tool_call(call: ToolCall) -> LangChainCall:
@@ -161,46 +150,23 @@ def _made_up_id(place: int, message: BaseMessage) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
-def _user_turn(message: HumanMessage, turn_id: str, folder: str | Path | None) -> Turn:
+def _turn(role: Role, message: BaseMessage, turn_id: str, folder: str | Path | None, **called: Any) -> Turn:
     facts = facts_of(message)
-    sounds, images = _read_media(message, folder)
-    return Turn(
-        "user",
-        "\n".join(filter(None, (facts.get("transcript"), typed_text(message)))),
-        perceived=perceived_in(facts),
-        audio=sounds,
-        images=images,
-        metadata=facts.get("metadata", {}),
-        **_pieces_of(facts),
-        id=turn_id,
-    )
-
-
-def _assistant_turn(
-    message: AIMessage,
-    turn_id: str,
-    calls: tuple[ToolCall, ...],
-    results: tuple[ToolResult, ...],
-    folder: str | Path | None,
-) -> Turn:
-    facts = facts_of(message)
-    sound, _ = _read_media(message, folder)
-    style, requested, timings = facts.get("style"), facts.get("requested_style"), facts.get("timings")
-    return Turn(
-        "assistant",
-        message.text,
-        style=Style.from_dict(style) if style else None,
-        requested_style=Style.from_dict(requested) if requested else None,
-        audio=sound,
-        tool_calls=calls,
-        tool_results=results,
-        interrupted=bool(facts.get("interrupted")),
-        heard_text=facts.get("heard_text"),
-        timings=Timings.from_dict(timings) if timings else None,
-        metadata=facts.get("metadata", {}),
-        **_pieces_of(facts),
-        id=turn_id,
-    )
+    sound, images = _read_media(message, folder)
+    heard = "\n".join(filter(None, (facts.get("transcript"), typed_text(message))))
+    told = {key: facts.get(key) for key in _ANSWER_FACTS}
+    defaults = {"interrupted": False, "metadata": {}, "unit_space": "", "layout": ()}
+    record: dict[str, Any] = {
+        "id": turn_id,
+        "role": role,
+        "text": heard if role == "user" else message.text,
+        "perceived": facts.get("user_style") if role == "user" else None,  # in an answer's facts it is of the question
+        "audio": None,
+        **dict.fromkeys(("images", "tool_calls", "tool_results"), ()),
+        **told,
+        **{key: value for key, value in defaults.items() if not told[key]},
+    }
+    return replace(Turn.from_dict(record), audio=sound, images=images, **called)
 
 
 def _unanswered(calls: list[ToolCall], results: list[ToolResult], turn_id: str) -> list[Turn]:
@@ -210,19 +176,8 @@ def _unanswered(calls: list[ToolCall], results: list[ToolResult], turn_id: str) 
     return [Turn("assistant", "", tool_calls=tuple(calls), tool_results=tuple(results), id=turn_id)]
 
 
-def _pieces_of(facts: dict[str, Any]) -> dict[str, Any]:
-    units = facts.get("units")
-    return {
-        "units": SpeechUnits.of(units) if units else None,
-        "unit_space": facts.get("unit_space", ""),
-        "layout": tuple(Segment(*segment) for segment in facts.get("layout", ())),
-    }
-
-
 def _hear(turns: list[Turn], answer: AIMessage) -> None:
     """What an answer recorded of the question belongs to the question's turn."""
-    from dataclasses import replace
-
     facts = facts_of(answer)
     if not turns or turns[-1].role != "user":
         return

@@ -2,8 +2,8 @@
 
 from emova_sdk.components.end_of_turn import EndOfTurn, LastWord, Pause
 from emova_sdk.live.activity import Activity, EnergyActivity, SileroActivity
-from emova_sdk.live.conversation import LiveSession
 from emova_sdk.live.devices import Device, Recordings, SoundDevices, list_devices, talk
+from emova_sdk.live.live_session import LiveSession
 from emova_sdk.live.playback import PlaybackBuffer
 from emova_sdk.live.recorded import converse, played_audio
 from emova_sdk.live.turn_taking import Decision, TurnTaking

@@ -17,7 +17,7 @@ import numpy as np
 from emova_sdk.components.end_of_turn import EndOfTurn
 from emova_sdk.errors import BackendError, InputError, MissingDependencyError
 from emova_sdk.live.activity import Activity
-from emova_sdk.live.conversation import LiveSession
+from emova_sdk.live.live_session import LiveSession
 from emova_sdk.live.playback import PlaybackBuffer
 from emova_sdk.session import Session
 from emova_sdk.types import Audio, Image, Style

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from emova_sdk.live.conversation import LiveSession
+from emova_sdk.live.live_session import LiveSession
 from emova_sdk.types import Audio
 from emova_sdk.types.live_events import LiveEvent, Playback
 

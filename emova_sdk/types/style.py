@@ -5,18 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 from emova_sdk.errors import InputError
+from emova_sdk.style_values import EMOTIONS, PITCHES, SPEEDS, Emotion, Pitch, Speed
 from emova_sdk.types.text import well_formed
-
-Emotion = Literal["neutral", "happy", "sad", "angry", "surprised", "disgusted", "fearful"]
-Pitch = Literal["low", "normal", "high"]
-Speed = Literal["slow", "normal", "fast"]
-
-EMOTIONS: tuple[Emotion, ...] = get_args(Emotion)
-PITCHES: tuple[Pitch, ...] = get_args(Pitch)
-SPEEDS: tuple[Speed, ...] = get_args(Speed)
 
 
 def require_one_of(axis: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from emova_sdk import __version__
-from emova_sdk.types import EMOTIONS, PITCHES, SPEEDS, Audio, Image, Style
+from emova_sdk.types import EMOTIONS, Audio, Image, Style
 
 
 def test_version(emova):
@@ -33,16 +33,6 @@ def test_help_without_arguments_and_for_every_command(emova):
         assert told.out.startswith(f"Usage: emova {name}")
     assert names[:5] == ["demo", "chat", "listen", "speak", "look"]
     assert "Usage: emova components check" in emova("components", "check", "-h").out
-
-
-def test_choices_are_those_of_the_values():
-    from typing import get_args
-
-    from emova_sdk.cli import options
-
-    assert get_args(options.EmotionName) == EMOTIONS
-    assert get_args(options.PitchName) == PITCHES
-    assert get_args(options.SpeedName) == SPEEDS
 
 
 def test_chat_prints_one_json_object(emova, voice, picture):

@@ -102,7 +102,7 @@ def test_ctrl_c_stops_the_answer_only(converse, monkeypatch):
 
 def test_tools_are_shown(capsys):
     from emova_sdk import Pipeline
-    from emova_sdk.cli.conversation import follow, print_reply
+    from emova_sdk.cli.keyboard import follow, print_reply
     from emova_sdk.types import TextDelta, ToolCall, ToolResult
 
     def events():

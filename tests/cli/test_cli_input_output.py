@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emova_sdk.cli.app import run
-from emova_sdk.cli.conversation import _split
+from emova_sdk.cli.keyboard import _split
 from emova_sdk.cli.options import typed_path, unused
 from emova_sdk.cli.output import print_table
 from emova_sdk.errors import InputError

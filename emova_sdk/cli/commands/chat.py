@@ -85,7 +85,7 @@ def chat(
 
     Emotion and pitch are the model's own choice unless they are given.
     """
-    from emova_sdk.cli.conversation import Conversation, print_reply
+    from emova_sdk.cli.keyboard import Conversation, print_reply
     from emova_sdk.cli.trace import print_trace
     from emova_sdk.tools import builtin_tools
 

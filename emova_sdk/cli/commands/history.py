@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from emova_sdk.cli.output import counted, describe_perceived, describe_style, de
 
 if TYPE_CHECKING:
     from emova_sdk.memory import SessionStore
-    from emova_sdk.types import Turn
+    from emova_sdk.types import Image, Turn
 
 group = typer.Typer(help="List, show, exchange, forget and draw sessions that were kept.")
 app.add_typer(group, name="history")
@@ -98,46 +99,40 @@ def retain(
     typer.echo(f"{len(forgotten)} forgotten" + (f": {', '.join(forgotten)}" if forgotten else ""))
 
 
-def _picture_path(name: str, out: Path | None, *, force: bool) -> Path:
-    path = out or Path(f"{name}.png")
-    require_writable(path, (".png",), force=force)
-    return path
-
-
 @group.command()
-def plot(
-    name: NameArgument,
-    db: DbOption,
-    out: PictureOption = None,
-    force: ForceOption = False,
-) -> None:
+def plot(name: NameArgument, db: DbOption, out: PictureOption = None, force: ForceOption = False) -> None:
     """Draw the emotions of a session over its turns."""
     from emova_sdk.cli.emotion_plot import draw_emotions, moods_of
 
-    path = _picture_path(name, out, force=force)
-    with _open(db) as store:
-        turns = _turns(store, name)
-    moods = moods_of(turns)
-    draw_emotions(moods, turns=len(turns), title=f"emotions of {name}").save(path)
-    typer.echo(f"{path}: {counted(len(moods), 'emotion')} in {counted(len(turns), 'turn')}")
+    def draw(_: SessionStore, turns: list[Turn]) -> tuple[Image, str]:
+        moods = moods_of(turns)
+        drawn = draw_emotions(moods, turns=len(turns), title=f"emotions of {name}")
+        return drawn, f"{counted(len(moods), 'emotion')} in {counted(len(turns), 'turn')}"
+
+    _draw(name, db, out or Path(f"{name}.png"), draw, force=force)
 
 
 @group.command()
-def picture(
-    name: NameArgument,
-    db: DbOption,
-    out: PictureOption = None,
-    force: ForceOption = False,
-) -> None:
+def picture(name: NameArgument, db: DbOption, out: PictureOption = None, force: ForceOption = False) -> None:
     """Draw a session: the words, style, waveform and pitch of each turn."""
     from emova_sdk.picture import draw_turns, panels_of
 
-    path = _picture_path(name, out, force=force)
+    def draw(store: SessionStore, turns: list[Turn]) -> tuple[Image, str]:
+        panels = panels_of(turns, store.load_media)
+        heard = sum(panel.audio is not None for panel in panels)
+        return draw_turns(panels, title=name), f"{counted(len(panels), 'turn')}, {heard} with sound"
+
+    _draw(name, db, out or Path(f"{name}.png"), draw, force=force)
+
+
+def _draw(
+    name: str, db: str, path: Path, draw: Callable[[SessionStore, list[Turn]], tuple[Image, str]], *, force: bool
+) -> None:
+    require_writable(path, (".png",), force=force)
     with _open(db) as store:
-        panels = panels_of(_turns(store, name), store.load_media)
-    draw_turns(panels, title=name).save(path)
-    heard = sum(panel.audio is not None for panel in panels)
-    typer.echo(f"{path}: {counted(len(panels), 'turn')}, {heard} with sound")
+        drawn, told = draw(store, _turns(store, name))
+    drawn.save(path)
+    typer.echo(f"{path}: {told}")
 
 
 def _open(db: str, *, must_exist: bool = True) -> SessionStore:

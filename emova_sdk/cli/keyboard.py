@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,11 +138,11 @@ class Conversation:
             print_trace(turn.timings)
 
 
-def follow(response: Response) -> None:
+def follow(events: Response | Generator[Event, None, None]) -> None:
     """Print an answer while it is given."""
     begun = False
-    with response:
-        for event in response:
+    with closing(events):
+        for event in events:
             if isinstance(event, TextDelta):
                 typer.echo(event.text if begun else f"emova: {event.text}", nl=False)
                 begun = True
