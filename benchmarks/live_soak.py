@@ -229,9 +229,9 @@ def questions_for(pipeline: Pipeline, preset: str) -> list[Audio]:
     """Speech that the preset hears: said by itself, or a hundred tunes for the fakes, which hear anything."""
     if preset != "fake":
         return [pipeline.speak(text, style=Style("male")).resample(RATE) for text in NANO_QUESTIONS]
-    times, chance = np.arange(int(0.25 * RATE)) / RATE, random.Random(0)
+    times, rng = np.arange(int(0.25 * RATE)) / RATE, random.Random(0)
     tones = [Audio((0.3 * np.sin(2 * np.pi * hertz * times)).astype(np.float32), RATE) for hertz in range(150, 900, 30)]
-    return [Audio.concat(chance.sample(tones, 12)) for _ in range(100)]
+    return [Audio.concat(rng.sample(tones, 12)) for _ in range(100)]
 
 
 def soak(preset: str, *, sessions: int, seconds: float = 0.0, calls: int | None = None, paced: bool = True) -> dict[str, Any]:

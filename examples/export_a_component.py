@@ -74,8 +74,8 @@ class Ears(SpeechTokenizer):
         batch, samples = Axis("batch", min=1, opt=1, max=8), Axis("samples", min=STEP, opt=RATE, max=60 * RATE)
 
         def sample(sizes: Mapping[str, int]) -> dict[str, Any]:
-            chance = torch.Generator().manual_seed(sizes["samples"])
-            return {"audio": torch.randn(sizes["batch"], sizes["samples"], generator=chance)}
+            rng = torch.Generator().manual_seed(sizes["samples"])
+            return {"audio": torch.randn(sizes["batch"], sizes["samples"], generator=rng)}
 
         return [
             Graph(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emova_sdk import Audio, Image, MediaRef, Pipeline, Style
+from emova_sdk import Audio, Image, MediaRef, Pipeline, Session, Style
 from emova_sdk.errors import BackendError, ConfigError, InputError
 from emova_sdk.memory import SessionStore
 
@@ -247,3 +247,12 @@ def test_a_database_that_cannot_be_opened_is_an_error_of_the_sdk(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     with pytest.raises((ConfigError, BackendError)):
         SessionStore(database, media=tmp_path / "media")
+
+
+def test_every_door_to_a_kept_session_is_the_same(store: SessionStore, pipeline: Pipeline) -> None:
+    pipeline.session(memory=store, id="anna").ask("hello")
+    assert [turn.text for turn in store.session(pipeline, "anna").history] == ["hello", "You said: hello."]
+    assert Session(pipeline, memory=store, id="anna").history == store.turns("anna")
+    for name in ("../up", "a b", "x" * 65):
+        with pytest.raises(InputError, match="not usable as a folder"):
+            pipeline.session(memory=store, id=name)

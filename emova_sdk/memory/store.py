@@ -113,8 +113,12 @@ class SessionStore:
     # --- what a session calls ---
 
     def turn_ids(self, session_id: str) -> list[str]:
-        """Return the ids of a session's turns, oldest first; none for a new session."""
-        return self._database.ids(session_id)
+        """Return the ids of a session's turns, oldest first; none for a new session.
+
+        Raises:
+            InputError: If the name cannot be used.
+        """
+        return self._database.ids(_safe(session_id))
 
     def load_media(self, ref: MediaRef) -> Audio | Image:
         """Return a sound or picture of a turn.

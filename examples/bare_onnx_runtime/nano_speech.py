@@ -73,13 +73,13 @@ def causal(log_amplitude):
 def say(export, units):
     """Samples of units: a noise for each frame and a pulse for each period, each through its filter."""
     f0, power, noise = features(export, units[np.diff(units, prepend=-1) != 0])  # a run of one unit counts once
-    sound, chance, window = (
+    sound, rng, window = (
         np.zeros(len(f0) * HOP + 2 * FFT),
         np.random.default_rng(0),
         np.sin(np.pi * (np.arange(320) + 0.5) / 320),
     )
     for at, voiced in enumerate(f0 > 0):
-        grain = np.fft.rfft(chance.standard_normal(2 * HOP) * window, FFT)
+        grain = np.fft.rfft(rng.standard_normal(2 * HOP) * window, FFT)
         level = power[at] / 2 + (np.log(np.clip(noise[at], 1e-3, 1)) if voiced else 0)
         sound[at * HOP : at * HOP + FFT] += np.fft.irfft(grain * causal(level))
     times, known = np.arange((len(f0) - 1) * HOP), np.flatnonzero(f0)

@@ -40,8 +40,8 @@ class Sensitive(nn.Module):
 
 def sensitive(steps: float | torch.Tensor, **changes: Any) -> Graph:
     def sample(sizes: Any) -> dict[str, torch.Tensor]:
-        chance = torch.Generator().manual_seed(sizes["time"])
-        return {"x": torch.randn(sizes["time"], 32, generator=chance)}
+        rng = torch.Generator().manual_seed(sizes["time"])
+        return {"x": torch.randn(sizes["time"], 32, generator=rng)}
 
     inputs, dynamic = sample({"time": 7}), {"x": {0: TIME}}
     return Graph("rounded", Sensitive(steps).eval(), inputs, ("y", "ids"), dynamic, sample=sample, **changes)

@@ -21,9 +21,9 @@ sys.modules["torch"] = sys.modules["transformers"] = None  # an import of either
 import numpy as np
 from emova_sdk import Audio, Image, Pipeline, Style
 
-chance = np.random.default_rng(0)
-sound = Audio(chance.normal(0, 0.1, 16000).astype(np.float32), 16000)
-picture = Image(chance.integers(0, 255, (70, 90, 3), dtype=np.uint8))
+rng = np.random.default_rng(0)
+sound = Audio(rng.normal(0, 0.1, 16000).astype(np.float32), 16000)
+picture = Image(rng.integers(0, 255, (70, 90, 3), dtype=np.uint8))
 with Pipeline.from_config(sys.argv[1]) as emova:
     reply = emova.session().ask(sound, picture)
     style = emova.style_module.embed([Style(emotion="sad")])
