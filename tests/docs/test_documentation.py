@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import re
 import shlex
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_python_of_the_page_runs(page, folder):
     blocks = _blocks(page)
     names: dict[str, object] = {"__name__": "documentation"}
-    for block, after in zip(blocks, [*blocks[1:], None], strict=True):
+    for block, after in itertools.zip_longest(blocks, blocks[1:]):
         if block.language != "python":
             continue
         where = f"{page.name}, line {block.line}"
@@ -193,3 +194,18 @@ def test_the_changelog_tells_of_this_version():
 
     changelog = (ROOT / "CHANGELOG.md").read_text()
     assert f"## [{__version__}]" in changelog or "## [Unreleased]" in changelog
+
+
+def test_the_layout_page_names_every_folder_and_only_files_that_exist():
+    page = (ROOT / "docs" / "layout.md").read_text("utf-8")
+    named = set(re.findall(r"`([^`\s]+)`", page))
+    folders = [path for top in ("emova_sdk", "recipes/nano") for path in ROOT.joinpath(top).rglob("*") if path.is_dir()]
+    for folder in folders:
+        if folder.name != "__pycache__" and not folder.name.startswith(".") and any(one.is_file() for one in folder.iterdir()):
+            assert {folder.name, folder.relative_to(ROOT).as_posix()} & named, f"name {folder} in docs/layout.md"
+    section = ROOT / "emova_sdk"
+    for line in page.splitlines():
+        paths = [ROOT / one for one in re.findall(r"`([^`\s]+)`", line) if (ROOT / one).is_dir()]
+        section = paths[0] if line.startswith(("##", "| `")) and paths else section
+        for file in re.findall(r"`([\w-]+\.(?:py|toml|md|json))`", line):
+            assert (section / file).is_file(), f"docs/layout.md names {file}, which is not in {section.relative_to(ROOT)}"
