@@ -84,10 +84,16 @@ def source_of(module: str) -> Path | None:
 
 
 def summary_of(entry: EntryPoint) -> str:
-    """Return the first line of what a class says of itself, or an empty string where that cannot be read."""
+    """Return the first line of a class's docstring without importing it, or an empty string if it cannot be read.
+
+    A class that its module makes when asked for it, as `components.exported` does, has the module's first line.
+    """
     module, _, name = entry.value.partition(":")
     source = source_of(module)
-    return _summaries(source).get(name, "") if source is not None and source.is_file() else ""
+    if source is None or not source.is_file():
+        return ""
+    summaries = _summaries(source)
+    return summaries[name] if name in summaries else summaries.get("", "")
 
 
 @cache
@@ -97,7 +103,8 @@ def _summaries(source: Path) -> dict[str, str]:
     except (OSError, SyntaxError, ValueError):
         return {}
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    return {node.name: (ast.get_docstring(node) or "").partition("\n")[0] for node in classes}
+    named: list[tuple[str, ast.ClassDef | ast.Module]] = [("", tree), *((node.name, node) for node in classes)]
+    return {name: (ast.get_docstring(node) or "").partition("\n")[0] for name, node in named}
 
 
 def _of(package: Distribution) -> list[EntryPoint]:

@@ -18,13 +18,14 @@ from uuid import uuid4
 
 from emova_sdk.errors import BackendError, ConfigError, MissingDependencyError
 from emova_sdk.files import is_folder
+from emova_sdk.packages import pip_command
 
 try:
     import sqlalchemy as sql
     from sqlalchemy import event
     from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 except ImportError as error:
-    _hint = "pip install sqlalchemy"
+    _hint = f"run {pip_command('sqlalchemy')}"
     raise MissingDependencyError("keeping conversations needs SQLAlchemy", _hint, package="sqlalchemy") from error
 
 TABLES = sql.MetaData()
