@@ -168,7 +168,7 @@ def test_doctor_imports_nothing_of_what_it_looks_for():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1].split()[1:] == ["0", "1"], done.stderr
-    assert "hint: run pip install sqlalchemy" in done.stderr
+    assert "pip install sqlalchemy" in done.stderr
     assert "python" in done.stdout
 
 
