@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import Any
+
+from emova_sdk.packages import installed
 
 _SIDE = 1024
 _LARGE = 2**26
@@ -52,14 +55,12 @@ class Work:
 
 
 def measure_limits() -> Limits:
-    """Measure this machine, with torch's threads; best of several runs."""
-    import torch
-
-    with torch.inference_mode():
-        left, right = torch.randn(_SIDE, _SIDE), torch.randn(_SIDE, _SIDE)
-        product = _best(lambda: left @ right, 15)
-        matrix, vector = torch.ones(_LARGE // 4096, 4096), torch.ones(4096)
-        read = _best(lambda: matrix @ vector, 7)
+    """Measure this machine; best of several runs. With torch's threads, or where that is not installed with NumPy's."""
+    kind: Any = import_module("numpy" if installed("torch") is None else "torch")
+    left = kind.ones((_SIDE, _SIDE), dtype=kind.float32)
+    product = _best(lambda: left @ left, 15)
+    matrix, vector = kind.ones((_LARGE // 4096, 4096), dtype=kind.float32), kind.ones(4096, dtype=kind.float32)
+    read = _best(lambda: matrix @ vector, 7)
     return Limits(2 * _SIDE**3 / product / 1e9, 4 * _LARGE / read / 1e9)
 
 

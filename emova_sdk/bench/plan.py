@@ -114,12 +114,16 @@ def exports_of(
         yield made
 
 
+_WITHOUT_TORCH = frozenset({"nano", "onnx", "tensorrt", "bridge", "openai", "fake"})
+"""Types of components with nothing for torch to compile."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What takes part.
 
     Attributes:
-        config: A preset, a TOML file or a folder: what PyTorch runs.
+        config: A preset, a TOML file or a folder: the original.
         overrides: Values that replace the config's.
         exports: Exports of it.
         question: What is asked.
@@ -187,8 +191,12 @@ class Plan:
         return Subject(f"{slot}: {graph.name}", entries, _least_work(graph, inputs), dict(sizes))
 
     def _originals(self, make: Callable[..., Contender]) -> list[Entry]:
-        entries = [Entry("torch", make("torch"))]
-        return [*entries, Entry("torch compiled", make("torch compiled", compiled=True))] if self.compiled else entries
+        types = {table.type for table in load_config(self.config, overrides=self.overrides).slots.values()}
+        name = "torch" if "emova" in types else "original"
+        entries = [Entry(name, make(name))]
+        if self.compiled and not types <= _WITHOUT_TORCH:
+            entries.append(Entry("torch compiled", make("torch compiled", compiled=True)))
+        return entries
 
     def _threads(self, export: Export) -> tuple[str, ...]:
         slots = load_config(export.folder).slots

@@ -1,11 +1,12 @@
-"""``emova bench``: PyTorch, compiled and exported, side by side."""
+"""``emova bench``: a config as it is, compiled and exported, side by side."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,7 +59,7 @@ def bench(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare PyTorch, torch compile and exports: speed, memory, size, and what the machine could do.
+    """Compare a config, torch compile and exports: speed, memory, size, and what the machine could do.
 
     They take turns in one process. Ratios are of medians, and compare with the first of each group.
     """
@@ -99,27 +100,29 @@ def _precisions(names: list[str]) -> list[Precision]:
     return [one for one in PRECISIONS if one in names]
 
 
-class _threads:  # noqa: N801 - used as a function
-    """Torch and the processes begun meanwhile compute with so many threads."""
+@contextmanager
+def _threads(count: int) -> Generator[None, None, None]:
+    """Torch, where it is installed, and the processes begun meanwhile compute with so many threads."""
+    from emova_sdk.packages import installed
 
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    def __enter__(self) -> None:
+    variable = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    try:
+        if installed("torch") is None:
+            yield
+            return
         import torch
 
-        self._before, self._variable = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
-        torch.set_num_threads(self._count)
-        os.environ["OMP_NUM_THREADS"] = str(self._count)
-
-    def __exit__(self, *_: object) -> None:
-        import torch
-
-        torch.set_num_threads(self._before)
-        if self._variable is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = self._variable
+        before = torch.get_num_threads()
+        torch.set_num_threads(count)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+    finally:
+        os.environ.pop("OMP_NUM_THREADS")
+        if variable is not None:
+            os.environ["OMP_NUM_THREADS"] = variable
 
 
 def _raced(plan: Plan, slots: list[str] | tuple[()], *, rounds: int, memory: bool) -> tuple[Limits, list[Row]]:
@@ -141,9 +144,9 @@ def _announce(text: str) -> None:
 
 
 def _machine(threads: int, limits: Limits) -> dict[str, Any]:
-    from importlib.metadata import version
-
     import onnxruntime
+
+    from emova_sdk.packages import installed
 
     return {
         "system": f"{platform.system()} {platform.machine()}",
@@ -151,7 +154,7 @@ def _machine(threads: int, limits: Limits) -> dict[str, Any]:
         "threads": threads,
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
-        "torch": version("torch"),
+        "torch": installed("torch"),
         "onnxruntime": str(onnxruntime.__version__),
         **{name: round(value, 1) for name, value in limits.to_dict().items()},
     }
@@ -160,7 +163,7 @@ def _machine(threads: int, limits: Limits) -> dict[str, Any]:
 def _machine_line(machine: dict[str, Any]) -> str:
     return (
         f"{machine['system']}, {machine['threads']} of {machine['cores']} cores, load {machine['load']};"
-        f" torch {machine['torch']}, onnxruntime {machine['onnxruntime']};"
+        f" torch {machine['torch'] or 'not installed'}, onnxruntime {machine['onnxruntime']};"
         f" limits in float32: {machine['gflop_s']:.0f} GFLOP/s, {machine['gb_s']:.0f} GB/s"
     )
 

@@ -8,6 +8,7 @@ Fundamentals and Speech Recognition System Robustness", 2007). A stretch of soun
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,12 @@ def speech_in(samples: Float) -> Float:
     Returns:
         float32 (samples,), at the level it had.
     """
+    return _speech_in(samples.astype(np.float32, copy=False).tobytes()).copy()
+
+
+@lru_cache(maxsize=2)  # a tokenizer and a style module listen to the same sound, one after the other
+def _speech_in(data: bytes) -> Float:
+    samples = np.frombuffer(data, np.float32)
     sound = without_drift(samples) if len(samples) >= _SHORTEST_S * SAMPLE_RATE else samples[:0]
     loudest = float(np.abs(sound).max(initial=0.0))
     if loudest < _LOUDEST_FLOOR:
