@@ -1,4 +1,4 @@
-"""Two conversations at once under asyncio, on one pipeline; each answer is made in a thread of its own."""
+"""Two conversations at once under asyncio, on one pipeline; each answer is generated in its own thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def talk(config: str) -> list[str]:
         return await asyncio.gather(converse(emova, "first", "good morning"), converse(emova, "second", "good night"))
 
 
-def main(config: str = "fake") -> None:
+def main(config: str = "emova-nano") -> None:
     print(*asyncio.run(talk(config)), sep="\n")
 
 

@@ -1,6 +1,6 @@
-"""A spoken question, an ordinary text model, a spoken answer in the emotion that model chose.
+"""A spoken question, an ordinary text model, and a spoken answer in the emotion that the model chose.
 
-Set BRAIN_URL and BRAIN_MODEL to an OpenAI-compatible endpoint of yours; without them a stand-in answers on loopback.
+Set BRAIN_URL and BRAIN_MODEL to an OpenAI-compatible endpoint of yours; without them a local stand-in answers.
 """
 
 from __future__ import annotations
@@ -53,9 +53,8 @@ def brain() -> Iterator[None]:
         server.shutdown()
 
 
-def main(config: str = "fake") -> None:
-    file = Path(__file__).with_name("bridge.toml" if config == "fake" else "bridge_nano.toml")
-    with brain(), Pipeline.from_config(file) as emova:
+def main(config: str = str(Path(__file__).with_name("bridge.toml"))) -> None:
+    with brain(), Pipeline.from_config(config) as emova:
         question = emova.speak("i lost my dog", style=Style(emotion="sad"))
         reply = emova.session(system="You help people find their pets.").ask(question)
         if reply.user_style and reply.transcript and reply.style:

@@ -1,4 +1,4 @@
-"""Export a component of your own: what it offers, the conformance check, a compared export, and running it without torch."""
+"""Export a component of your own: its graphs, the conformance check, an export compared with it, and running that without torch."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.listen = nn.Conv1d(1, 16, STEP, stride=STEP)
+        self.convolution = nn.Conv1d(1, 16, STEP, stride=STEP)
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples (batch, samples) to ids (batch, samples // 400) and what they were chosen from."""
-        scores = self.listen(audio[:, None]).transpose(1, 2)
+        """Samples (batch, samples) to ids (batch, samples // 400) and the scores they were chosen by."""
+        scores = self.convolution(audio[:, None]).transpose(1, 2)
         return scores.argmax(-1), scores
 
 
-class Ears(SpeechTokenizer):
+class MyTokenizer(SpeechTokenizer):
     """A speech tokenizer that can be exported."""
 
     units = Space("my-units", 16)
@@ -79,12 +79,12 @@ class Ears(SpeechTokenizer):
 
         return [
             Graph(
-                "ears",
+                "tokenizer",
                 self._loaded(),
                 sample({"batch": 2, "samples": 3 * STEP + 1}),
                 ("units", "scores"),
                 {"audio": {0: batch, 1: samples}},
-                mismatch=0.01,  # of ids whose two best scores are next to equal
+                mismatch=0.01,  # of the ids, where the two best scores are almost equal
                 sample=sample,
                 metadata={"sample_rate": str(RATE)},
             )
@@ -92,18 +92,18 @@ class Ears(SpeechTokenizer):
 
 
 def main() -> None:
-    failed = [f"{check.name}: {check.message}" for check in run_checks(Ears) if not check.passed]
+    failed = [f"{check.name}: {check.message}" for check in run_checks(MyTokenizer) if not check.passed]
     print("rules broken:   ", failed)
     with tempfile.TemporaryDirectory() as folder:
-        manifest = export_components({"speech_tokenizer": Ears()}, Path(folder) / "ears", source="my ears")
+        manifest = export_components({"speech_tokenizer": MyTokenizer()}, Path(folder) / "export", source="my tokenizer")
         [record] = manifest["components"]["speech_tokenizer"]
         compared = {one["output"]: one for one in record["parity"]}
         print("compared:       ", ", ".join(f"{name} {one['allowed']}" for name, one in compared.items()))
-        session = open_session(Path(folder) / "ears" / record["file"])
+        session = open_session(Path(folder) / "export" / record["file"])
         clip = Audio(np.random.default_rng(0).standard_normal(RATE).astype(np.float32), RATE)
         units = run_session(session, {"audio": clip.samples[None]})["units"][0]
         print("without torch:  ", units.tolist()[:8])
-        print("as the original:", Ears().encode([clip])[0].ids.tolist() == units.tolist())
+        print("as the original:", MyTokenizer().encode([clip])[0].ids.tolist() == units.tolist())
 
 
 if __name__ == "__main__":

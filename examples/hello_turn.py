@@ -10,7 +10,7 @@ from emova_sdk import Audio, Image, Pipeline
 INPUT = Path(__file__).parent / "input"
 
 
-def main(config: str = "fake") -> None:
+def main(config: str = "emova-nano") -> None:
     question, scene = Audio.open(INPUT / "question.flac"), Image.open(INPUT / "scene.png")
     with Pipeline.from_config(config) as emova:
         reply = emova.session().ask(question, scene)

@@ -19,7 +19,7 @@ def timer(duration: str, context: Annotated[TurnContext, InjectedToolArg]) -> st
     return f"{duration}, and a kind word" if sad else duration
 
 
-def main(config: str = "fake") -> None:
+def main(config: str = "emova-nano") -> None:
     with Pipeline.from_config(config) as emova:
         chat = ChatEmova(model=config, pipeline=emova)
         history = EmovaChatHistory("anna", connection="sqlite:///chats.db")

@@ -1,7 +1,7 @@
-"""An agent on langgraph: it listens, looks, calls two ordinary tools, and chooses what to do by how the user feels.
+"""An agent on langgraph that listens, looks, calls two ordinary tools, and adapts to how the user feels.
 
-The user speaks and shows a picture. The model hears the wish and calls the tool for it; whoever sounds sad, angry or afraid is
-also called back by a person, and answered calmly. It runs offline on emova-nano. Needs `pip install "emova-sdk[langgraph]"`.
+The user speaks and shows a picture. The model understands the request and calls the tool for it; a user who sounds sad, angry or
+afraid is also called back by a person, and answered calmly. It runs offline on emova-nano. Needs `pip install "emova-sdk[langgraph]"`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CALM = Style(emotion="neutral", pitch="low", speed="slow")
 
 
 class Talk(MessagesState):
-    """The conversation, and what the agent found out."""
+    """The conversation, and what the agent perceived."""
 
     feeling: str
     scene: str
@@ -32,19 +32,19 @@ class Talk(MessagesState):
 
 @tool
 def timer(duration: str) -> str:
-    """Sets a timer."""
+    """Set a timer."""
     return duration
 
 
 @tool
 def call_back(reason: str, context: Annotated[TurnContext, InjectedToolArg]) -> str:
-    """Lets a person call the user back."""
-    felt = context.user_style.style.emotion if context.user_style else "unknown"
-    return f"someone will call about `{reason}`; they know that the user feels {felt}"
+    """Have a person call the user back."""
+    emotion = context.user_style.style.emotion if context.user_style else "unknown"
+    return f"someone will call about `{reason}`; they know that the user feels {emotion}"
 
 
 def agent(pipeline: Pipeline, folder: Path) -> Any:
-    """Make the graph: perceive, think, use tools, answer."""
+    """Build the graph: perceive, think, use tools, answer."""
     senses = {one.name: one for one in emova_tools(pipeline, folder=folder)}
     chat = ChatEmova(pipeline=pipeline)
 
@@ -86,7 +86,7 @@ def agent(pipeline: Pipeline, folder: Path) -> Any:
 
 
 def use(one: Any, **arguments: Any) -> Any:
-    """Call a tool as a model would, for its text and its artifact."""
+    """Call a tool as a model would, to get its text and its artifact."""
     return one.invoke({"type": "tool_call", "id": one.name, "name": one.name, "args": arguments})
 
 

@@ -1,4 +1,4 @@
-"""A live conversation from a recording: two questions, the second spoken into the first answer.
+"""A live conversation from a recording: two questions, the second spoken over the first answer.
 
 The recording is pushed in chunks as a microphone would deliver it. What the loudspeaker played is written to a file.
 """
@@ -18,10 +18,8 @@ def recording(pipeline: Pipeline) -> Audio:
     return Audio.concat([question, pause, question, end])
 
 
-def main(config: str = "fake", out: str = "played.wav") -> None:
-    joke = "why did the star go to school and why did the moon go with it and why did nobody ask the sun who knew it all"
-    scripted = ["llm_core.transcript='tell me a joke'", f"llm_core.replies={{'tell me a joke'='{joke}'}}"]
-    with Pipeline.from_config(config, overrides=scripted if config == "fake" else []) as pipeline:
+def main(config: str = "emova-nano", out: str = "played.wav") -> None:
+    with Pipeline.from_config(config) as pipeline:
         sound = recording(pipeline)
         chunks = [Audio(sound.samples[at : at + 320], sound.sample_rate) for at in range(0, len(sound.samples), 320)]
         live = LiveSession(pipeline.session(), activity=EnergyActivity(), threaded=False)

@@ -1,4 +1,4 @@
-"""A conversation that is kept: gone on with later, exported with its sound, and forgotten for good."""
+"""A stored conversation: resumed later, exported with its audio, and deleted for good."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from emova_sdk import MediaRef, Pipeline, Style
 from emova_sdk.memory import SessionStore
 
 
-def main(config: str = "fake") -> None:
+def main(config: str = "emova-nano") -> None:
     database = Path("talk.db")
     with Pipeline.from_config(config) as emova:
         with SessionStore(database) as store:

@@ -1,6 +1,6 @@
-"""Where the time of a spoken turn goes, and what OpenTelemetry is told of it.
+"""Where the time of a spoken turn goes, and what its OpenTelemetry spans record.
 
-The spans are kept and printed here; in earnest, configure an exporter as for any other service.
+The spans are collected and printed here; in production, configure an exporter as for any other service.
 Needs `pip install "emova-sdk[otel]"`.
 """
 
@@ -16,13 +16,13 @@ from emova_sdk import Pipeline, Style
 from emova_sdk.telemetry import Telemetry
 
 
-def main(config: str = "fake") -> None:
+def main(config: str = "emova-nano") -> None:
     kept = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(kept))
     with Pipeline.from_config(config) as emova:
         question = emova.speak("i lost my dog", style=Style(emotion="sad"))
-        session = emova.session(observer=Telemetry(tracer_provider=provider))  # content=True, user_style=True tell more
+        session = emova.session(observer=Telemetry(tracer_provider=provider))  # content=True, user_style=True record more
         timings = session.ask(question).timings
     print("steps of the turn:")
     for stage in timings.stages:
@@ -33,7 +33,7 @@ def main(config: str = "fake") -> None:
         facts = dict(span.attributes or {})
         print(f"  {span.name}: {len(facts)} attributes")
         private = [name for name in facts if "user_style" in name or "messages" in name]
-        print(f"    of what was said and felt: {', '.join(private) or 'nothing'}")
+        print(f"    of what was said and how: {', '.join(private) or 'nothing'}")
 
 
 if __name__ == "__main__":

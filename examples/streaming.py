@@ -1,4 +1,4 @@
-"""Hear the answer while it is still being written, and stop it half-way: leaving the `with` block cancels the work."""
+"""Stream an answer while it is generated, and stop it half-way: leaving the `with` block cancels the work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from emova_sdk import AudioDelta, Pipeline, StyleChosen, TextDelta
 
 
-def main(config: str = "fake") -> None:
+def main(config: str = "emova-nano") -> None:
     with Pipeline.from_config(config) as emova:
         session = emova.session()
 

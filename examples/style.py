@@ -1,4 +1,4 @@
-"""Say one sentence with every emotion, and look at how the voice changes."""
+"""Say one sentence with every emotion, and compare length and level."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from emova_sdk import Pipeline, Style
 from emova_sdk.types import EMOTIONS
 
 
-def main(config: str = "fake") -> None:
+def main(config: str = "emova-nano") -> None:
     with Pipeline.from_config(config) as emova:
         for emotion in EMOTIONS:
             wanted = Style(speaker="female", emotion=emotion)

@@ -15,7 +15,7 @@ POLICIES = {
 }
 
 
-def main(config: str = "fake") -> None:
+def main(config: str = "emova-nano") -> None:
     with Pipeline.from_config(config) as emova:
         question = emova.speak("i lost my dog", style=Style(emotion="sad"))
         for name, policy in POLICIES.items():

@@ -1,4 +1,4 @@
-"""Tools are typed functions. One that asks for the turn's context knows how the user feels."""
+"""Tools are typed functions. One with a parameter for the turn's context knows how the user feels."""
 
 from __future__ import annotations
 
@@ -28,14 +28,10 @@ def timer(duration: str, context: TurnContext) -> str:
     return f"{duration}, take your time" if sad else duration
 
 
-def main(config: str = "fake") -> None:
-    # the stand-in model calls every tool it hears the name of, with arguments one can give it
-    arguments = "llm_core.tool_arguments={clock={question='day'},timer={duration='ten minutes'}}"
-    heard = "llm_core.transcript='set a timer for ten minutes'"
-    with Pipeline.from_config(config, overrides=[arguments, heard] if config == "fake" else []) as emova:
+def main(config: str = "emova-nano") -> None:
+    with Pipeline.from_config(config) as emova:
         session = emova.session(tools=[clock, timer])
-        typed = "what day does the clock say" if config == "fake" else "what day is it"
-        for said in (typed, emova.speak("set a timer for ten minutes", style=Style("male", "sad"))):
+        for said in ("what day is it", emova.speak("set a timer for ten minutes", style=Style("male", "sad"))):
             reply = session.ask(said)
             for call, result in zip(reply.tool_calls, reply.turn.tool_results, strict=True):
                 print(f"{call.name}({dict(call.arguments)}) -> {result.content}")
