@@ -1,4 +1,4 @@
-"""Export a component of your own: its graphs, the conformance check, an export compared with it, and running that without torch."""
+"""Export a component of your own: its graphs, the conformance check, a compared export, and running it without torch."""
 
 from __future__ import annotations
 

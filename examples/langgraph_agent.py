@@ -1,7 +1,8 @@
 """An agent on langgraph that listens, looks, calls two ordinary tools, and adapts to how the user feels.
 
-The user speaks and shows a picture. The model understands the request and calls the tool for it; a user who sounds sad, angry or
-afraid is also called back by a person, and answered calmly. It runs offline on emova-nano. Needs `pip install "emova-sdk[langgraph]"`.
+The user speaks and shows a picture. The model understands the request and calls the tool for it; a user who sounds sad,
+angry or afraid is also called back by a person, and answered calmly. It runs offline on emova-nano.
+Needs `pip install "emova-sdk[langgraph]"`.
 """
 
 from __future__ import annotations
