@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from emova_sdk import Image, Pipeline, Style
+from emova_sdk.canvas import EMOTION_COLOURS
 from emova_sdk.memory import SessionStore
-from emova_sdk.picture import EMOTION_COLOURS, Panel, draw_turns
+from emova_sdk.picture import Panel, draw_turns
 from emova_sdk.pitch import pitch_track
 from emova_sdk.types import EMOTIONS, Audio
 

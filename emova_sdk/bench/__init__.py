@@ -1,1 +1,1 @@
-"""Contenders for the same work, side by side in one process: how fast, how large, and how near to what the machine can do."""
+"""Benchmarks: candidates for the same work, side by side in one process: speed, memory, size, share of the machine's limit."""

@@ -1,10 +1,10 @@
-"""What this machine can do, measured: the line that no contender passes."""
+"""What this machine can do, measured: the limit that no candidate passes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -17,7 +17,7 @@ _CACHED = 16e6
 
 
 @dataclass(frozen=True)
-class Limits:
+class MachineLimits:
     """Speeds of the machine, in float32.
 
     Attributes:
@@ -28,14 +28,10 @@ class Limits:
     gflop_s: float
     gb_s: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON object."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class Work:
-    """What a run has to do at least.
+class Cost:
+    """What a run has to compute and read at least.
 
     Attributes:
         flop: Operations; a multiply-add is two.
@@ -45,23 +41,23 @@ class Work:
     flop: float
     weight_bytes: float
 
-    def least_s(self, limits: Limits) -> float:
-        """The time it takes a machine that computes and reads at its limits, and both at once.
+    def least_s(self, limits: MachineLimits, *, weight_bytes: float | None = None) -> float:
+        """The time it takes a machine that computes and reads at its limits, and both at once (the roofline model).
 
-        Weights that fit into caches cost no reading.
+        Weights that fit into caches cost no reading. ``weight_bytes`` replaces their size, for weights of fewer bits.
         """
-        read = self.weight_bytes if self.weight_bytes > _CACHED else 0.0
-        return max(self.flop / (limits.gflop_s * 1e9), read / (limits.gb_s * 1e9))
+        stored = self.weight_bytes if weight_bytes is None else weight_bytes
+        return max(self.flop / (limits.gflop_s * 1e9), (stored if stored > _CACHED else 0.0) / (limits.gb_s * 1e9))
 
 
-def measure_limits() -> Limits:
+def measure_limits() -> MachineLimits:
     """Measure this machine; best of several runs. With torch's threads, or where that is not installed with NumPy's."""
     kind: Any = import_module("numpy" if installed("torch") is None else "torch")
     left = kind.ones((_SIDE, _SIDE), dtype=kind.float32)
     product = _best(lambda: left @ left, 15)
     matrix, vector = kind.ones((_LARGE // 4096, 4096), dtype=kind.float32), kind.ones(4096, dtype=kind.float32)
     read = _best(lambda: matrix @ vector, 7)
-    return Limits(2 * _SIDE**3 / product / 1e9, 4 * _LARGE / read / 1e9)
+    return MachineLimits(2 * _SIDE**3 / product / 1e9, 4 * _LARGE / read / 1e9)
 
 
 def _best(work: Callable[[], object], runs: int) -> float:

@@ -1,4 +1,4 @@
-"""``python -m emova_sdk.bench.memory``: run the contender on stdin once, and print what memory this process took."""
+"""``python -m emova_sdk.bench.memory``: run the candidate on stdin once, and print how much memory this process took."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from emova_sdk.bench.contenders import contender_from_dict
+from pydantic import TypeAdapter
+
+from emova_sdk.bench.candidates import Candidate
 
 
 def peak_rss_bytes() -> int | None:
@@ -37,7 +39,7 @@ def _tensor_bytes() -> int | None:
 
 def main() -> None:
     """Run."""
-    run, close = contender_from_dict(json.load(sys.stdin)).open()
+    run, close = TypeAdapter(Candidate).validate_json(sys.stdin.read()).open()
     run()
     print(json.dumps({"peak_rss_bytes": peak_rss_bytes(), "tensor_bytes": _tensor_bytes()}))  # noqa: T201 - its answer
     close()

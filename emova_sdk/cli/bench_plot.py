@@ -1,91 +1,65 @@
-"""A picture of a comparison: bars as long as contenders are fast, and a line where the machine ends; drawn with Pillow."""
+"""Bar chart of benchmark results, with the hardware limit as a line."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image as Pillow
-from PIL import ImageDraw, ImageFont
-
-from emova_sdk.picture import GREY, INK, MARGIN, PAPER, RULE, SCALE, WIDTH, Colour
+from emova_sdk.canvas import GREY, INK, MARGIN, RULE, WIDTH, Canvas, Colour
 from emova_sdk.types import Image
 
 if TYPE_CHECKING:
-    from emova_sdk.bench.race import Row
+    from emova_sdk.bench.runner import Measurement
 
 LEFT, HEADER, TITLE, BAR, GAP, FOOTER = 168, 58, 30, 22, 12, 44
-ROOM = 210
-"""For the numbers to the right of the bars."""
-COLOURS: dict[str, Colour] = {"torch": (128, 130, 138), "onnx": (62, 96, 190), "tensorrt": (84, 138, 60)}
+NUMBERS = WIDTH - MARGIN - 210
+"""Right of the bars, where the numbers stand."""
+COLOURS: dict[str, Colour] = {"torch": GREY, "original": GREY, "onnx": (62, 96, 190), "tensorrt": (84, 138, 60)}
 LIMIT: Colour = (200, 52, 48)
 
 
-def draw_rows(rows: Sequence[Row], *, title: str, note: str = "") -> Image:
-    """Draw the contenders of every subject on one scale: how many times as fast as the first.
+def draw_measurements(found: Sequence[Measurement], *, title: str, note: str = "") -> Image:
+    """Draw the candidates of every workload on one scale: how many times as fast as the first.
 
     Args:
-        rows: What `race` found.
+        found: What `measure` found.
         title: Headline.
         note: Small print, e.g. which machine it was.
     """
-    subjects = list(dict.fromkeys(row.subject for row in rows))
-    height = HEADER + len(subjects) * (TITLE + GAP) + BAR * len(rows) + FOOTER
-    canvas = Pillow.new("RGB", (WIDTH * SCALE, height * SCALE), PAPER)
-    sheet = _Sheet(ImageDraw.Draw(canvas), longest=max([row.ratio for row in rows if row.ratio], default=1.0))
-    sheet.text(MARGIN, 16, title, size=17)
-    top = HEADER
-    for subject in subjects:
-        top = sheet.group(subject, [row for row in rows if row.subject == subject], top)
-    sheet.text(MARGIN, height - FOOTER + 16, note, size=10, colour=GREY)
-    return Image(np.asarray(canvas, dtype=np.uint8))
+    workloads = list(dict.fromkeys(one.workload for one in found))
+    height = HEADER + len(workloads) * (TITLE + GAP) + BAR * len(found) + FOOTER
+    canvas, top = Canvas(height, title=title), HEADER
+    scale = (NUMBERS - LEFT) / max([one.ratio for one in found if one.ratio], default=1.0)
+    for workload in workloads:
+        group = [one for one in found if one.workload == workload]
+        canvas.line([(MARGIN, top), (WIDTH - MARGIN, top)], RULE)
+        canvas.text(MARGIN, top + 7, workload, size=13)
+        for number, one in enumerate(group):
+            _draw_bar(canvas, one, top + TITLE + BAR * number, scale)
+        _draw_limit(canvas, group, top + TITLE, scale)
+        top += TITLE + BAR * len(group) + GAP
+    canvas.text(MARGIN, height - FOOTER + 16, note, size=10, colour=GREY)
+    return canvas.image()
 
 
-class _Sheet:
-    """The paper and its scale."""
+def _draw_bar(canvas: Canvas, one: Measurement, top: int, scale: float) -> None:
+    colour = next((shade for name, shade in COLOURS.items() if one.candidate.startswith(name)), INK)
+    canvas.text(MARGIN + 10, top + 2, one.candidate, size=12, colour=colour)
+    if one.ratio is None or one.median_s is None:
+        canvas.text(LEFT, top + 3, one.error[:110], size=10, colour=GREY)
+        return
+    canvas.box(LEFT, top + 3, LEFT + max(one.ratio * scale, 1), top + BAR - 3, colour)
+    first = f", first {one.first_s * 1000:.0f} ms" if one.first_s is not None else ""
+    canvas.text(NUMBERS + 16, top + 3, f"{one.ratio:.2f}x  {one.median_s * 1000:.1f} ms{first}", size=11)
 
-    def __init__(self, draw: ImageDraw.ImageDraw, *, longest: float) -> None:
-        self.draw, self.longest = draw, longest
 
-    def x(self, ratio: float) -> float:
-        return LEFT + ratio / self.longest * (WIDTH - MARGIN - LEFT - ROOM)
-
-    def group(self, subject: str, rows: Sequence[Row], top: int) -> int:
-        """Draw one subject; return where the next begins."""
-        self.line(MARGIN, top, WIDTH - MARGIN, top, RULE)
-        self.text(MARGIN, top + 7, subject, size=13)
-        top += TITLE
-        for row in rows:
-            self.bar(row, top)
-            top += BAR
-        self.limit(rows, top - BAR * len(rows), top)
-        return top + GAP
-
-    def bar(self, row: Row, top: int) -> None:
-        colour = next((shade for name, shade in COLOURS.items() if row.contender.startswith(name)), INK)
-        self.text(MARGIN + 10, top + 2, row.contender, size=12, colour=colour)
-        if row.ratio is None or row.median_s is None:
-            self.text(LEFT, top + 3, row.error[:110], size=10, colour=GREY)
-            return
-        box = (LEFT, top + 3, max(self.x(row.ratio), LEFT + 1), top + BAR - 3)
-        self.draw.rectangle([value * SCALE for value in box], fill=colour)
-        first = f", first {row.first_s * 1000:.0f} ms" if row.first_s is not None else ""
-        self.text(WIDTH - MARGIN - ROOM + 16, top + 3, f"{row.ratio:.2f}x  {row.median_s * 1000:.1f} ms{first}", size=11)
-
-    def limit(self, rows: Sequence[Row], top: int, bottom: int) -> None:
-        """The speed at which the first contender would be at the machine's limit, if it is on the paper."""
-        base = rows[0]
-        if not base.ratio or not base.limit_share:
-            return
-        x = self.x(base.ratio / base.limit_share)
-        if x <= WIDTH - MARGIN - ROOM:
-            self.line(x, top, x, bottom, LIMIT, width=2)
-        words = f"limit in float32 at {base.ratio / base.limit_share:.1f}x"
-        self.text(WIDTH - MARGIN - ROOM + 16, top - 19, words, size=10, colour=LIMIT)
-
-    def text(self, x: float, y: float, text: str, *, size: int, colour: Colour = INK) -> None:
-        self.draw.text((x * SCALE, y * SCALE), text, fill=colour, font=ImageFont.load_default(size * SCALE))
-
-    def line(self, left: float, top: float, right: float, bottom: float, colour: Colour, *, width: int = 1) -> None:
-        self.draw.line([(left * SCALE, top * SCALE), (right * SCALE, bottom * SCALE)], fill=colour, width=width * SCALE)
+def _draw_limit(canvas: Canvas, group: Sequence[Measurement], top: int, scale: float) -> None:
+    """The speed at which the first candidate would be at the machine's limit, if it is on the paper."""
+    base = group[0]
+    if not base.ratio or not base.limit_share:
+        return
+    ratio = base.ratio / base.limit_share
+    x = LEFT + ratio * scale
+    if x <= NUMBERS:
+        canvas.line([(x, top), (x, top + BAR * len(group))], LIMIT, width=2)
+    canvas.text(NUMBERS + 16, top - 19, f"limit in float32 at {ratio:.1f}x", size=10, colour=LIMIT)

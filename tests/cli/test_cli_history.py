@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 
-from emova_sdk.cli.emotion_plot import Mood, draw_emotions, moods_of
+from emova_sdk.canvas import EMOTION_COLOURS
+from emova_sdk.cli.emotion_plot import TurnEmotion, draw_emotions, emotions_of
 from emova_sdk.errors import InputError
 from emova_sdk.langchain import EmovaChatHistory, audio_block
 from emova_sdk.memory import SessionStore
-from emova_sdk.picture import EMOTION_COLOURS
 from emova_sdk.types import EMOTIONS, Audio, Image, PerceivedStyle, Style, Turn
 
 
@@ -96,17 +96,17 @@ def test_moods_come_from_what_was_heard_and_spoken():
         Turn("assistant", "written"),
         Turn("user", "said", perceived=PerceivedStyle.nothing_known()),
     ]
-    assert moods_of(turns) == [Mood(2, "emova", "happy"), Mood(3, "you", "sad", 0.5)]
+    assert emotions_of(turns) == [TurnEmotion(2, "emova", "happy"), TurnEmotion(3, "you", "sad", 0.5)]
 
 
 def test_dots_stand_in_the_lane_of_their_emotion():
     assert set(EMOTION_COLOURS) == set(EMOTIONS)
     for emotion, colour in EMOTION_COLOURS.items():
-        pixels = draw_emotions([Mood(1, "emova", emotion)], turns=2).pixels[:, 400:]
+        pixels = draw_emotions([TurnEmotion(1, "emova", emotion)], turns=2).pixels[:, 400:]
         rows = np.flatnonzero((pixels == np.array(colour)).all(-1).any(1))
         empty = draw_emotions([], turns=2).pixels[:, 400:]
         assert len(rows) and not (empty == np.array(colour)).all(-1).any()
-    crowded = draw_emotions([Mood(n, "you", "sad", 0.5) for n in range(1, 400)], turns=400)
+    crowded = draw_emotions([TurnEmotion(n, "you", "sad", 0.5) for n in range(1, 400)], turns=400)
     assert crowded.size == draw_emotions([], turns=0).size
 
 

@@ -6,8 +6,8 @@ import os
 import platform
 import sys
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,9 +19,8 @@ from emova_sdk.cli.options import ConfigOption, ForceOption, JsonOption, SetOpti
 from emova_sdk.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from emova_sdk.bench.limits import Limits
-    from emova_sdk.bench.plan import Plan
-    from emova_sdk.bench.race import Row
+    from emova_sdk.bench.limits import MachineLimits
+    from emova_sdk.bench.runner import Measurement
     from emova_sdk.exporters.quantize import Precision
 
 HEADINGS = ("", "ratio", "ms", "first ms", "x real time", "tokens/s", "peak MB", "MB", "of limit")
@@ -63,31 +62,36 @@ def bench(
 
     They take turns in one process. Ratios are of medians, and compare with the first of each group.
     """
-    from emova_sdk.bench.plan import Plan, Question, exports_of
+    from emova_sdk.bench.candidates import Candidate
+    from emova_sdk.bench.limits import measure_limits
+    from emova_sdk.bench.plan import component_workloads, exports_of, turn_workload
+    from emova_sdk.bench.runner import measure
     from emova_sdk.components.runtimes.onnx_session import usable_cores
     from emova_sdk.files import EXAMPLES
 
     require_writable(out, (".png",), force=force)
-    name, chosen = config or default_config(), threads or usable_cores()
-    question = Question(str(audio or EXAMPLES / "question.flac"), str(image or EXAMPLES / "scene.png"))
-    exporting = exports_of(
-        name,
-        overrides or (),
-        slots=component or (),
-        folders=against or (),
-        precisions=_precisions(precision or ["fp32", "int8"]),
-        progress=_announce,
-    )
-    with _threads(chosen), exporting as exports:
-        plan = Plan(name, tuple(overrides or ()), exports, question, threads=chosen, compiled=compiled)
-        limits, rows = _raced(plan, component or (), rounds=rounds, memory=memory)
-    machine = _machine(chosen, limits)
-    record = {"config": name, "rounds": rounds, "machine": machine, "rows": [asdict(row) for row in rows]}
+    name, values, slots = config or default_config(), tuple(overrides or ()), component or []
+    question: Any = {"audio": str(audio or EXAMPLES / "question.flac"), "image": str(image or EXAMPLES / "scene.png")}
+    base = Candidate("original", name, values, threads=threads or usable_cores(), **question)
+    made: Any = {"slots": slots, "folders": against or (), "precisions": _precisions(precision or ["fp32", "int8"])}
+    with _threads(base.threads), exports_of(name, values, **made, progress=_announce) as exports:
+        _announce("measuring the machine")
+        limits = measure_limits()
+        with TemporaryDirectory() as folder:
+            workloads = [] if slots else [turn_workload(base, exports, compiled=compiled)]
+            for slot in slots:
+                workloads += component_workloads(replace(base, slot=slot), exports, Path(folder), compiled=compiled)
+            measured = (measure(one, limits, rounds=rounds, memory=memory, progress=_announce) for one in workloads)
+            found = [one for group in measured for one in group]
+    machine = _machine(base.threads, limits)
     if out is not None:
-        from emova_sdk.cli.bench_plot import draw_rows
+        from emova_sdk.cli.bench_plot import draw_measurements
 
-        draw_rows(rows, title=f"emova bench, {name}", note=_machine_line(machine)).save(out)
-    print_json(record) if as_json else _show(rows, machine)
+        draw_measurements(found, title=f"emova bench, {name}", note=_machine_line(machine)).save(out)
+    if as_json:
+        print_json({"config": name, "rounds": rounds, "machine": machine, "rows": [asdict(one) for one in found]})
+    else:
+        _show(found, machine)
 
 
 def _precisions(names: list[str]) -> list[Precision]:
@@ -125,25 +129,12 @@ def _threads(count: int) -> Generator[None, None, None]:
             os.environ["OMP_NUM_THREADS"] = variable
 
 
-def _raced(plan: Plan, slots: list[str] | tuple[()], *, rounds: int, memory: bool) -> tuple[Limits, list[Row]]:
-    from emova_sdk.bench.limits import measure_limits
-    from emova_sdk.bench.race import race
-
-    _announce("measuring the machine")
-    limits = measure_limits()
-    with ExitStack() as held:
-        folder = Path(held.enter_context(TemporaryDirectory()))
-        subjects = [found for slot in slots for found in plan.component(slot, folder)] if slots else [plan.turn()]
-        raced = (race(subject, limits, rounds=rounds, memory=memory, progress=_announce) for subject in subjects)
-        return limits, [row for rows in raced for row in rows]
-
-
 def _announce(text: str) -> None:
     if sys.stderr.isatty():
         typer.echo(f"  {text}", err=True)
 
 
-def _machine(threads: int, limits: Limits) -> dict[str, Any]:
+def _machine(threads: int, limits: MachineLimits) -> dict[str, Any]:
     import onnxruntime
 
     from emova_sdk.packages import installed
@@ -156,7 +147,7 @@ def _machine(threads: int, limits: Limits) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": installed("torch"),
         "onnxruntime": str(onnxruntime.__version__),
-        **{name: round(value, 1) for name, value in limits.to_dict().items()},
+        **{name: round(value, 1) for name, value in asdict(limits).items()},
     }
 
 
@@ -168,30 +159,28 @@ def _machine_line(machine: dict[str, Any]) -> str:
     )
 
 
-def _show(rows: list[Row], machine: dict[str, Any]) -> None:
-    for subject in dict.fromkeys(row.subject for row in rows):
-        found = [row for row in rows if row.subject == subject]
-        cells = [_cells(row) for row in found if not row.error]
+def _show(found: list[Measurement], machine: dict[str, Any]) -> None:
+    for workload in dict.fromkeys(one.workload for one in found):
+        group = [one for one in found if one.workload == workload]
+        cells = [_cells(one) for one in group if not one.error]
         used = [at for at, heading in enumerate(HEADINGS) if not heading or any(line[at] for line in cells)]
-        print_table([HEADINGS[at] for at in used], [[line[at] for at in used] for line in cells], title=subject)
-        for row in found:
-            if row.error:
-                typer.echo(f"{row.contender}: {row.error}")
+        print_table([HEADINGS[at] for at in used], [[line[at] for at in used] for line in cells], title=workload)
+        for one in group:
+            if one.error:
+                typer.echo(f"{one.candidate}: {one.error}")
     typer.echo(_machine_line(machine))
 
 
-def _cells(row: Row) -> list[str]:
-    def shown(value: float | None, scale: float = 1.0, form: str = ".1f", unit: str = "") -> str:
-        return "" if value is None else f"{value * scale:{form}}{unit}"
-
-    return [
-        row.contender,
-        shown(row.ratio, form=".2f", unit="x"),
-        shown(row.median_s, 1000),
-        shown(row.first_s, 1000),
-        shown(row.real_time_factor, form=".3f"),
-        shown(row.tokens_s, form=".0f"),
-        shown(row.peak_rss_bytes, 1e-6, ".0f"),
-        shown(row.weight_bytes, 1e-6, ".1f"),
-        shown(row.limit_share, 100, ".0f", " %"),
-    ]
+def _cells(one: Measurement) -> list[str]:
+    shown = (
+        (one.ratio, 1, ".2f", "x"),
+        (one.median_s, 1000, ".1f", ""),
+        (one.first_s, 1000, ".1f", ""),
+        (one.real_time_factor, 1, ".3f", ""),
+        (one.tokens_s, 1, ".0f", ""),
+        (one.peak_rss_bytes, 1e-6, ".0f", ""),
+        (one.weight_bytes, 1e-6, ".1f", ""),
+        (one.limit_share, 100, ".0f", " %"),
+    )
+    cells = ["" if value is None else f"{value * scale:{form}}{unit}" for value, scale, form, unit in shown]
+    return [one.candidate, *cells]

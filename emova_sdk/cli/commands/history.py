@@ -102,12 +102,12 @@ def retain(
 @group.command()
 def plot(name: NameArgument, db: DbOption, out: PictureOption = None, force: ForceOption = False) -> None:
     """Draw the emotions of a session over its turns."""
-    from emova_sdk.cli.emotion_plot import draw_emotions, moods_of
+    from emova_sdk.cli.emotion_plot import draw_emotions, emotions_of
 
     def draw(_: SessionStore, turns: list[Turn]) -> tuple[Image, str]:
-        moods = moods_of(turns)
-        drawn = draw_emotions(moods, turns=len(turns), title=f"emotions of {name}")
-        return drawn, f"{counted(len(moods), 'emotion')} in {counted(len(turns), 'turn')}"
+        found = emotions_of(turns)
+        drawn = draw_emotions(found, turns=len(turns), title=f"emotions of {name}")
+        return drawn, f"{counted(len(found), 'emotion')} in {counted(len(turns), 'turn')}"
 
     _draw(name, db, out or Path(f"{name}.png"), draw, force=force)
 
