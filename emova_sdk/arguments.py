@@ -17,8 +17,6 @@ P = ParamSpec("P")
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
-_TEXT = (str, bytes, bytearray)
-
 
 def checked_except(*names: str) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
     """As `checked`, but for some parameters, of which the function itself has more to say."""
@@ -34,6 +32,12 @@ def checked(function: Callable[P, Result]) -> Callable[P, Result]:
         InputError: If an argument is of another type.
     """
     return _checked(function, frozenset())
+
+
+def checked_fields(cls: type[Item]) -> type[Item]:
+    """Let a dataclass refuse values that are not what its annotations say, before they are used; see `checked`."""
+    type.__setattr__(cls, "__init__", checked(cls.__init__))
+    return cls
 
 
 def items_of(values: object, kind: type[Item], what: str) -> list[Item]:
@@ -91,6 +95,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is abc.Callable:
         return callable(value)
     if isinstance(origin, type):
+        if origin is tuple and isinstance(value, list):
+            origin = list
         items_fit = _samples_fit if origin.__name__ == "ndarray" else _items_fit
         return isinstance(value, origin) and items_fit(value, origin, inner)
     return _is_a(value, hint)

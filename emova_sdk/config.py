@@ -30,6 +30,7 @@ from annotated_types import Ge, Gt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emova_sdk import registry
+from emova_sdk.arguments import checked_fields
 from emova_sdk.components.base import SLOTS, Component
 from emova_sdk.docstrings import describe
 from emova_sdk.errors import ConfigError, InputError, LoadError, UnknownComponentError
@@ -57,6 +58,7 @@ class ComponentConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
+@checked_fields
 @dataclass(frozen=True)
 class Limits:
     """The ``[limits]`` table: what is accepted as input, and how much of a conversation is sent to the model.

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from annotated_types import Ge, Le, Len
 
+from emova_sdk.arguments import checked_fields
 from emova_sdk.errors import InputError
 from emova_sdk.types import EMOTIONS, Emotion, PerceivedStyle, Style
 from emova_sdk.types.style import require_one_of
@@ -28,6 +29,7 @@ DISTRESSED: tuple[Emotion, ...] = ("sad", "angry", "fearful", "disgusted")
 """What the rule ``soothe`` answers calmly."""
 
 
+@checked_fields
 @dataclass(frozen=True)
 class StylePolicy:
     """Rules of a session, the ``[style]`` table of a config.

@@ -10,7 +10,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emova_sdk import Audio, Image, Pipeline, Session, Style, audio
+from emova_sdk import (
+    Audio,
+    GenerationOptions,
+    Image,
+    Limits,
+    Message,
+    PerceivedStyle,
+    Pipeline,
+    Session,
+    Style,
+    StylePolicy,
+    ToolCall,
+    ToolResult,
+    ToolSpec,
+    Transcript,
+    Turn,
+    audio,
+)
 from emova_sdk.errors import EmovaError, InputError
 from emova_sdk.files import write_atomically
 
@@ -63,6 +80,30 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {"style": Style(), "policy": PIPELINE.policy, "tools": [], "system": "be kind", "history": [], "history_limit": 2,
          "truncation": "error", "options": PIPELINE.session().options, "memory": None, "observer": None, "id": "anna"},
     ),
+    "GenerationOptions": (
+        GenerationOptions,
+        {"max_tokens": 9, "temperature": 0.5, "top_p": 0.5, "seed": 1, "tool_choice": "any", "json_schema": None},
+    ),
+    "StylePolicy": (
+        StylePolicy,
+        {"rule": "fixed", "allowed": ("sad",), "never_cheerful_to": (), "fallbacks": {"happy": "sad"}, "min_score": 0.1},
+    ),
+    "Limits": (
+        Limits,
+        {"max_audio_s": 1.0, "max_image_pixels": 9, "history_turns": 1, "truncation": "error"},
+    ),
+    "Style": (Style, {"speaker": "male", "emotion": "sad", "pitch": "low", "speed": "fast"}),
+    "PerceivedStyle": (PerceivedStyle, {"style": Style(), "scores": {"emotion": 0.5}, "source": "me"}),
+    "Turn": (
+        Turn,
+        {"role": "user", "text": "hi", "style": None, "perceived": None, "audio": SOUND, "images": (PICTURE,), "tool_calls": (),
+         "interrupted": False, "heard_text": "", "metadata": {}, "units": None, "unit_space": "", "layout": (), "id": "1"},
+    ),
+    "Message": (Message, {"role": "user", "parts": ("hi",)}),
+    "Transcript": (Transcript, {"text": "hi", "confidence": 0.5, "guess": ""}),
+    "ToolCall": (ToolCall, {"id": "1", "name": "a", "arguments": {}}),
+    "ToolResult": (ToolResult, {"id": "1", "name": "a", "content": "", "failed": False}),
+    "ToolSpec": (ToolSpec, {"name": "a", "description": "b", "parameters": {"type": "object"}}),
     "Session.ask": (PIPELINE.session().ask, {"style": Style()}),
     "Session.respond": (lambda part="hi", **options: session().respond(part, **options), {"part": "hi", "style": None}),
     "Session.truncate": (lambda audio_s: _answered().truncate(audio_s), {"audio_s": 0.1}),

@@ -28,6 +28,7 @@ from typing import Generic, Literal, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from emova_sdk.arguments import checked_fields
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.trials import Trial
 from emova_sdk.errors import BackendError, InputError
@@ -95,6 +96,7 @@ class CollectingStream(Stream[In, Out]):
         return self._work(self._chunks)
 
 
+@checked_fields
 @dataclass(frozen=True)
 class GenerationOptions:
     """How an `LLMCore` writes.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
+from emova_sdk.arguments import checked_fields
 from emova_sdk.errors import InputError
 from emova_sdk.types.signals import Audio, SpeechUnits
 from emova_sdk.types.style import PerceivedStyle, Style
@@ -26,6 +27,7 @@ UNCLEAR = "[unclear speech]"
 """What stands in a history, and is told to models, in the place of words that were not understood."""
 
 
+@checked_fields
 @dataclass(frozen=True)
 class Transcript:
     """What the user said.
@@ -102,6 +104,7 @@ class AudioDelta:
     units: int = 0
 
 
+@checked_fields
 @dataclass(frozen=True)
 class ToolCall:
     """The model asks for a tool: ``arguments`` is a JSON object."""
@@ -121,6 +124,7 @@ class ToolCall:
         return {"id": self.id, "name": self.name, "arguments": dict(self.arguments)}
 
 
+@checked_fields
 @dataclass(frozen=True)
 class ToolResult:
     """What a tool answered to the call ``id``; ``failed`` when ``content`` is an error message."""
@@ -152,6 +156,7 @@ class Metadata:
         object.__setattr__(self, "values", json_object(self.values))
 
 
+@checked_fields
 @dataclass(frozen=True)
 class ToolSpec:
     """A tool as a model sees it: ``parameters`` is the JSON Schema of its arguments object."""

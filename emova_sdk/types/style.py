@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from emova_sdk.arguments import checked_fields
 from emova_sdk.errors import InputError
 from emova_sdk.style_values import EMOTIONS, PITCHES, SPEEDS, Emotion, Pitch, Speed
 from emova_sdk.types.text import well_formed
@@ -14,7 +15,7 @@ from emova_sdk.types.text import well_formed
 
 def require_one_of(axis: str, value: object, allowed: tuple[str, ...]) -> None:
     """Refuse a value that is not in a closed list."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise InputError(
             f"{axis} `{well_formed(str(value))}` is not one of {', '.join(allowed)}", f"choose the {axis} from that list"
         )
@@ -85,6 +86,7 @@ class Style:
         return cls(**data)
 
 
+@checked_fields
 @dataclass(frozen=True)
 class PerceivedStyle:
     """A style that was heard.

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from uuid import uuid4
 
 from emova_sdk import audio as sound
+from emova_sdk.arguments import checked_fields
 from emova_sdk.errors import InputError
 from emova_sdk.types.events import ToolCall, ToolResult, json_object
 from emova_sdk.types.signals import Audio, Image, SpeechUnits, VisionFeatures
@@ -39,6 +40,8 @@ class Message:
 
     def __post_init__(self) -> None:
         require_one_of("role", self.role, get_args(Role))
+        if not isinstance(self.parts, tuple | list):
+            raise InputError(f"the parts of a message are a {type(self.parts).__name__}", "pass a tuple of parts")
         for part in self.parts:
             if not isinstance(part, get_args(Part)):
                 raise InputError(
@@ -240,6 +243,7 @@ class Segment(NamedTuple):
     end: int
 
 
+@checked_fields
 @dataclass(frozen=True)
 class Turn:
     """What one side said, once: an entry of a session's history.
