@@ -1,4 +1,4 @@
-"""Has the user finished, or only paused? What judges that in a live conversation, and the built-in judge."""
+"""End-of-turn detection: has the user finished, or only paused? The interface, and the built-in detector."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class EndOfTurn(ABC):
 
 
 class LastWord(EndOfTurn):
-    """Waits longer where the last word calls for more ("and", "the", "um"): the built-in judge.
+    """Waits longer where the last word calls for more ("and", "the", "um"): the built-in detector.
 
     Args:
         settings: ``end_s``, ``unfinished_end_s``, and the words, or the language whose words they are.

@@ -66,7 +66,7 @@ def talk(
         device: Where its sound comes from and goes to.
         settings: When turns begin and end.
         activity: Tells speech from the rest; Silero's detector when left out.
-        end_of_turn: Judges at a pause whether the user has finished; that of the settings when left out.
+        end_of_turn: Detects at a pause whether the user has finished; that of the settings when left out.
         style: Style of every answer, whatever the model chooses; None leaves it to the model.
         images: Pictures shown with the first turn.
         output_latency_s: How long after the device took it sound is heard, in seconds; None takes what the device says,

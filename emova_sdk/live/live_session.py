@@ -51,7 +51,7 @@ class LiveSession:
         session: The conversation it drives; its history holds what was really heard.
         activity: Tells speech from the rest; Silero's detector when left out.
         settings: When turns begin and end.
-        end_of_turn: Judges at a pause whether the user has finished; that of the settings when left out.
+        end_of_turn: Detects at a pause whether the user has finished; that of the settings when left out.
         style: Style of every answer, whatever the model chooses; None leaves it to the model.
         playback: What a loudspeaker takes the answer from: it is kept filled, held while the user speaks, and dropped when the
             answer is interrupted. Without, `Playback` events come at the pace of the recording, and all of them count as heard.
@@ -231,8 +231,8 @@ class LiveSession:
                     yield UserPaused(self.at_s - FRAME_S)
                 case Decision.INTERRUPT:
                     yield from self._cut_off()
-                case Decision.JUDGE_WORDS:
-                    yield from self._judge_short_speech()
+                case Decision.CHECK_STOP_WORDS:
+                    yield from self._check_stop_words()
                 case Decision.RESUME:
                     yield from self._resume()
                 case Decision.ASK_HOW_LONG:
@@ -245,12 +245,12 @@ class LiveSession:
         if self._taking.holding and self._playback is not None:
             self._playback.hold()
 
-    def _judge_short_speech(self) -> Generator[LiveEvent, None, None]:
+    def _check_stop_words(self) -> Generator[LiveEvent, None, None]:
         """Short speech over an answer: a stop word interrupts, anything else was no turn and the answer goes on."""
         stop_words = self.settings.words.stop
         said = self._asked(lambda: self._pause().words) if stop_words else ""
         if said is not None:
-            yield from self._follow([self._taking.judge(stops=holds(said, stop_words))])
+            yield from self._follow([self._taking.stop(said=holds(said, stop_words))])
 
     def _resume(self) -> Generator[LiveEvent, None, None]:
         heard = self._capture.audio()

@@ -18,9 +18,9 @@ class Decision(Enum):
     BEGAN = "the user began to speak: hold the answer that is heard"
     PAUSED = "the user stopped speaking, and may go on"
     INTERRUPT = "the user speaks for long: stop the held answer for good"
-    JUDGE_WORDS = "the user spoke shortly over the held answer: `judge` by the words whether that was to stop it"
+    CHECK_STOP_WORDS = "the user spoke shortly over the held answer: find out whether a stop word was said, see `stop`"
     RESUME = "that was not meant for the answer: let it go on where it was held, and forget the speech"
-    ASK_HOW_LONG = "the user paused: `wait` as long as a judge of the end of turn says"
+    ASK_HOW_LONG = "the user paused: `wait` as long as an end-of-turn detector says"
     END = "the turn is over: answer it"
 
 
@@ -29,7 +29,7 @@ class TurnTaking:
 
     Args:
         settings: Times and whether answers can be interrupted.
-        after_s: Silence after which the judge of the end of turn is asked.
+        after_s: Silence after which the end-of-turn detector is asked.
 
     Attributes:
         speaking: Whether the user has begun and neither ended the turn nor said nothing of weight.
@@ -84,7 +84,7 @@ class TurnTaking:
                 self.holding = False
                 yield Decision.INTERRUPT
             elif self.silence_s >= self._settings.resume_s:
-                yield Decision.JUDGE_WORDS
+                yield Decision.CHECK_STOP_WORDS
         elif stopping or not self.speaking:
             return
         elif length_s >= self._settings.longest_s or (self._wait_s is not None and self.silence_s >= self._wait_s):
@@ -92,12 +92,12 @@ class TurnTaking:
         elif self._wait_s is None and self.silence_s >= self._after_s:
             yield Decision.ASK_HOW_LONG
 
-    def judge(self, *, stops: bool) -> Decision:
-        """Answer `Decision.JUDGE_WORDS`: whether the words stop the answer."""
+    def stop(self, *, said: bool) -> Decision:
+        """Answer `Decision.CHECK_STOP_WORDS`: whether a stop word was ``said``."""
         self.holding = False
-        if not stops:
+        if not said:
             self.rest()
-        return Decision.INTERRUPT if stops else Decision.RESUME
+        return Decision.INTERRUPT if said else Decision.RESUME
 
     def wait(self, wait_s: float) -> None:
         """Answer `Decision.ASK_HOW_LONG`: the silence after which the turn is over; see then what to `decide`."""

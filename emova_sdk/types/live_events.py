@@ -43,56 +43,54 @@ class UserTurn(_Moment):
 
 @dataclass(frozen=True)
 class EndOfTurnFailed(_Moment):
-    """What judges the end of turns failed; the turn ends after the usual silence."""
+    """The end-of-turn detector failed; the turn ends after the usual silence."""
 
     error: Exception
 
 
 @dataclass(frozen=True)
-class AnswerBegan(_Moment):
+class _OfAnswer(_Moment):
+    generation: int
+
+
+@dataclass(frozen=True)
+class AnswerBegan(_OfAnswer):
     """An answer is being made; what is said of it follows, and its sound carries its ``generation``."""
 
-    generation: int
-
 
 @dataclass(frozen=True)
-class Playback(_Moment):
+class Playback(_OfAnswer):
     """Sound to play now. What is not of the newest ``generation`` is stale: drop it."""
 
-    generation: int
     audio: Audio
 
 
 @dataclass(frozen=True)
-class FalseInterruption(_Moment):
+class FalseInterruption(_OfAnswer):
     """What paused the answer was no turn; it goes on where it paused."""
 
-    generation: int
     audio: Audio
 
 
 @dataclass(frozen=True)
-class Interrupted(_Moment):
+class Interrupted(_OfAnswer):
     """The answer was cut off after ``heard_s`` seconds of its sound; ``turn`` is what history keeps of it, if anything."""
 
-    generation: int
     heard_s: float
     turn: Turn | None
 
 
 @dataclass(frozen=True)
-class AnswerFinished(_Moment):
+class AnswerFinished(_OfAnswer):
     """The answer was played to its end."""
 
-    generation: int
     turn: Turn
 
 
 @dataclass(frozen=True)
-class AnswerFailed(_Moment):
+class AnswerFailed(_OfAnswer):
     """The answer could not be made or completed; the conversation goes on."""
 
-    generation: int
     error: Exception
 
 

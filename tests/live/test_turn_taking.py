@@ -1,4 +1,4 @@
-"""Who speaks: the state machine by itself, and judges of the end of turn."""
+"""Who speaks: the state machine by itself, and end-of-turn detectors."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class Patient(EndOfTurn):
         return self.waits_s.pop(0)
 
 
-def listening(judge: EndOfTurn, llm: Any = None, *, threaded: bool = False, **settings: Any) -> LiveSession:
+def listening(detector: EndOfTurn, llm: Any = None, *, threaded: bool = False, **settings: Any) -> LiveSession:
     session = live(llm).session
     return LiveSession(
-        session, activity=EnergyActivity(), settings=LiveSettings(**settings), end_of_turn=judge, threaded=threaded
+        session, activity=EnergyActivity(), settings=LiveSettings(**settings), end_of_turn=detector, threaded=threaded
     )
 
 
@@ -60,49 +60,49 @@ def turns_in(events: Any) -> list[UserTurn]:
     return [event for event in events if isinstance(event, UserTurn)]
 
 
-def test_a_sure_judge_ends_the_turn_early_and_an_unsure_one_late() -> None:
+def test_a_sure_detector_ends_the_turn_early_and_an_unsure_one_late() -> None:
     sound = Audio.concat([tone(1.0), quiet(3.0)])
     for wait_s in (0.0, 0.3, 1.2):
-        judge = Patient(wait_s)
-        (turn,) = turns_in(converse(listening(judge), chunks(sound, 777)))
-        assert turn.at_s - turn.ended_s == pytest.approx(max(wait_s, judge.after_s), abs=0.05)
-        assert len(judge.asked) == 1
+        detector = Patient(wait_s)
+        (turn,) = turns_in(converse(listening(detector), chunks(sound, 777)))
+        assert turn.at_s - turn.ended_s == pytest.approx(max(wait_s, detector.after_s), abs=0.05)
+        assert len(detector.asked) == 1
 
 
-def test_speech_in_time_continues_the_turn_and_the_judge_is_asked_again() -> None:
-    judge = Patient(2.0, 0.3)
-    conversation = listening(judge, FakeLLMCore(transcript="and"), language="de")
+def test_speech_in_time_continues_the_turn_and_the_detector_is_asked_again() -> None:
+    detector = Patient(2.0, 0.3)
+    conversation = listening(detector, FakeLLMCore(transcript="and"), language="de")
     (turn,) = turns_in(converse(conversation, [tone(1.0), quiet(1.0), tone(0.5), quiet(2.0)]))
     assert turn.audio.duration_s > 2.5
-    first, second = judge.asked
+    first, second = detector.asked
     assert (first.language, first.history, first.words) == ("de", (), "and")
     assert first.silence_s == pytest.approx(0.2, abs=FRAME_S)
     assert second.audio.duration_s > first.audio.duration_s + 1.4
 
 
-def test_the_judge_knows_the_conversation_before() -> None:
-    judge = Patient(0.3, 0.3)
-    converse(listening(judge), [tone(1.0), quiet(7.0), tone(1.0), quiet(1.0)])
-    assert [len(pause.history) for pause in judge.asked] == [0, 2]
+def test_the_detector_knows_the_conversation_before() -> None:
+    detector = Patient(0.3, 0.3)
+    converse(listening(detector), [tone(1.0), quiet(7.0), tone(1.0), quiet(1.0)])
+    assert [len(pause.history) for pause in detector.asked] == [0, 2]
 
 
-def test_a_judge_that_fails_is_told_and_silence_decides() -> None:
+def test_a_detector_that_fails_is_told_and_silence_decides() -> None:
     class Broken(EndOfTurn):
         def wait_s(self, pause: Pause) -> float:
             raise RuntimeError("no weights")
 
-    for judge in (Broken(), Patient(float("nan")), Patient(-1.0)):
+    for detector in (Broken(), Patient(float("nan")), Patient(-1.0)):
         for threaded in (False, True):
-            if isinstance(judge, Patient):
-                judge.waits_s *= 2
-            events = converse(listening(judge, threaded=threaded), [tone(1.0), quiet(1.5)])
+            if isinstance(detector, Patient):
+                detector.waits_s *= 2
+            events = converse(listening(detector, threaded=threaded), [tone(1.0), quiet(1.5)])
             (failed,) = (event for event in events if isinstance(event, EndOfTurnFailed))
             assert "no weights" in str(failed.error) or "says to wait" in str(failed.error)
             (turn,) = turns_in(events)
             assert turn.at_s - turn.ended_s == pytest.approx(0.7, abs=0.05)
 
 
-def test_a_slow_judge_keeps_nobody_waiting_and_decides_the_same() -> None:
+def test_a_slow_detector_keeps_nobody_waiting_and_decides_the_same() -> None:
     gate = Gate()
 
     class Slow(EndOfTurn):
@@ -130,8 +130,12 @@ def decisions(machine: TurnTaking, voiced: list[bool], *, answering: bool = Fals
 def test_short_speech_over_an_answer_is_judged_and_long_speech_interrupts() -> None:
     speech, silence = [True] * 6, [False] * 12
     machine = TurnTaking(LiveSettings(), after_s=0.7)
-    assert decisions(machine, speech + silence, answering=True)[:3] == [Decision.BEGAN, Decision.PAUSED, Decision.JUDGE_WORDS]
-    assert machine.judge(stops=False) == Decision.RESUME
+    assert decisions(machine, speech + silence, answering=True)[:3] == [
+        Decision.BEGAN,
+        Decision.PAUSED,
+        Decision.CHECK_STOP_WORDS,
+    ]
+    assert machine.stop(said=False) == Decision.RESUME
     assert not machine.speaking
     machine = TurnTaking(LiveSettings(), after_s=0.7)
     assert decisions(machine, [True] * 25, answering=True) == [Decision.BEGAN, Decision.INTERRUPT]
@@ -151,9 +155,9 @@ def test_whatever_is_heard_the_machine_keeps_its_order(voiced: list[bool], answe
                 case Decision.BEGAN:
                     assert not began
                     began = True
-                case Decision.JUDGE_WORDS:
+                case Decision.CHECK_STOP_WORDS:
                     assert machine.holding
-                    began = machine.judge(stops=True) is Decision.INTERRUPT
+                    began = machine.stop(said=True) is Decision.INTERRUPT
                 case Decision.ASK_HOW_LONG:
                     machine.wait(wait_s)
                 case Decision.END:
@@ -169,7 +173,7 @@ def test_whatever_is_heard_the_machine_keeps_its_order(voiced: list[bool], answe
 # --- judges of others ---
 
 
-def test_the_built_in_judge_keeps_the_rules() -> None:
+def test_the_built_in_detector_keeps_the_rules() -> None:
     for make in (LastWord, lambda: LastWord(LiveSettings(language="ja"))):
         results = check_end_of_turn(make)
         assert len(results) == 7
@@ -192,7 +196,12 @@ def test_the_kit_catches_what_breaks_the_rules() -> None:
                 return self.asked if pause.audio.duration_s > 0.1 else float("inf")
 
     broken = {result.name for result in check_end_of_turn(Forgetful) if not result.passed}
-    assert {"facts_are_declared", "pauses_are_judged_alike", "sound_is_left_as_it_is", "several_threads_may_ask"} <= broken
+    assert {
+        "facts_are_declared",
+        "equal_pauses_have_equal_answers",
+        "sound_is_left_as_it_is",
+        "several_threads_may_ask",
+    } <= broken
     failing = check_end_of_turn(Patient)
     assert "IndexError" in next(result.message for result in failing if result.name == "waits_are_seconds")
 
@@ -207,7 +216,7 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("offered")
-def test_a_judge_of_a_package_is_found_by_its_name() -> None:
+def test_a_detector_of_a_package_is_found_by_its_name() -> None:
     (turn,) = turns_in(converse(live(end_of_turn="patient"), [tone(1.0), quiet(1.5)]))
     assert turn.at_s - turn.ended_s == pytest.approx(0.4, abs=0.05)
     with pytest.raises(UnknownComponentError, match="no end_of_turn `patent`") as error:
