@@ -17,7 +17,6 @@ import standin_tensorrt
 
 from emova_sdk import Message, Pipeline, SpeechUnits, Style, VisionFeatures
 from emova_sdk.components.base import GenerationOptions
-from emova_sdk.components.emova.language.exported_llm import NumpySampler
 from emova_sdk.components.emova.language.llm import EmovaLLM
 from emova_sdk.components.exported import OnnxLLMCore, TensorrtLLMCore
 from emova_sdk.errors import ExportError, InputError, LoadError
@@ -175,17 +174,6 @@ def test_what_is_broken_is_one_error(bundle: Path, tmp_path: Path, name: str) ->
     with pytest.raises(LoadError, match=message) as caught:
         OnnxLLMCore(str(folder)).load()
     assert caught.value.hint
-
-
-def test_samples_follow_their_chances() -> None:
-    logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
-    sampler = NumpySampler(GenerationOptions(temperature=1.0, top_p=0.7, seed=0))
-    drawn = [sampler.choose(logits) for _ in range(2000)]
-    assert set(drawn) == {0, 1}
-    assert abs(np.mean(drawn) - 0.375) < 0.04
-    again = NumpySampler(GenerationOptions(temperature=1.0, top_p=0.7, seed=0))
-    assert [again.choose(logits) for _ in range(50)] == drawn[:50]
-    assert NumpySampler(GenerationOptions()).choose(logits) == 0
 
 
 @pytest.mark.slow

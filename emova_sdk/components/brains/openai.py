@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from emova_sdk.components.base import GenerationOptions, LLMCore, Space, Task
 from emova_sdk.components.brains.openai_endpoint import OpenAIEndpoint
@@ -27,8 +27,10 @@ from emova_sdk.types import (
     Style,
     TextDelta,
     ToolSpec,
-    Transcript,
 )
+
+if TYPE_CHECKING:
+    from emova_sdk.components.emova.language.reply import ReplyParser
 
 
 class OpenAICore(LLMCore):
@@ -130,6 +132,7 @@ class OpenAICore(LLMCore):
         self, messages: Sequence[Message], task: Task, style: Style | None, options: GenerationOptions
     ) -> Generator[LLMEvent, None, None]:
         """As a served EMOVA checkpoint is asked and answers: task strings, units as text, a JSON reply."""
+        from emova_sdk.components.emova.language.generation import as_transcript
         from emova_sdk.components.emova.language.prompts import conversation
         from emova_sdk.components.emova.language.reply import ReplyParser
 
@@ -139,21 +142,16 @@ class OpenAICore(LLMCore):
         expect = "units" if task == "speak" else "dialogue" if task == "chat" and spoken else "text"
         size = cast("Space", self.units).size
         parser = ReplyParser(expect=expect, speaker=style.speaker if style else "female", units=size)
-        written = ""
-        with closing(self._pieces(self._request(wire, options), may_be_empty=task == "transcribe")) as pieces:
+        events = self._parsed(parser, self._pieces(self._request(wire, options), may_be_empty=task == "transcribe"))
+        with closing(events):
+            yield from as_transcript(events) if task == "transcribe" else events
+
+    @staticmethod
+    def _parsed(parser: ReplyParser, pieces: Generator[Piece, None, None]) -> Generator[LLMEvent, None, None]:
+        with closing(pieces):
             for piece in pieces:
-                for event in parser.push(piece) if isinstance(piece, str) else [piece]:
-                    if task == "transcribe" and isinstance(event, TextDelta):
-                        written += event.text
-                    else:
-                        yield event
-        for event in parser.finish():
-            if task == "transcribe" and isinstance(event, TextDelta):
-                written += event.text
-            else:
-                yield event
-        if task == "transcribe":
-            yield Transcript(written.strip())
+                yield from parser.push(piece) if isinstance(piece, str) else [piece]
+        yield from parser.finish()
 
     # --- the request ---
 

@@ -12,9 +12,9 @@ from transformers import AutoModel
 
 from emova_sdk.components.emova.language.checkpoints import Checkpoint, find_checkpoint, load_model, quantisation
 from emova_sdk.components.emova.language.conversion import convert_origin_to_hf
+from emova_sdk.components.emova.language.generation import speech_tokens
 from emova_sdk.components.emova.language.modeling import EmovaForConditionalGeneration
 from emova_sdk.components.emova.language.weight_files import canonical_name
-from emova_sdk.components.emova.language.writing import speech_tokens
 from emova_sdk.errors import InputError, LoadError, MissingDependencyError
 
 IDS = torch.arange(3, 30)[None]

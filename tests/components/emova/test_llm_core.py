@@ -10,16 +10,15 @@ from tiny_llm import CABS, PINPOINTS, UNITS, write_hf, write_origin
 
 from emova_sdk.components.base import GenerationOptions, Space
 from emova_sdk.components.emova.language.decoding import (
-    Sampler,
     SharedDecoder,
     TransformersDecoder,
     decoder_for,
 )
+from emova_sdk.components.emova.language.generation import IncrementalDetokenizer, PrefixCache, Sampler
 from emova_sdk.components.emova.language.llm import EmovaLLM
 from emova_sdk.components.emova.language.modeling import EmovaForConditionalGeneration
 from emova_sdk.components.emova.language.prompts import conversation
 from emova_sdk.components.emova.language.reply import parse_reply
-from emova_sdk.components.emova.language.writing import KeptCaches, TextOfTokens
 from emova_sdk.components.emova.vision.vision import EmovaVision
 from emova_sdk.errors import ConfigError, InputError, LoadError
 from emova_sdk.models.fast_decoder import FastDecoder
@@ -198,7 +197,7 @@ def test_what_was_read_is_not_read_again(folder, monkeypatch):
 
 
 def test_another_conversation_keeps_its_cache():
-    caches = KeptCaches(2)
+    caches = PrefixCache(2)
 
     class Fake:
         def __init__(self, length=0):
@@ -387,18 +386,23 @@ def test_models_the_fast_decoder_does_not_know():
     assert not FastDecoder.supports(sliding.model.language_model)
 
 
-def test_top_p_keeps_the_likeliest():
+def test_samples_follow_their_probabilities_and_top_p_keeps_the_likeliest():
     logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
-    sampler = Sampler(GenerationOptions(temperature=1.0, top_p=0.6, seed=0), torch.device("cpu"))
-    assert {sampler.choose(logits) for _ in range(50)} == {0, 1}
-    assert Sampler(GenerationOptions(), torch.device("cpu")).choose(logits) == 0
+    options = GenerationOptions(temperature=1.0, top_p=0.7, seed=0)
+    sampler = Sampler(options)
+    drawn = [sampler.choose(logits) for _ in range(2000)]
+    assert set(drawn) == {0, 1}
+    assert abs(np.mean(drawn) - 0.375) < 0.04
+    again = Sampler(options)
+    assert [again.choose(logits.numpy()) for _ in range(50)] == drawn[:50]  # of torch or NumPy
+    assert Sampler(GenerationOptions()).choose(logits) == 0
 
 
 def test_text_waits_for_the_last_byte_of_a_character(llm):
     words = llm._checkpoint.tokenizer
     for text in ("grüße 世界 👋🏽 end", " leading", "a\n\nb"):
         ids = words(text, add_special_tokens=False)["input_ids"]
-        decoder = TextOfTokens(words, {})
+        decoder = IncrementalDetokenizer(words)
         pieces = [decoder.push(token) for token in ids]
         assert "".join(pieces) + decoder.finish() == text
         assert not any("\ufffd" in piece for piece in pieces)

@@ -90,10 +90,11 @@ CORPUS = {
 
 
 def events_of(chunks, **options):
-    """All events, neighbouring deltas joined."""
+    """All events, neighbouring deltas joined; a number among the chunks is a unit that was written as a token of its own."""
     parser = ReplyParser(**options)
     joined = []
-    for event in [*(event for chunk in chunks for event in parser.push(chunk)), *parser.finish()]:
+    pieces = (parser.push(chunk) if isinstance(chunk, str) else parser.push_units([chunk]) for chunk in chunks)
+    for event in [*itertools.chain.from_iterable(pieces), *parser.finish()]:
         last = joined[-1] if joined else None
         if isinstance(event, TextDelta) and isinstance(last, TextDelta):
             joined[-1] = TextDelta(last.text + event.text)
@@ -316,6 +317,22 @@ def test_however_the_text_is_cut_the_events_are_the_same(text, places, expect):
     whole = events_of([text], expect=expect)
     assert events_of(cut(text, places), expect=expect) == whole
     assert events_of(text, expect=expect) == whole
+
+
+@settings(max_examples=100, deadline=None)
+@given(broken, st.sampled_from(["dialogue", "text", "units"]))
+def test_units_taken_as_ids_are_those_of_the_text(text, expect):
+    pieces = re.split(r"<\|speech_(0|[1-9]\d{0,8})\|>", text)
+    chunks = [int(piece) if at % 2 else piece for at, piece in enumerate(pieces)]
+    assert events_of(chunks, expect=expect) == events_of([text], expect=expect)
+
+
+def test_a_reply_of_a_thousand_units_is_not_written_down(monkeypatch):
+    parser = ReplyParser()
+    parser.push(COMPLETE[: COMPLETE.index(UNITS)])
+    monkeypatch.setattr(parser, "push", None)  # no unit becomes text
+    assert [parser.push_units([unit]) for unit in range(1000)] == [[UnitsDelta(SpeechUnits.of([unit]))] for unit in range(1000)]
+    assert parser.finish()[-1].values["reply_problems"][0]["kind"] == "truncated"
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,4 +1,4 @@
-"""Writing tokens: the engine that runs the layers for one conversation or several, and sampling."""
+"""Running the layers of the language model with torch, for one conversation or several at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
-from emova_sdk.components.base import GenerationOptions
 from emova_sdk.models.fast_decoder import FastDecoder, KeyValues
 
 
@@ -152,31 +151,3 @@ def decoder_for(model: Any, *, compiled: bool = False) -> Decoder:
     if plain and FastDecoder.supports(language_model):
         return SharedDecoder(FastDecoder(language_model, head, compiled=compiled))
     return TransformersDecoder(language_model, head)
-
-
-class Sampler:
-    """Chooses tokens.
-
-    Args:
-        options: temperature, top-p and seed.
-        device: where the logits are.
-    """
-
-    def __init__(self, options: GenerationOptions, device: torch.device) -> None:
-        self._temperature, self._top_p = options.temperature, options.top_p
-        self._generator = torch.Generator(device)
-        if options.seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(options.seed)
-
-    def choose(self, logits: torch.Tensor) -> int:
-        """Index of the chosen token; logits (tokens,) of -inf are never chosen."""
-        if self._temperature == 0:
-            return int(logits.argmax())
-        probabilities = (logits.float() / self._temperature).softmax(-1)
-        if self._top_p < 1:
-            ordered, order = probabilities.sort(descending=True)
-            beyond = ordered.cumsum(-1) - ordered >= self._top_p
-            probabilities = probabilities.index_fill(0, order[beyond], 0.0)
-        return int(torch.multinomial(probabilities, 1, generator=self._generator))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emova_sdk.components.base import GenerationOptions, Space
+from emova_sdk.components.base import Space
+from emova_sdk.components.emova.language.generation import as_floats
+from emova_sdk.components.emova.language.language_model import EmovaLLMBase, ModelInfo
 from emova_sdk.components.emova.language.prompts import IMAGE_ID
-from emova_sdk.components.emova.language.talking import Facts, Talker, as_floats
 from emova_sdk.components.emova.language.templates import template
 from emova_sdk.components.emova.language.text_tokenizer import TextTokenizer
 from emova_sdk.components.runtimes.decoder_session import DecoderSession
@@ -23,56 +24,12 @@ from emova_sdk.types import VisionFeatures
 Floats = NDArray[np.float32]
 
 
-class NumpySampler:
-    """Chooses tokens.
-
-    Args:
-        options: Temperature, top-p and seed.
-    """
-
-    def __init__(self, options: GenerationOptions) -> None:
-        self._temperature, self._top_p = options.temperature, options.top_p
-        self._chance = np.random.default_rng(options.seed)
-
-    def choose(self, logits: Floats) -> int:
-        """Index of the chosen token; logits (tokens,) of -inf are never chosen."""
-        if self._temperature == 0:
-            return int(logits.argmax())
-        scaled = logits.astype(np.float64) / self._temperature
-        weights = np.exp(scaled - scaled.max())
-        if self._top_p < 1:
-            order = np.argsort(-weights, kind="stable")
-            ordered = weights[order] / weights.sum()
-            weights[order[ordered.cumsum() - ordered >= self._top_p]] = 0.0
-        return int(self._chance.choice(len(weights), p=weights / weights.sum()))
-
-
-class _Choice:
-    """The next token from logits: among the allowed ones and those that end an answer, or all but the picture's."""
-
-    def __init__(self, sampler: NumpySampler, allowed: Sequence[int] | None, stops: tuple[int, ...], image_token: int) -> None:
-        self._sampler, self._stops, self._image_token = sampler, stops, image_token
-        self._ids = None if allowed is None else np.array([*allowed, *stops])
-
-    def of(self, state: Floats, *, first: bool) -> int:
-        """Choose; the first token of restricted speech is not its end."""
-        if self._ids is None:
-            if self._image_token < len(state):
-                state[self._image_token] = -np.inf
-            return self._sampler.choose(state)
-        logits = state[self._ids]
-        if first:
-            logits[len(logits) - len(self._stops) :] = -np.inf
-        return int(self._ids[self._sampler.choose(logits)])
-
-
 @dataclass(frozen=True)
 class _Engine:
     """Graphs in memory."""
 
     exported: ExportFolder
     decoder: DecoderSession
-    stops: tuple[int, ...]
     image_token: int
 
     def new_cache(self) -> Any:
@@ -90,16 +47,23 @@ class _Engine:
         """Logits (vocabulary,)."""
         return self.decoder.run(embeds, cache)
 
-    def choice(self, options: GenerationOptions, allowed: Sequence[int] | None) -> _Choice:
-        """What chooses the tokens of one answer."""
-        return _Choice(NumpySampler(options), allowed, self.stops, self.image_token)
+    def head(self, ids: Sequence[int] | None) -> Callable[[Floats], Floats]:
+        """What takes logits from a state, which they are: those of these tokens, or of all but the picture's."""
+
+        def logits_of(state: Floats) -> Floats:
+            if ids is not None:
+                return state[ids]
+            if self.image_token < len(state):
+                state[self.image_token] = -np.inf
+            return state
+
+        return logits_of
 
 
-class ExportedLLM(Talker):
+class ExportedLLM(EmovaLLMBase):
     """EMOVA's language model from an export: the same conversations, caches and events as `EmovaLLM`.
 
-    Template, wording and the way earlier turns are written are those of the component that was exported. A seed repeats an
-    answer, and is not the same answer as with torch.
+    Template, wording and the way earlier turns are written are those of the component that was exported.
 
     Args:
         exported: An export with the graphs ``embed`` and ``decoder`` or ``decoder_portable``.
@@ -115,7 +79,7 @@ class ExportedLLM(Talker):
         try:
             told = json.loads(path.read_text("utf-8"))
             tokenizer = TextTokenizer(exported.assets / "tokenizer.json", bos_token_id=told["bos_token_id"])
-            facts = Facts(
+            info = ModelInfo(
                 tokenizer,
                 template(told["template"]),
                 tuple(int(one) for one in told["stops"]),
@@ -127,7 +91,7 @@ class ExportedLLM(Talker):
             wording, history = told["wording"], told["history"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LoadError(f"`{path}` does not describe a language model: {error}", "export again", path=str(path)) from error
-        super().__init__(facts, wording=wording, history=history, kept_conversations=kept_conversations)
+        super().__init__(info, wording=wording, history=history, kept_conversations=kept_conversations)
         self._engine: _Engine | None = None
 
     def load(self) -> None:
@@ -135,7 +99,7 @@ class ExportedLLM(Talker):
         if self._engine is None:
             self.exported.open(*self._graphs)
             decoder = DecoderSession(self.exported.session(self._graphs[1]))
-            self._engine = _Engine(self.exported, decoder, self._facts.stops, self._image_token)
+            self._engine = _Engine(self.exported, decoder, self._image_token)
 
     def close(self) -> None:
         """Free the graphs and the kept conversations."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from torch.nn import functional
 
-from emova_sdk.components.base import GenerationOptions
 from emova_sdk.components.emova.language.checkpoints import Checkpoint, find_checkpoint, load_model, pick_dtype, quantisation
-from emova_sdk.components.emova.language.decoding import Decoder, Sampler, decoder_for
+from emova_sdk.components.emova.language.decoding import Decoder, decoder_for
+from emova_sdk.components.emova.language.language_model import EmovaLLMBase, ModelInfo
 from emova_sdk.components.emova.language.prompts import IMAGE_ID
-from emova_sdk.components.emova.language.talking import Facts, Talker
 from emova_sdk.components.emova.language.templates import Template, template
 from emova_sdk.components.emova.speech.speech_tokenizer import pick_device
 from emova_sdk.components.emova.vision.vision import EmovaVision, image_space
@@ -35,8 +35,11 @@ class _Engine:
     model: Any
     decoder: Decoder
     device: torch.device
-    stops: tuple[int, ...] = ()
     image_token: int = -1
+
+    @cached_property
+    def _embedding(self) -> torch.nn.Module:
+        return self.model.get_input_embeddings()
 
     def new_cache(self) -> Any:
         """An empty cache."""
@@ -45,7 +48,7 @@ class _Engine:
     @torch.inference_mode()
     def embed(self, ids: Sequence[int], features: Sequence[VisionFeatures]) -> torch.Tensor:
         """Embeddings (ids, hidden_size); an id of `IMAGE_ID` takes the next row of the features."""
-        embeds = self.model.get_input_embeddings()(torch.tensor([max(0, one) for one in ids], device=self.device))
+        embeds = self._embedding(torch.tensor([max(0, one) for one in ids], device=self.device))
         if features:
             rows = [torch.as_tensor(one.embeddings).to(self.device, embeds.dtype) for one in features]
             places = torch.tensor([one == IMAGE_ID for one in ids], device=self.device)
@@ -58,12 +61,28 @@ class _Engine:
         """The last state (hidden_size,)."""
         return self.decoder.run(embeds, cache)
 
-    def choice(self, options: GenerationOptions, allowed: Sequence[int] | None) -> _Choice:
-        """What chooses the tokens of one answer."""
-        return _Choice(self, Sampler(options, self.device), allowed)
+    def head(self, ids: Sequence[int] | None) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What computes logits from a state: of these tokens alone, or of all but the picture's."""
+        head = self.model.lm_head
+        with torch.inference_mode():
+            chosen = None if ids is None else torch.tensor(ids, device=self.device)
+            rows = head.weight[chosen] if chosen is not None and isinstance(head, torch.nn.Linear) else None
+
+        @torch.inference_mode()
+        def logits_of(state: torch.Tensor) -> torch.Tensor:
+            if rows is not None:
+                return functional.linear(state, rows)
+            logits = self.decoder.logits(state)
+            if chosen is not None:
+                return logits[chosen]
+            if self.image_token < len(logits):
+                logits[self.image_token] = -torch.inf
+            return logits
+
+        return logits_of
 
 
-class EmovaLLM(Talker):
+class EmovaLLM(EmovaLLMBase):
     """EMOVA's language model, from a checkpoint in origin or HF layout.
 
     A spoken question is answered with its transcript, the user's style, text, a style and units; a typed one with text. The
@@ -114,7 +133,7 @@ class EmovaLLM(Talker):
         self._options = {"device_map": device_map} if device_map else {}
         self._quantization: Literal["int8", "int4"] | None = quantization
         self._checkpoint = Checkpoint.open(find_checkpoint(model, revision=revision, weights=False))
-        facts = Facts(
+        info = ModelInfo(
             self._checkpoint.tokenizer,
             _template_of(template, self._checkpoint),
             self._checkpoint.stop_tokens,
@@ -122,7 +141,7 @@ class EmovaLLM(Talker):
             unit_space,
             image_space(self._checkpoint.config),
         )
-        super().__init__(facts, wording=wording, history=history, kept_conversations=kept_conversations)
+        super().__init__(info, wording=wording, history=history, kept_conversations=kept_conversations)
         self._told = {"wording": wording, "history": history}
         self.sees_images = sees_images
         self._eyes = EmovaVision(model, revision=revision, device=device, dtype=dtype) if sees_images else None
@@ -147,7 +166,7 @@ class EmovaLLM(Talker):
             model = load_model(checkpoint, part="language", dtype=pick_dtype(self._dtype, device), device=device, **options)
             decoder, where = decoder_for(model, compiled=self._compiled), model.get_input_embeddings().weight.device
             image_token = cast("int", self._checkpoint.config.image_token_id)
-            self._engine = _Engine(model, decoder, where, self._checkpoint.stop_tokens, image_token)
+            self._engine = _Engine(model, decoder, where, image_token)
         if self._eyes is not None:
             self._eyes.load()
 
@@ -168,7 +187,7 @@ class EmovaLLM(Talker):
         model = self._full_precision()
         if not FastDecoder.supports(model.model.language_model):
             return []
-        facts, longest = {"family": "emova"}, self._facts.longest
+        facts, longest = {"family": "emova"}, self._info.longest
         table, image = model.get_input_embeddings(), cast("int", self._checkpoint.config.image_token_id)
         rows, width = table.weight.shape
         embed = EmbedGraph(table, image).eval()
@@ -179,7 +198,7 @@ class EmovaLLM(Talker):
 
     def assets(self) -> Mapping[str, Path | str | bytes]:
         """The tokenizer, and what `exported_llm.ExportedLLM` has to know of the model."""
-        facts = self._facts
+        facts = self._info
         told = {
             "template": facts.template.name,
             "stops": facts.stops,
@@ -206,31 +225,6 @@ class EmovaLLM(Talker):
 
     def _look(self, image: Image) -> VisionFeatures:
         return super()._look(image) if self._eyes is None else self._eyes.encode([image])[0]
-
-
-class _Choice:
-    """The next token from a state; the head is computed for the allowed tokens only."""
-
-    def __init__(self, engine: _Engine, sampler: Sampler, allowed: Sequence[int] | None) -> None:
-        self._engine, self._sampler = engine, sampler
-        self._ids: torch.Tensor | None = None
-        if allowed is not None and isinstance(engine.model.lm_head, torch.nn.Linear):
-            with torch.inference_mode():
-                self._ids = torch.tensor([*allowed, *engine.stops], device=engine.device)
-                self._rows = engine.model.lm_head.weight[self._ids]
-
-    @torch.inference_mode()
-    def of(self, state: torch.Tensor, *, first: bool) -> int:
-        """Choose; the first token of restricted speech is not its end."""
-        if self._ids is None:
-            logits = self._engine.decoder.logits(state)
-            if self._engine.image_token < len(logits):
-                logits[self._engine.image_token] = -torch.inf
-            return self._sampler.choose(logits)
-        logits = functional.linear(state, self._rows)
-        if first:
-            logits[len(logits) - len(self._engine.stops) :] = -torch.inf
-        return int(self._ids[self._sampler.choose(logits)])
 
 
 def _template_of(name: str, checkpoint: Checkpoint) -> Template:

@@ -1,14 +1,16 @@
-"""From tokens to events, without torch: text of tokens, a style that is dictated, caches that are kept."""
+"""Parts of the decode loop that need no torch: detokenizer, sampler, forced prefix and prefix cache."""
 
 from __future__ import annotations
 
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from typing import Any
 
-from emova_sdk.components.emova.language.reply import ReplyParser
+import numpy as np
+
+from emova_sdk.components.base import GenerationOptions
 from emova_sdk.components.emova.language.reply_format import EMOTION, PITCH, SPEECH
 from emova_sdk.types import LLMEvent, Style, TextDelta, Transcript
 
@@ -21,23 +23,20 @@ def speech_tokens(tokenizer: Any) -> dict[int, int]:
     return dict(sorted((int(match[1]), int(index)) for match, index in found if match))
 
 
-class TextOfTokens:
+class IncrementalDetokenizer:
     """Text of tokens as they come; a character is held back until its last byte is there.
 
     Args:
         tokenizer: of transformers.
-        fixed: text of tokens that need no decoding, such as speech units.
     """
 
-    def __init__(self, tokenizer: Any, fixed: dict[int, str]) -> None:
-        self._tokenizer, self._fixed = tokenizer, fixed
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
         self._ids: list[int] = []
         self._told = 0
 
     def push(self, token: int) -> str:
         """The text that is certain with one more token."""
-        if token in self._fixed:
-            return self.finish() + self._fixed[token]
         self._ids.append(token)
         # Some tokenizers write a space before a token only when one precedes it, so the tokens told last are decoded again.
         before, now = self._decode(self._ids[: self._told]), self._decode(self._ids)
@@ -59,11 +58,12 @@ class TextOfTokens:
         return self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
-class Dictation:
-    """Writes a requested style into the reply: when its emotion is due, the tokens of emotion and pitch are given."""
+class ForcedPrefix:
+    """Writes a requested style into the reply: where its emotion is due, the tokens of emotion and pitch are forced."""
 
-    def __init__(self, tokenizer: Any, style: Style | None) -> None:
-        self._tokenizer, self._style = tokenizer, style
+    def __init__(self, tokenizer: Any, style: Style) -> None:
+        self._tokenizer = tokenizer
+        self._style: Style | None = style
         self._tail = ""
         self._waiting: deque[int] = deque()
 
@@ -79,19 +79,70 @@ class Dictation:
             self._style = None
 
     def next(self) -> int | None:
-        """The next token that is given, or None where the model chooses."""
+        """The next token that is forced, or None where the model chooses."""
         return self._waiting.popleft() if self._waiting else None
 
 
-def as_transcript(parser: ReplyParser, writing: Iterator[str]) -> Generator[LLMEvent, None, None]:
-    """One `Transcript` of all the text, then what else there is to tell."""
-    events = [event for text in writing for event in parser.push(text)]
-    events += parser.finish()
-    yield Transcript("".join(event.text for event in events if isinstance(event, TextDelta)).strip())
-    yield from (event for event in events if not isinstance(event, TextDelta))
+def as_transcript(events: Iterable[LLMEvent]) -> Generator[LLMEvent, None, None]:
+    """Join all text into one `Transcript`, followed by the other events."""
+    told = list(events)
+    yield Transcript("".join(event.text for event in told if isinstance(event, TextDelta)).strip())
+    yield from (event for event in told if not isinstance(event, TextDelta))
 
 
-class KeptCaches:
+class Sampler:
+    """Chooses tokens from logits of torch or NumPy.
+
+    Args:
+        options: Temperature, top-p and seed.
+    """
+
+    def __init__(self, options: GenerationOptions) -> None:
+        self._temperature, self._top_p = options.temperature, options.top_p
+        self._rng = np.random.default_rng(options.seed)
+
+    def choose(self, logits: Any) -> int:
+        """Index of the chosen token; logits (tokens,) of -inf are never chosen."""
+        if self._temperature == 0:
+            return int(logits.argmax())  # where the logits are: only the index leaves a GPU
+        scaled = as_floats(logits).astype(np.float64) / self._temperature
+        weights = np.exp(scaled - scaled.max())
+        if self._top_p < 1:
+            order = np.argsort(-weights, kind="stable")
+            ordered = weights[order] / weights.sum()
+            weights[order[ordered.cumsum() - ordered >= self._top_p]] = 0.0
+        return int(self._rng.choice(len(weights), p=weights / weights.sum()))
+
+
+class TokenChooser:
+    """Chooses the tokens of one answer.
+
+    Args:
+        logits_of: The head: from the state of a position to the logits of all tokens, or of `ids`.
+        sampler: Chooses among them.
+        ids: The allowed tokens, followed by those that end an answer; None for all.
+        stops: How many of `ids` end an answer.
+    """
+
+    def __init__(self, logits_of: Callable[[Any], Any], sampler: Sampler, ids: Sequence[int] | None, stops: int) -> None:
+        self._logits_of, self._sampler, self._ids, self._stops = logits_of, sampler, ids, stops
+
+    def choose(self, state: Any, *, first: bool) -> int:
+        """Return the next token; the first one of restricted speech is not its end."""
+        logits = self._logits_of(state)
+        if self._ids is None:
+            return self._sampler.choose(logits)
+        return self._ids[self._sampler.choose(logits[: len(self._ids) - self._stops] if first else logits)]
+
+
+def as_floats(array: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return an array of torch or NumPy as float32 of NumPy."""
+    if hasattr(array, "detach"):
+        array = array.detach().float().cpu().numpy()
+    return np.asarray(array, np.float32)
+
+
+class PrefixCache:
     """Caches of the last conversations, so that a turn reads only what is new.
 
     Args:

@@ -1,14 +1,14 @@
-"""What EMOVA's language model does with a conversation, whatever runs its layers; nothing here needs torch.
+"""Backend-independent half of EMOVA's language model: prompting, prefix caching and decoding. Does not import torch.
 
-`Talker` reads messages, keeps the caches of conversations and turns tokens into events. What computes is an `Engine`:
-`EmovaLLM` has one of torch, `exported_llm.ExportedLLM` one of exported graphs.
+What computes is an `Engine`: `EmovaLLM` has one of torch, `exported_llm.ExportedLLM` one of exported graphs.
 """
 
 from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Generator, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 from weakref import WeakKeyDictionary
@@ -16,10 +16,19 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from emova_sdk.components.base import GenerationOptions, LLMCore, Space, Task
+from emova_sdk.components.emova.language.generation import (
+    ForcedPrefix,
+    IncrementalDetokenizer,
+    PrefixCache,
+    Sampler,
+    TokenChooser,
+    as_floats,
+    as_transcript,
+    speech_tokens,
+)
 from emova_sdk.components.emova.language.prompts import CORRECTED, IMAGE_ID, PUBLISHED, Conversation, conversation, tokenize
 from emova_sdk.components.emova.language.reply import Expected, ReplyParser
 from emova_sdk.components.emova.language.templates import Template
-from emova_sdk.components.emova.language.writing import Dictation, KeptCaches, TextOfTokens, as_transcript, speech_tokens
 from emova_sdk.components.emova.trials import llm_trials
 from emova_sdk.components.trials import Trial
 from emova_sdk.errors import ContextLengthError, InputError
@@ -29,14 +38,6 @@ _DEFAULT = GenerationOptions()
 _COMPARED = 24
 """Tokens after which the next one is compared with that of an export."""
 _EXPECT: dict[Task, Expected] = {"transcribe": "text", "speak": "units"}
-
-
-class Choice(Protocol):
-    """Chooses tokens from the states of one answer."""
-
-    def of(self, state: Any, *, first: bool) -> int:
-        """The next token; `first` is for the answer's first one, which is not its end where only some are allowed."""
-        ...
 
 
 class Engine(Protocol):
@@ -54,13 +55,13 @@ class Engine(Protocol):
         """Read embeddings; return the state from which the next token follows."""
         ...
 
-    def choice(self, options: GenerationOptions, allowed: Sequence[int] | None) -> Choice:
-        """What chooses the tokens of one answer: among those allowed and the ones that end it, or all."""
+    def head(self, ids: Sequence[int] | None) -> Callable[[Any], Any]:
+        """What computes logits from a state: of these tokens, or of all, where the picture's own is never the likeliest."""
         ...
 
 
 @dataclass(frozen=True)
-class Facts:
+class ModelInfo:
     """What is known of a model before its weights are.
 
     Attributes:
@@ -88,11 +89,11 @@ class _Prompt:
     features: list[VisionFeatures]
 
 
-class Talker(LLMCore):
-    """The language model of EMOVA without what runs it.
+class EmovaLLMBase(LLMCore):
+    """EMOVA's language model without what runs its layers.
 
     Args:
-        facts: What is known of the model.
+        info: What is known of the model.
         wording: Task strings: as the checkpoints were trained, or with their misspellings corrected.
         history: How earlier spoken turns are written, see `prompts.conversation`.
         kept_conversations: Conversations whose keys and values are kept.
@@ -102,19 +103,20 @@ class Talker(LLMCore):
 
     def __init__(
         self,
-        facts: Facts,
+        info: ModelInfo,
         *,
         wording: Literal["published", "corrected"],
         history: Literal["text", "full"],
         kept_conversations: int,
     ) -> None:
-        self._facts = facts
-        self._units = speech_tokens(facts.tokenizer)
-        self.units = Space(facts.unit_space, len(self._units)) if self._units else None
-        self.vision = facts.vision
+        self._info = info
+        self._units = speech_tokens(info.tokenizer)
+        self._unit_of = {token: unit for unit, token in self._units.items()}
+        self.units = Space(info.unit_space, len(self._units)) if self._units else None
+        self.vision = info.vision
         self._wording = PUBLISHED if wording == "published" else CORRECTED
         self._history: Literal["text", "full"] = history
-        self._caches = KeptCaches(kept_conversations)
+        self._caches = PrefixCache(kept_conversations)
         self._digests: WeakKeyDictionary[VisionFeatures, bytes] = WeakKeyDictionary()
 
     @abstractmethod
@@ -128,11 +130,11 @@ class Talker(LLMCore):
     def next_tokens(self, messages: Sequence[Message]) -> list[int]:
         """The likeliest token after each of the last tokens of a conversation, whatever was said before."""
         ids, engine = self._prompt_ids(messages), self._loaded()
-        cache, choice = engine.new_cache(), engine.choice(_DEFAULT, None)
+        cache, chooser = engine.new_cache(), self._chooser(engine, "text", _DEFAULT)
         head, tail = ids[:-_COMPARED], ids[-_COMPARED:]
         if head:
             engine.read(engine.embed(head, []), cache)
-        return [choice.of(engine.read(engine.embed([one], []), cache), first=False) for one in tail]
+        return [chooser.choose(engine.read(engine.embed([one], []), cache), first=False) for one in tail]
 
     def _look(self, image: Image) -> VisionFeatures:  # noqa: ARG002
         """Features of a picture that is given as pixels."""
@@ -159,16 +161,9 @@ class Talker(LLMCore):
         expect: Expected = _EXPECT.get(task) or ("dialogue" if spoken else "text")
         speaker = (style or Style()).speaker
         parser = ReplyParser(expect=expect, speaker=speaker, units=self.units.size if self.units else 0)
-        writing = self._write(prompt, expect, style, options)
-        try:
-            if task == "transcribe":
-                yield from as_transcript(parser, writing)
-                return
-            for text in writing:
-                yield from parser.push(text)
-            yield from parser.finish()
-        finally:
-            writing.close()
+        events = self._events(parser, self._write(prompt, expect, style, options))
+        with closing(events):
+            yield from as_transcript(events) if task == "transcribe" else events
 
     # --- what is read
 
@@ -186,7 +181,7 @@ class Talker(LLMCore):
 
     def _prompt(self, talk: Conversation) -> _Prompt:
         features = [self._look(one) if isinstance(one, Image) else one for one in talk.images]
-        ids = tokenize(talk.render(self._facts.template), self._facts.tokenizer, image_id=IMAGE_ID).ids
+        ids = tokenize(talk.render(self._info.template), self._info.tokenizer, image_id=IMAGE_ID).ids
         keys: list[Hashable] = []
         waiting = iter(features)
         for token in ids:
@@ -196,10 +191,10 @@ class Talker(LLMCore):
                 keys += [(digest, row) for row in range(len(picture))]
             else:
                 keys.append(token)
-        if len(keys) >= self._facts.longest:
-            message = f"the conversation has {len(keys)} tokens, and the model reads {self._facts.longest}"
+        if len(keys) >= self._info.longest:
+            message = f"the conversation has {len(keys)} tokens, and the model reads {self._info.longest}"
             hint = "leave out the oldest messages, or shorten what is asked"
-            raise ContextLengthError(message, hint, tokens=len(keys), limit=self._facts.longest)
+            raise ContextLengthError(message, hint, tokens=len(keys), limit=self._info.longest)
         return _Prompt(keys, features)
 
     def _prompt_ids(self, messages: Sequence[Message]) -> list[int]:
@@ -218,46 +213,60 @@ class Talker(LLMCore):
 
     # --- what is written
 
+    @staticmethod
+    def _events(parser: ReplyParser, writing: Generator[str | int, None, None]) -> Generator[LLMEvent, None, None]:
+        with closing(writing):
+            for piece in writing:
+                yield from parser.push(piece) if isinstance(piece, str) else parser.push_units([piece])
+        yield from parser.finish()
+
     def _write(
         self, prompt: _Prompt, expect: Expected, style: Style | None, options: GenerationOptions
-    ) -> Generator[str, None, None]:
-        """Text as it is written, token by token."""
+    ) -> Generator[str | int, None, None]:
+        """Text and units as they are written, token by token."""
         engine = self._loaded()
         keys = list(prompt.keys)
         cache, known = self._caches.take(keys, engine.new_cache)
-        names = {token: f"<|speech_{unit}|>" for unit, token in self._units.items()}
-        text = TextOfTokens(self._facts.tokenizer, names)
-        ahead = Dictation(self._facts.tokenizer, style if expect == "dialogue" else None)
-        choice = engine.choice(options, list(self._units.values()) if expect == "units" else None)
+        text = IncrementalDetokenizer(self._info.tokenizer)
+        prefix = ForcedPrefix(self._info.tokenizer, style) if style and expect == "dialogue" else None
+        chooser = self._chooser(engine, expect, options)
         try:
             embeds = _unread(engine, prompt, known)
-            for token in self._tokens(engine, embeds, cache, keys, ahead, choice, options.max_tokens):
-                piece = text.push(token)
-                ahead.heard(piece)
+            for token in self._tokens(engine, embeds, cache, keys, prefix, chooser, options.max_tokens):
+                unit = self._unit_of.get(token)
+                piece = text.push(token) if unit is None else text.finish()
+                if prefix:
+                    prefix.heard(piece)
                 if piece:
                     yield piece
-            rest = text.finish()
-            if rest:
+                if unit is not None:
+                    yield unit
+            if rest := text.finish():
                 yield rest
         finally:
             self._caches.give(keys, cache)
 
-    def _tokens(  # noqa: PLR0917
+    def _chooser(self, engine: Engine, expect: Expected, options: GenerationOptions) -> TokenChooser:
+        stops = self._info.stops
+        ids = [*self._unit_of, *stops] if expect == "units" else None
+        return TokenChooser(engine.head(ids), Sampler(options), ids, len(stops))
+
+    def _tokens(  # noqa: PLR0917 - the state of one answer
         self,
         engine: Engine,
         embeds: Any,
         cache: Any,
         keys: list[Hashable],
-        ahead: Dictation,
-        choice: Choice,
+        prefix: ForcedPrefix | None,
+        chooser: TokenChooser,
         most: int,
     ) -> Iterator[int]:
         """Tokens of the answer without the one that ends it; `keys` grows with what was read."""
-        for written in range(min(most, self._facts.longest - len(keys))):
+        for written in range(min(most, self._info.longest - len(keys))):
             state = engine.read(embeds, cache)
-            dictated = ahead.next()
-            token = choice.of(state, first=written == 0) if dictated is None else dictated
-            if token in self._facts.stops:
+            forced = prefix.next() if prefix else None
+            token = chooser.choose(state, first=written == 0) if forced is None else forced
+            if token in self._info.stops:
                 return
             yield token
             keys.append(token)
@@ -275,10 +284,3 @@ def _unread(engine: Engine, prompt: _Prompt, start: int) -> Any:
             features.append(picture if skipped <= 0 else VisionFeatures(picture.embeddings[-rows:], picture.grid))
         skipped = max(0, -rows)
     return engine.embed(ids[start:], features)
-
-
-def as_floats(embeddings: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Features of torch or NumPy as float32 of NumPy."""
-    if hasattr(embeddings, "detach"):
-        embeddings = embeddings.detach().float().cpu().numpy()
-    return np.asarray(embeddings, np.float32)
