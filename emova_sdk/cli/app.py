@@ -17,8 +17,8 @@ from typing import Any
 
 import typer
 
+from emova_sdk.cli.error_report import report
 from emova_sdk.cli.output import json_alone
-from emova_sdk.cli.report import report
 
 INTERRUPTED = 130
 HELP = {"-h", "--help"}

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from emova_sdk.cli.json_records import reply_record
 from emova_sdk.cli.options import open_audio, open_image, require_writable, typed_path, unused
 from emova_sdk.cli.output import describe_perceived, describe_style, describe_timings, describe_transcript, print_json
-from emova_sdk.cli.records import reply_record
 from emova_sdk.cli.trace import print_trace
 from emova_sdk.errors import EmovaError, InputError
 from emova_sdk.types import Audio, TextDelta, Timings, ToolCall, ToolResult, Transcript, UserStyle
@@ -34,7 +34,7 @@ HELP = """\
   /quit               leave (so does Ctrl-D); Ctrl-C stops an answer"""
 
 
-class Conversation:
+class KeyboardConversation:
     """Reads lines until the end, answers each.
 
     Args:

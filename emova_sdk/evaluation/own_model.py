@@ -28,7 +28,7 @@ _HAN = re.compile("[\u4e00-\u9fff]")
 
 
 @dataclass(frozen=True)
-class Case:
+class SpokenCase:
     """One spoken sentence.
 
     Attributes:
@@ -47,7 +47,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Heard:
+class HeardCase:
     """What a model made of a case.
 
     Attributes:
@@ -57,7 +57,7 @@ class Heard:
         problems: Kinds of what was wrong with its reply, as `ReplyParser` reports them; ``empty`` where it had no words.
     """
 
-    case: Case
+    case: SpokenCase
     transcript: str | None
     emotion: str | None
     problems: tuple[str, ...]
@@ -95,7 +95,7 @@ def measure_model(
         llm = pipeline.require("llm_core", LLMCore, "be measured")
         module = pipeline.style_module
         card.facts["emotion.heard_by"] = "style_module" if module is not None and module.perceives else "llm_core"
-        heard: list[Heard] = []
+        heard: list[HeardCase] = []
         for case in asked:
             heard.append(_hear(llm, case))
             if step is not None:
@@ -123,7 +123,7 @@ def is_table(path: Path) -> bool:
         return b'"conversations"' not in next(lines, b"")
 
 
-def _recordings(path: Path, pipeline: Pipeline, config: PipelineConfig, cases: int | None) -> tuple[int, Iterator[Case]]:
+def _recordings(path: Path, pipeline: Pipeline, config: PipelineConfig, cases: int | None) -> tuple[int, Iterator[SpokenCase]]:
     """Return the number of recordings of a table, and each as it is heard."""
     from emova_sdk.training.recordings import open_units, read_table
 
@@ -133,15 +133,15 @@ def _recordings(path: Path, pipeline: Pipeline, config: PipelineConfig, cases: i
     chosen = table.recordings[:cases]
     ears = pipeline.require("speech_tokenizer", SpeechTokenizer, "hear")
 
-    def heard() -> Iterator[Case]:
+    def heard() -> Iterator[SpokenCase]:
         for one in chosen:
             audio, units = open_units(one.audio, ears, max_audio_s=config.limits.max_audio_s)
-            yield Case(f"row {one.row}", units, one.text, one.emotion or None, pipeline.perceive(audio))
+            yield SpokenCase(f"row {one.row}", units, one.text, one.emotion or None, pipeline.perceive(audio))
 
     return len(chosen), heard()
 
 
-def read_units(path: Path) -> tuple[list[Case], int]:
+def read_units(path: Path) -> tuple[list[SpokenCase], int]:
     """Read the spoken sentences of a data file, those of several tasks once; count the conversations without any.
 
     Raises:
@@ -149,7 +149,7 @@ def read_units(path: Path) -> tuple[list[Case], int]:
     """
     from emova_sdk.training.data import read_samples
 
-    found: dict[tuple[str, str | None], Case] = {}
+    found: dict[tuple[str, str | None], SpokenCase] = {}
     skipped = 0
     for sample in read_samples(path):
         case = _case(sample.id, sample.turns[0][1] or "", sample.turns[1][1] or "" if len(sample.turns) > 1 else "")
@@ -165,25 +165,25 @@ def read_units(path: Path) -> tuple[list[Case], int]:
     return list(found.values()), skipped
 
 
-def _case(name: str, asked: str, answered: str) -> Case | None:
+def _case(name: str, asked: str, answered: str) -> SpokenCase | None:
     """Read a question of the published format that is spoken; None for another."""
     from emova_sdk.components.emova.language.prompts import CORRECTED, PUBLISHED
     from emova_sdk.components.emova.language.reply import parse_reply
 
     for wording in (PUBLISHED, CORRECTED):
         if asked.startswith(wording.transcribe):
-            return Case(name, SpeechUnits.parse(asked.removeprefix(wording.transcribe)), answered or None)
+            return SpokenCase(name, SpeechUnits.parse(asked.removeprefix(wording.transcribe)), answered or None)
         if asked.startswith(wording.chat):
             reply = parse_reply(answered)
             emotion = None if reply.user_style is None else reply.user_style.emotion
-            return Case(name, SpeechUnits.parse(asked.removeprefix(wording.chat)), reply.transcript, emotion)
+            return SpokenCase(name, SpeechUnits.parse(asked.removeprefix(wording.chat)), reply.transcript, emotion)
     return None
 
 
 # --- asking
 
 
-def _hear(llm: LLMCore, case: Case) -> Heard:
+def _hear(llm: LLMCore, case: SpokenCase) -> HeardCase:
     message = Message("user", (case.units,), style=case.perceived)
     transcript = None if case.text is None else _transcript(llm, message)
     text, guessed, problems = "", case.perceived, list[str]()
@@ -200,7 +200,7 @@ def _hear(llm: LLMCore, case: Case) -> Heard:
                     pass
     if not text.strip():
         problems.append("empty")
-    return Heard(case, transcript, None if guessed is None else guessed.emotion, tuple(dict.fromkeys(problems)))
+    return HeardCase(case, transcript, None if guessed is None else guessed.emotion, tuple(dict.fromkeys(problems)))
 
 
 def _transcript(llm: LLMCore, message: Message) -> str:
@@ -216,7 +216,7 @@ def _transcript(llm: LLMCore, message: Message) -> str:
 # --- figures
 
 
-def figures(heard: Sequence[Heard], card: Card) -> None:
+def figures(heard: Sequence[HeardCase], card: Card) -> None:
     """Add what can be said of what was heard to a card."""
     _words([(one.case.text, one.transcript) for one in heard if one.case.text and one.transcript is not None], card)
     _emotions([(one.case.emotion, one.emotion) for one in heard if one.case.emotion], card)

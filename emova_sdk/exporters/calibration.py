@@ -49,14 +49,14 @@ def quantize_calibrated(
         raise ExportError(f"graph `{graph.name}` has no `calibration`", "export it in fp32")
     samples = iter(graph.calibration_inputs())
 
-    class Samples(CalibrationDataReader):
+    class CalibrationInputs(CalibrationDataReader):
         def get_next(self) -> Any:
             return next(samples, None)
 
     quantize_static(
         str(source),
         str(target),
-        Samples(),
+        CalibrationInputs(),
         quant_format=QuantFormat.QDQ,
         activation_type=QuantType.QInt8 if portable else QuantType.QUInt8,
         weight_type=QuantType.QInt8,

@@ -139,7 +139,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ParityLimits:
     """What counts as equal for one graph, see `Graph` and `Tolerance`."""
 
     atol: float
@@ -161,7 +161,7 @@ def compare(
     Returns:
         One record for each output and set of sizes.
     """
-    return judge(cases_of(graph, sizes), path, Limits(graph.atol, graph.mismatch, tolerance))
+    return judge(cases_of(graph, sizes), path, ParityLimits(graph.atol, graph.mismatch, tolerance))
 
 
 def cases_of(graph: Graph, sizes: Iterable[Mapping[str, int]] = ()) -> Iterator[Case]:
@@ -179,7 +179,7 @@ def cases_of(graph: Graph, sizes: Iterable[Mapping[str, int]] = ()) -> Iterator[
         yield Case(dict(chosen), inputs, outputs, certain)
 
 
-def judge(cases: Iterable[Case], path: Any, limits: Limits) -> list[OutputParity]:
+def judge(cases: Iterable[Case], path: Any, limits: ParityLimits) -> list[OutputParity]:
     """Run an export on inputs whose outputs are known.
 
     Args:
@@ -201,7 +201,7 @@ def _fed(session: Any, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[
     return {name: value.astype(np.float16) if name in half else value for name, value in inputs.items()}
 
 
-def _judged(case: Case, name: str, found: NDArray[Any], limits: Limits) -> OutputParity:
+def _judged(case: Case, name: str, found: NDArray[Any], limits: ParityLimits) -> OutputParity:
     expected, tolerance = case.expected[name], limits.tolerance
     if expected.shape != found.shape:
         allowed = f"shape {expected.shape}, found {found.shape}"

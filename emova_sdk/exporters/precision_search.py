@@ -13,7 +13,7 @@ from typing import Any
 from emova_sdk.components.graph import Graph
 from emova_sdk.errors import ExportError, ParityError
 from emova_sdk.exporters.onnx import files_of
-from emova_sdk.exporters.parity import Case, Limits, OutputParity, judge, require
+from emova_sdk.exporters.parity import Case, OutputParity, ParityLimits, judge, require
 from emova_sdk.exporters.quantize import TOLERANCES, USUAL, Method, Part, Precision, quantize, reducible, smaller_in_4_bits
 
 
@@ -144,7 +144,7 @@ def _first_accurate(
         try:
             path = quantize(graph, whole, target, precision=precision, kept=part, method=method)
             progress(f"comparing {graph.name}")
-            parity = judge(cases, path, Limits(graph.atol, graph.mismatch, TOLERANCES[holds].stricter(MARGIN)))
+            parity = judge(cases, path, ParityLimits(graph.atol, graph.mismatch, TOLERANCES[holds].stricter(MARGIN)))
             require(parity, graph.name)
         except (ParityError, ExportError) as error:
             for file in files_of(target):
@@ -156,6 +156,6 @@ def _first_accurate(
         # the first failure is why this attempt keeps a part in a higher precision
         return PrecisionFound(path, holds, tuple(HigherPrecision(part, one.because) for one in failed[:1]), parity)
     progress(f"comparing {graph.name}")
-    parity = judge(cases, whole, Limits(graph.atol, graph.mismatch))
+    parity = judge(cases, whole, ParityLimits(graph.atol, graph.mismatch))
     require(parity, graph.name)
     return PrecisionFound(whole, "fp32", tuple(failed[:1]), parity)

@@ -15,7 +15,7 @@ from emova_sdk.components.runtimes.tensorrt_session import open_engine
 from emova_sdk.errors import ExportError, LoadError
 from emova_sdk.exporters.export import Progress, compare_component, trial_error
 from emova_sdk.exporters.golden import load_cases
-from emova_sdk.exporters.parity import Case, Limits, cases_of, check_sizes, judge, other_sizes, require, within
+from emova_sdk.exporters.parity import Case, ParityLimits, cases_of, check_sizes, judge, other_sizes, require, within
 from emova_sdk.exporters.quantize import TOLERANCES
 from emova_sdk.exporters.saturation import require_safe
 from emova_sdk.processor import same_everywhere
@@ -66,7 +66,7 @@ def verify_export(
                 require_safe(folder / record["file"])
             cases = _golden(folder, record) if originals is None else _computed(role, originals, record)
             tolerance = TOLERANCES[record.get("precision", manifest["precision"])]
-            parity = judge(cases, exported, Limits(record.get("atol", 1e-4), record.get("mismatch", 0.0), tolerance))
+            parity = judge(cases, exported, ParityLimits(record.get("atol", 1e-4), record.get("mismatch", 0.0), tolerance))
             require(parity, record["name"])
             found.setdefault(role, {})[record["name"]] = [one.to_dict() for one in parity]
         if components is not None and "engine" not in records[0]:

@@ -27,6 +27,7 @@ from emova_sdk.components.base import (
     Vocoder,
 )
 from emova_sdk.errors import InputError
+from emova_sdk.testing.fake_voice import SPEAKERS, STYLE, UNITS, ToneStream, level_db, perceive_tones, require_in_space
 from emova_sdk.types import (
     EMOTIONS,
     PITCHES,
@@ -37,10 +38,8 @@ from emova_sdk.types import (
     LLMEvent,
     Message,
     PerceivedStyle,
-    Pitch,
     SpeechChunk,
     SpeechUnits,
-    Speed,
     Style,
     StyleChosen,
     TextDelta,
@@ -55,24 +54,7 @@ from emova_sdk.types import (
 
 __all__ = ["FakeLLMCore", "FakeSpeechTokenizer", "FakeStyleModule", "FakeVisionEncoder", "FakeVocoder"]
 
-UNITS = Space("fake-units", 64)
 FEATURES = Space("fake-vision", 8)
-STYLE = Space("fake-style", 11)
-SPEAKERS = ("female", "male")
-
-_LEVEL_DB = {
-    "angry": -9.0,
-    "surprised": -12.5,
-    "happy": -16.0,
-    "neutral": -19.5,
-    "disgusted": -23.0,
-    "fearful": -26.5,
-    "sad": -30.0,
-}
-_BASE_HZ = {"female": 220.0, "male": 110.0}
-_PITCH_FACTOR = {"low": 0.8, "normal": 1.0, "high": 1.25}
-_UNVOICED: tuple[str, Pitch] = ("female", "normal")
-_UNIT_S: dict[Speed, float] = {"slow": 0.050, "normal": 0.040, "fast": 0.032}
 
 
 class FakeSpeechTokenizer(SpeechTokenizer):
@@ -125,15 +107,9 @@ class _TokenizerStream(Stream[Audio, SpeechUnits]):
 def _frame_units(samples: NDArray[np.float32], frame: int) -> Iterator[int]:
     for start in range(0, len(samples), frame):
         part = samples[start : start + frame]
-        loudness = int(np.clip((_level_db(part) + 60.0) / 7.5, 0, 7))
+        loudness = int(np.clip((level_db(part) + 60.0) / 7.5, 0, 7))
         crossings = np.count_nonzero(np.signbit(part[1:]) != np.signbit(part[:-1])) / frame
         yield 8 * loudness + int(np.clip(crossings * 24, 0, 7))
-
-
-def _level_db(samples: NDArray[np.float32]) -> float:
-    """Root mean square in dB relative to 1."""
-    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
-    return 10.0 * float(np.log10(max(power, 1e-12)))
 
 
 class FakeVisionEncoder(VisionEncoder):
@@ -277,7 +253,7 @@ class FakeLLMCore(LLMCore):
         if self.units is None:
             raise InputError("the model reads text alone and was given units", "transcribe them first")
         for part in units:
-            _require_in_space(part)
+            require_in_space(part)
         every_tenth = [_WORDS[unit] for part in units for unit in part.reduced().ids[::10].tolist()]
         return self._transcript or " ".join(every_tenth)
 
@@ -372,57 +348,7 @@ class FakeStyleModule(StyleModule):
 
     def perceive(self, clips: Sequence[Audio]) -> list[PerceivedStyle]:
         """Hear the emotion in the level, speaker and pitch in the fundamental frequency, the speed in the beat of units."""
-        return [_perceive(clip) for clip in clips]
-
-
-def _perceive(clip: Audio) -> PerceivedStyle:
-    level = _level_db(clip.samples)
-    emotion, emotion_miss = min(((name, abs(db - level)) for name, db in _LEVEL_DB.items()), key=lambda pair: pair[1])
-    hertz = _fundamental_hz(clip)
-    voices: list[tuple[str, Pitch]] = [(speaker, pitch) for speaker in SPEAKERS for pitch in PITCHES]
-    # octaves between what was heard and each voice
-    distance = {
-        voice: abs(float(np.log2(max(hertz, 1.0) / (_BASE_HZ[voice[0]] * _PITCH_FACTOR[voice[1]])))) for voice in voices
-    }
-    speaker, pitch = min(voices, key=distance.__getitem__) if hertz else _UNVOICED
-    speed, certainty = _beat(clip)
-    scores = {
-        "emotion": float(np.exp(-emotion_miss / 10)),
-        "pitch": float(np.exp(-4 * distance[speaker, pitch])) if hertz else 0.0,
-        "speed": certainty,
-    }
-    return PerceivedStyle(Style(speaker, cast("Emotion", emotion), pitch, speed), scores)
-
-
-def _fundamental_hz(clip: Audio) -> float:
-    """Find the strongest period between 70 and 350 Hz in the middle half second, by autocorrelation; 0 without one."""
-    middle, half = len(clip.samples) // 2, clip.sample_rate // 4
-    part = clip.samples[max(0, middle - half) : middle + half].astype(np.float64)
-    shortest, longest = clip.sample_rate // 350, clip.sample_rate // 70
-    if len(part) < 3 * longest or _level_db(part.astype(np.float32)) < -60:
-        return 0.0
-    spectrum = np.fft.rfft(part - part.mean(), 2 * len(part))
-    correlation = np.fft.irfft(np.abs(spectrum) ** 2)[: longest + 2]
-    lags = np.arange(shortest, longest + 1)
-    # divided by the overlap, so that every lag has the same chance; the shortest lag of nearly equal ones is the period
-    strength = correlation[lags] / (len(part) - lags)
-    best = int(lags[int(np.argmax(strength >= 0.9 * strength.max()))])
-    while best < longest and correlation[best + 1] / (len(part) - best - 1) > correlation[best] / (len(part) - best):
-        best += 1
-    return clip.sample_rate / best if strength.max() > 0 else 0.0
-
-
-def _beat(clip: Audio) -> tuple[Speed, float]:
-    """Find which of the three unit rates beats strongest in the envelope, and how clearly."""
-    window = clip.sample_rate // 500
-    count = len(clip.samples) // window
-    if count < 250:  # half a second tells nothing of tempo
-        return "normal", 0.0
-    envelope = np.abs(clip.samples[: count * window].astype(np.float64)).reshape(count, window).mean(axis=1)
-    phases = np.exp(-2j * np.pi * np.outer([1 / _UNIT_S[speed] for speed in SPEEDS], np.arange(count) / 500))
-    power = np.abs(phases @ (envelope - envelope.mean())) ** 2
-    total = float(power.sum())
-    return (SPEEDS[int(power.argmax())], float(power.max() / total)) if total > 0 else ("normal", 0.0)
+        return [perceive_tones(clip) for clip in clips]
 
 
 class FakeVocoder(Vocoder):
@@ -459,61 +385,4 @@ class FakeVocoder(Vocoder):
         """Return a stream that speaks each unit once the next one is known, for the last one fades out."""
         if style.shape != (STYLE.size,):
             raise InputError(f"the style has shape {style.shape}, not ({STYLE.size},)", "pass one row of `embed`")
-        return _VocoderStream(style, self.sample_rate, self._delay_s)
-
-
-class _VocoderStream(Stream[SpeechUnits, SpeechChunk]):
-    def __init__(self, style: NDArray[np.float32], sample_rate: int, delay_s: float) -> None:
-        speaker = SPEAKERS[int(style[:2].argmax())]
-        pitch, speed = PITCHES[_third(style[9])], SPEEDS[_third(style[10])]
-        self._hertz = _BASE_HZ[speaker] * _PITCH_FACTOR[pitch]
-        self._length = round(_UNIT_S[speed] * sample_rate)
-        self._level = 10 ** (_LEVEL_DB[EMOTIONS[int(style[2:9].argmax())]] / 20)
-        self._rate, self._delay_s = sample_rate, delay_s
-        self._waiting: list[int] = []
-        self._spoken = 0
-
-    def push(self, chunk: SpeechUnits) -> list[SpeechChunk]:
-        _require_in_space(chunk)
-        ready = [*self._waiting, *chunk.ids.tolist()]
-        self._waiting = ready[-1:]
-        return self._speak(ready[:-1])
-
-    def finish(self) -> list[SpeechChunk]:
-        last, self._waiting = self._waiting, []
-        return self._speak(last, final=True)
-
-    def _speak(self, units: list[int], *, final: bool = False) -> list[SpeechChunk]:
-        if not units:
-            return []
-        tones = [self._tone(unit, fade_out=final) for unit in units]
-        return [SpeechChunk(Audio(np.concatenate(tones), self._rate), len(units))]
-
-    def _tone(self, unit: int, *, fade_out: bool) -> NDArray[np.float32]:
-        if self._delay_s:
-            time.sleep(self._delay_s)
-        start, self._spoken = self._spoken, self._spoken + self._length
-        if unit == 0:
-            return np.zeros(self._length, np.float32)
-        harmonics = [1, 2, *(bit + 3 for bit in range(6) if unit >> bit & 1)]
-        times = np.arange(start, start + self._length)[:, None] / self._rate
-        tone = np.sin(2 * np.pi * self._hertz * np.array(harmonics) * times).sum(axis=1)
-        tone *= self._level * np.sqrt(2 / len(harmonics))
-        return (tone * self._envelope(fade_out=fade_out)).astype(np.float32)
-
-    def _envelope(self, *, fade_out: bool) -> NDArray[np.float64]:
-        """Dip between units, which makes their rate heard, and fade out at the end."""
-        place = (np.arange(self._length) + 0.5) / self._length
-        dip = 1.0 - 0.3 * np.cos(2 * np.pi * place)
-        dip /= np.sqrt(np.mean(dip**2))
-        return dip * (1.0 - place) if fade_out else dip
-
-
-def _third(value: float) -> int:
-    """Map -1, 0, 1 to 0, 1, 2."""
-    return int(np.clip(round(float(value)), -1, 1)) + 1
-
-
-def _require_in_space(units: SpeechUnits) -> None:
-    if len(units) and int(units.ids.max()) >= UNITS.size:
-        raise InputError(f"unit `{int(units.ids.max())}` is not of {UNITS}", "use units of one family of components")
+        return ToneStream(style, self.sample_rate, self._delay_s)

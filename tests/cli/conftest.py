@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from emova_sdk.cli.app import run
-from emova_sdk.cli.records import schema
+from emova_sdk.cli.json_records import schema
 from emova_sdk.types import Audio, Image
 
 

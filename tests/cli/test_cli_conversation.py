@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from emova_sdk.cli.records import schema
+from emova_sdk.cli.json_records import schema
 from emova_sdk.types import Audio
 
 

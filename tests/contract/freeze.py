@@ -19,7 +19,7 @@ def current() -> dict[str, Any]:
     """The public surface as it is now."""
     import emova_sdk
     from emova_sdk import errors, testing, types
-    from emova_sdk.cli import records
+    from emova_sdk.cli import json_records as records
     from emova_sdk.presets import presets
 
     return {

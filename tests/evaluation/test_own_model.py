@@ -13,7 +13,7 @@ from emova_sdk.components.emova.language.reply_format import format_reply
 from emova_sdk.config import PipelineConfig, load_config
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.evaluation.figures import Card
-from emova_sdk.evaluation.own_model import Case, Heard, figures, measure_model, read_units
+from emova_sdk.evaluation.own_model import HeardCase, SpokenCase, figures, measure_model, read_units
 from emova_sdk.testing import fakes
 from emova_sdk.training.speech_tokens import insert_speech_tokens
 from emova_sdk.types import Audio, Metadata, PerceivedStyle, SpeechUnits, Style, TextDelta, Transcript, UserStyle
@@ -22,7 +22,7 @@ FAKE = load_config("fake")
 
 
 def heard(text, transcript, right=None, told=None, problems=()):
-    return Heard(Case("x", SpeechUnits.of([1]), text, right), transcript, told, problems)
+    return HeardCase(SpokenCase("x", SpeechUnits.of([1]), text, right), transcript, told, problems)
 
 
 def measured(rows):

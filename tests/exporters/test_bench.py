@@ -21,7 +21,7 @@ from emova_sdk.bench.memory import peak_rss_bytes
 from emova_sdk.bench.runner import Measurement, Workload, measure
 from emova_sdk.cli.app import run
 from emova_sdk.cli.bench_plot import draw_measurements
-from emova_sdk.cli.records import schema
+from emova_sdk.cli.json_records import schema
 
 INPUT = Path(__file__).parents[2] / "examples" / "input"
 LIMITS = MachineLimits(gflop_s=100.0, gb_s=20.0)

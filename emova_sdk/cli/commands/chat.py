@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emova_sdk.cli.app import app
+from emova_sdk.cli.json_records import reply_record
 from emova_sdk.cli.options import (
     STDIO,
     ConfigOption,
@@ -32,7 +33,6 @@ from emova_sdk.cli.options import (
     style_of,
 )
 from emova_sdk.cli.output import print_json, working
-from emova_sdk.cli.records import reply_record
 
 if TYPE_CHECKING:
     from emova_sdk.memory import SessionStore
@@ -85,7 +85,7 @@ def chat(
 
     Emotion and pitch are the model's own choice unless they are given.
     """
-    from emova_sdk.cli.keyboard import Conversation, print_reply
+    from emova_sdk.cli.keyboard import KeyboardConversation, print_reply
     from emova_sdk.cli.trace import print_trace
     from emova_sdk.tools import builtin_tools
 
@@ -117,7 +117,7 @@ def chat(
             ).run()
             return
         if not (heard or shown or written):
-            Conversation(session, style=wanted, out=out, as_json=as_json, trace=trace).run()
+            KeyboardConversation(session, style=wanted, out=out, as_json=as_json, trace=trace).run()
             return
         with working("answering"):
             reply = session.ask(*heard, *shown, *written, style=wanted)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emova_sdk.cli.app import app
+from emova_sdk.cli.json_records import reply_record
 from emova_sdk.cli.options import (
     ConfigOption,
     ForceOption,
@@ -20,7 +21,6 @@ from emova_sdk.cli.options import (
     unused,
 )
 from emova_sdk.cli.output import describe_perceived, describe_style, describe_timings, describe_transcript, print_json, working
-from emova_sdk.cli.records import reply_record
 
 if TYPE_CHECKING:
     from emova_sdk.picture import Panel

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from emova_sdk.cli.app import app
+from emova_sdk.cli.json_records import heard_record
 from emova_sdk.cli.options import ConfigOption, JsonOption, SetOption, open_audio, open_pipeline, read_config
 from emova_sdk.cli.output import describe_perceived, describe_transcript, print_json, working
-from emova_sdk.cli.records import heard_record
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from emova_sdk.cli.app import app
+from emova_sdk.cli.json_records import audio_record
 from emova_sdk.cli.options import (
     STDIO,
     ConfigOption,
@@ -27,7 +28,6 @@ from emova_sdk.cli.options import (
     unused,
 )
 from emova_sdk.cli.output import describe_style, print_json, working
-from emova_sdk.cli.records import audio_record
 
 
 @app.command()
