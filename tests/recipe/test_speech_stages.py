@@ -92,7 +92,7 @@ def test_clear_units_are_read_as_what_was_meant_and_stay_near_what_was_heard():
         codes = tokenizer.fsq.ids_to_codes(torch.from_numpy(ids))
         return tokenizer.unit_reader(codes).argmax(-1).numpy()
 
-    def sureness(ids, phones):
+    def confidence(ids, phones):
         codes = tokenizer.fsq.ids_to_codes(torch.from_numpy(ids))
         return torch.softmax(tokenizer.unit_reader(codes), -1).detach().numpy()[np.arange(len(ids)), phones] + 1e-6
 
@@ -102,7 +102,7 @@ def test_clear_units_are_read_as_what_was_meant_and_stay_near_what_was_heard():
     again = clear_unit_ids(tokenizer, said.mel, meant)
     assert (read_as(again) == meant).all(), "what was right is still read so"
     assert (again == heard).mean() > 0.5, "most of it is what was heard"
-    assert (sureness(again, meant) >= sureness(heard, meant)).all(), "the rest is only surer"
+    assert (confidence(again, meant) >= confidence(heard, meant)).all(), "the rest is only surer"
 
 
 @pytest.mark.parametrize(

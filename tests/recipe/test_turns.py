@@ -4,7 +4,7 @@ from nano_recipe import dialogue
 from nano_recipe.scenes import Scene, Shape, demo_scene, draw, random_scene
 from nano_recipe.turns import answer_tool, random_question, reply_to
 
-from emova_sdk.components.nano.sight import look
+from emova_sdk.components.nano.scene_qa import answer_question
 
 SCENE = demo_scene()
 
@@ -45,7 +45,7 @@ def test_without_a_picture_one_is_asked_for():
 
 def test_two_that_fit_are_not_told_apart():
     two = Scene((Shape("red", "star", "big", 0.1, 0.1, 0.1), Shape("blue", "star", "big", 0.9, 0.9, 0.1)))
-    assert look(two.shapes, "color_of", {"shape": "star"}) == "there is more than one"
+    assert answer_question(two.shapes, "color_of", {"shape": "star"}) == "there is more than one"
 
 
 def test_arithmetic_is_done_by_the_tool():

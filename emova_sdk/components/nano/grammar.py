@@ -182,7 +182,7 @@ class Grammar:
         return re.sub(r"\ban (?![aeiou])", "a ", " ".join(reversed(words)))
 
 
-def sureness(gap: float, *, middle: float = 2.25, width: float = 0.25) -> float:
+def confidence(gap: float, *, middle: float = 2.25, width: float = 0.25) -> float:
     """Turn a gap into a number from 0 to 1, one half at ``middle``."""
     return 1.0 / (1.0 + math.exp((gap - middle) / width))
 

@@ -18,10 +18,10 @@ from emova_sdk.components.base import GenerationOptions, LLMCore, Space, Task
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
 from emova_sdk.components.nano.llm_config import FEATURES, read_config
+from emova_sdk.components.nano.reply_writer import NanoAssets, ReplyWriter, Request
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.tools import ARGUMENT_OF
 from emova_sdk.components.nano.trials import llm_trials
-from emova_sdk.components.nano.turn import Loaded, Request, Turn
 from emova_sdk.components.trials import Trial
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.types import (
@@ -105,18 +105,18 @@ class NanoLLM(NanoPart, LLMCore):
         )
         self.units: Space | None = Space(str(facts.get("space", "emova-nano-fsq-4444")), self._language.units)
         self.vision: Space | None = Space("emova-nano-vision", FEATURES)
-        self._loaded: Loaded | None = None
+        self._loaded: NanoAssets | None = None
         self._lock = threading.Lock()
 
     def load(self) -> None:
         """Open the graphs."""
         self._load().read_all()
 
-    def _load(self) -> Loaded:
+    def _load(self) -> NanoAssets:
         """What answers; its parts are opened when they are needed."""
         with self._lock:
             if self._loaded is None:
-                self._loaded = Loaded(
+                self._loaded = NanoAssets(
                     self.networks,
                     self._language,
                     layers=self.needs[-1],
@@ -174,7 +174,7 @@ class NanoLLM(NanoPart, LLMCore):
             _require_taught(tools, options)
         loaded = self._load()
         request = _request(messages, tools, units=self._language.units)
-        turn = Turn(loaded, self._language, request, options, style, self._threshold)
+        turn = ReplyWriter(loaded, self._language, request, options, style, self._threshold)
         if task == "speak":
             if not request.text.strip():
                 raise InputError("there is no text to say", "pass a message with text")

@@ -12,9 +12,9 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
-from emova_sdk.components.nano.domain import plain_words
 from emova_sdk.components.nano.g2p import words_of
 from emova_sdk.components.nano.number_words import number_words
+from emova_sdk.components.nano.question_templates import plain_words
 from emova_sdk.errors import InputError
 from emova_sdk.types import ToolCall, ToolResult, ToolSpec
 

@@ -16,7 +16,7 @@ from typing import Literal
 from zlib import crc32
 
 from emova_sdk.components.nano.number_words import number_words as number
-from emova_sdk.components.nano.sight import COLORS, SHAPES, SIZES
+from emova_sdk.components.nano.scene_qa import COLORS, SHAPES, SIZES
 from emova_sdk.types import Emotion, Pitch
 
 Split = Literal["train", "test"]

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from emova_sdk.components.nano.language import Language
 from emova_sdk.components.nano.llm import NanoLLM
-from emova_sdk.components.nano.sight import save_sight
+from emova_sdk.components.nano.scene_qa import save_sight
 from emova_sdk.components.nano.weights import PRESET
 from emova_sdk.errors import InputError
 from emova_sdk.processor import processor

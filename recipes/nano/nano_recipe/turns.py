@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emova_sdk.components.nano import sight
+from emova_sdk.components.nano import scene_qa
 from emova_sdk.components.nano.tools import calculator, spoken
 from emova_sdk.errors import InputError
 from emova_sdk.types import Emotion, Pitch
@@ -130,7 +130,7 @@ def reply_to(
     emotion, pitch = heard or (question.emotion or "neutral", "normal")
     tool: ToolUse | None = None
     if intent in PICTURE_INTENTS:
-        answer = sight.look(scene.shapes, intent, question.slots) if scene else sight.NO_PICTURE
+        answer = scene_qa.answer_question(scene.shapes, intent, question.slots) if scene else scene_qa.NO_PICTURE
     elif intent in TOOL_INTENTS:
         tool = use_tool(rng, intent, question.slots) if offered else None
         answer = answer_tool(tool) if tool else ANSWERS["no_tool"][0]

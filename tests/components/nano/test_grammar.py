@@ -3,7 +3,7 @@ import pytest
 
 from emova_sdk.components.nano.dictionary import PHONES, SILENCE
 from emova_sdk.components.nano.g2p import phones
-from emova_sdk.components.nano.grammar import Grammar, save_grammar, sureness
+from emova_sdk.components.nano.grammar import Grammar, confidence, save_grammar
 from emova_sdk.errors import LoadError
 
 NAMES = (SILENCE, *PHONES)
@@ -43,7 +43,7 @@ def test_mistakes_are_forgiven_and_nonsense_is_not(grammar):
     heard = grammar.hear(said)
     assert heard is not None and heard.text == "what color is the star"
     nonsense = grammar.hear(units("please book three flights to paris"))
-    assert nonsense is None or sureness(nonsense.gap) < 0.5 < sureness(heard.gap)
+    assert nonsense is None or confidence(nonsense.gap) < 0.5 < confidence(heard.gap)
 
 
 def test_silence_says_nothing(grammar):

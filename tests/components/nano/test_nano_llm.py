@@ -7,8 +7,8 @@ from random_llm import write_random_llm
 
 from emova_sdk.components.base import GenerationOptions
 from emova_sdk.components.nano.llm import NanoLLM
+from emova_sdk.components.nano.reply_writer import ReplyWriter, phrases, written
 from emova_sdk.components.nano.tools import TOOLS, arguments_in
-from emova_sdk.components.nano.turn import Turn, phrases, written
 from emova_sdk.errors import ConfigError, InputError, LoadError
 from emova_sdk.types import (
     Audio,
@@ -51,7 +51,9 @@ def test_the_grammar_writes_down_and_the_model_only_where_it_is_asked_to(folder,
     save_grammar(tmp_path, templates=["what is {thing}"], slots={"thing": ["it", "two"]}, emissions=emissions)
     own = NanoLLM(path=str(tmp_path), hearing="language_model", speech_path="language_model")
     assert [type(event) for event in own.generate(ask(UNITS), task="transcribe")] == [Transcript]
-    monkeypatch.delattr(Turn, "_transcribe")  # a transcript of the model's own that nobody uses would cost a quarter of a turn
+    monkeypatch.delattr(
+        ReplyWriter, "_transcribe"
+    )  # a transcript of the model's own that nobody uses would cost a quarter of a turn
     found, heard = NanoLLM(path=str(tmp_path), speech_path="language_model").generate(ask(UNITS), task="transcribe")
     assert found == Metadata({"heard_by": "grammar"})
     assert heard.text == "" and heard.guess in ("what is it", "what is two") and heard.confidence < 0.01

@@ -2,7 +2,7 @@ import pytest
 import torch
 from nano_recipe.scenes import demo_scene, draw
 
-from emova_sdk.components.nano.sight import Seen, Sight, look
+from emova_sdk.components.nano.scene_qa import Seen, Sight, answer_question
 from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
 from emova_sdk.components.nano.weights import PRESET
 from emova_sdk.errors import LoadError
@@ -43,9 +43,12 @@ def test_questions_are_told_from_other_talk(sight):
 
 def test_an_empty_place_has_no_relation():
     one = [Seen("red", "star", "big", 1, 1)]
-    assert look(one, "what_relation", {"relation": "above", "color": "red", "shape": "star"}) == "there is nothing above it"
-    assert look(one, "count_all", {}) == "i see one shape"
-    assert look(one, "describe", {}) == "i see a red star"
+    assert (
+        answer_question(one, "what_relation", {"relation": "above", "color": "red", "shape": "star"})
+        == "there is nothing above it"
+    )
+    assert answer_question(one, "count_all", {}) == "i see one shape"
+    assert answer_question(one, "describe", {}) == "i see a red star"
 
 
 def test_missing_files_are_named(tmp_path):

@@ -6,11 +6,11 @@ from nano_recipe.dialogue import sentences
 from nano_recipe.no_scenes import _KINDS
 from nano_recipe.scenes import demo_scene, draw
 
-from emova_sdk.components.nano.domain import Domain, plain_words
 from emova_sdk.components.nano.llm import NanoLLM
 from emova_sdk.components.nano.manner import STATISTICS, manner
+from emova_sdk.components.nano.question_templates import QuestionTemplates, plain_words
+from emova_sdk.components.nano.reply_writer import DECLINE
 from emova_sdk.components.nano.tools import TOOLS
-from emova_sdk.components.nano.turn import DECLINE
 from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
 from emova_sdk.types import Image, Message, Metadata, TextDelta
 
@@ -34,14 +34,14 @@ def answer(nano, text, picture=None):
 
 
 def test_forms_are_open_where_words_may_be_new_and_closed_elsewhere():
-    domain = Domain(TEMPLATES, SLOTS)
+    domain = QuestionTemplates(TEMPLATES, SLOTS)
     inside = ("is there an orange star", "my name is zoe", "what is two hundred thirty plus minus two")
     assert all(domain.has(question) for question in inside)
     assert not any(domain.has(question) for question in ("is there a dog", "what is the meaning of life", "my name is", ""))
 
 
 def test_everything_that_was_taught_is_inside():
-    domain = Domain.load(NanoLLM().folder)
+    domain = QuestionTemplates.load(NanoLLM().folder)
     assert all(domain.has(said.text) for said in sentences("test") if said.side == "user")
 
 

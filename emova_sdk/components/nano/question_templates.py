@@ -31,7 +31,7 @@ def plain_words(text: str) -> str:
     return " ".join(words)
 
 
-class Domain:
+class QuestionTemplates:
     """The forms of the closed domain's questions.
 
     Args:
@@ -53,7 +53,7 @@ class Domain:
         return self._forms.fullmatch(question) is not None
 
     @classmethod
-    def load(cls, folder: Path) -> Domain | None:
+    def load(cls, folder: Path) -> QuestionTemplates | None:
         """Read the templates of ``grammar.json``; None where there is none: then every question is tried."""
         path = folder / "grammar.json"
         if not path.exists():

@@ -58,7 +58,7 @@ class Seen:
     column: int
 
 
-def look(scene: Sequence[Item], intent: str, slots: Mapping[str, str]) -> str:
+def answer_question(scene: Sequence[Item], intent: str, slots: Mapping[str, str]) -> str:
     """Answer a question about shapes, given in reading order.
 
     Args:

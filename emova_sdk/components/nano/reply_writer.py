@@ -1,31 +1,30 @@
 """One request of emova-nano being answered: heard or read, looked at, answered or passed to a tool, spoken.
 
-The model reads and writes one sequence with a `Pen`, which lets it choose only among the tokens that may stand in each
-place; so what it writes is always a reply in EMOVA's form.
+The model writes by constrained decoding: in each place it chooses among the tokens that may stand there, so that what it writes
+is always a reply in EMOVA's form.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emova_sdk.components.base import GenerationOptions
-from emova_sdk.components.nano.decoder import Decoder
-from emova_sdk.components.nano.domain import Domain
-from emova_sdk.components.nano.grammar import Grammar, sureness
+from emova_sdk.components.nano.decoder import ConstrainedDecoder, Decoder
+from emova_sdk.components.nano.grammar import Grammar, confidence
 from emova_sdk.components.nano.graph_files import Networks
 from emova_sdk.components.nano.language import ANSWER, BLANKS, HEARD_AS, QUESTION, RESULT, Language, user_style
 from emova_sdk.components.nano.llm_config import LONGEST
 from emova_sdk.components.nano.normalization import normalize
-from emova_sdk.components.nano.sight import Sight, look
+from emova_sdk.components.nano.question_templates import QuestionTemplates
+from emova_sdk.components.nano.scene_qa import Sight, answer_question
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.tools import ARGUMENT_OF, arguments_in, spoken
 from emova_sdk.errors import InputError
@@ -68,7 +67,7 @@ class Request:
     tools: dict[str, ToolSpec] = field(default_factory=dict[str, ToolSpec])
 
 
-class Loaded:
+class NanoAssets:
     """What answers: decoder, grammar and questions, each read when it is first needed, and the tokens that may stand where.
 
     Args:
@@ -126,9 +125,9 @@ class Loaded:
         return Sight.load(self._folder) if self._checks_pictures else None
 
     @cached_property
-    def domain(self) -> Domain | None:
+    def domain(self) -> QuestionTemplates | None:
         """Questions that were taught; None where every question is tried."""
-        return Domain.load(self._folder)
+        return QuestionTemplates.load(self._folder)
 
     def read_all(self) -> None:
         """Read everything now."""
@@ -137,65 +136,11 @@ class Loaded:
         _ = self.decoder, self.grammar, self.sight, self.domain
 
 
-class Pen:
-    """One sequence being read and written."""
-
-    def __init__(
-        self, loaded: Loaded, language: Language, picture: NDArray[np.float32] | None, options: GenerationOptions
-    ) -> None:
-        self._loaded, self._language, self._options = loaded, language, options
-        self._picture = picture
-        self._cache: Any = None
-        self._unread: list[int] = []
-        self._random = np.random.default_rng(options.seed or 0) if options.temperature > 0 else None
-        self.length = 0
-
-    def read(self, ids: Sequence[int]) -> None:
-        """Read tokens, picture features in the places of ``<image>``.
-
-        The model runs when something is to be written behind them: once for all that was read since, never for an end.
-        """
-        if self.length + len(ids) > LONGEST:
-            raise InputError(f"the request is longer than {LONGEST} tokens", "say less at once")
-        self._unread += ids
-        self.length += len(ids)
-
-    def write(self, kind: str, *, also: Sequence[int] = ()) -> tuple[int, float]:
-        """Choose the next token among those that may stand here, read it, and return it with its log-probability."""
-        if not self._unread or self.length >= LONGEST:
-            raise InputError(f"the answer is longer than {LONGEST} tokens", "ask for less at once")
-        logits = self._run()
-        allowed = self._loaded.allowed[kind] if kind in self._loaded.allowed else np.array(also)
-        number = int(allowed[self._choose(logits[allowed])])
-        highest = logits.max()
-        chance = float(logits[number] - highest - np.log(np.exp(logits - highest).sum()))
-        self.read([number])
-        return number, chance
-
-    def _run(self) -> NDArray[np.float32]:
-        pictures = self._picture if self._language.id("<image>") in self._unread else None
-        decoder = self._loaded.decoder
-        self._cache = self._cache or decoder.new_cache()
-        embeds = decoder.embed(self._unread, pictures)
-        self._unread = []
-        return decoder.run(embeds, self._cache)
-
-    def _choose(self, scores: NDArray[np.float32]) -> int:
-        if self._random is None:
-            return int(scores.argmax())
-        odds = np.exp((scores - scores.max()).astype(np.float64) / self._options.temperature)
-        odds /= odds.sum()
-        order = np.argsort(-odds, kind="stable")
-        before = odds[order].cumsum() - odds[order]
-        likely = np.where(before < self._options.top_p, odds[order], 0)
-        return int(self._random.choice(order, p=likely / likely.sum()))
-
-
 @dataclass
-class Turn:
-    """One request being answered."""
+class ReplyWriter:
+    """Writes the reply to one request."""
 
-    loaded: Loaded
+    assets: NanoAssets
     language: Language
     request: Request
     options: GenerationOptions
@@ -203,8 +148,14 @@ class Turn:
     min_confidence: float = 0.0
     unknown: list[str] = field(default_factory=list[str])
 
-    def __post_init__(self) -> None:
-        self.pen = Pen(self.loaded, self.language, self.request.picture, self.options)
+    @cached_property
+    def decoder(self) -> ConstrainedDecoder:
+        """Of the reply."""
+        return self._new_decoder(self.request.picture)
+
+    def _new_decoder(self, picture: Any = None) -> ConstrainedDecoder:
+        image = self.language.id("<image>")
+        return ConstrainedDecoder(self.assets.decoder, self.assets.allowed, image=image, picture=picture, options=self.options)
 
     def chat(self) -> Iterator[LLMEvent]:
         """Hear or read, answer or call a tool, speak."""
@@ -225,11 +176,11 @@ class Turn:
         if doubt:
             yield from self._decline({"declined": doubt})
             return
-        self.pen.read([*self._prefix(), self.language.id(QUESTION), *ids])
+        self.decoder.read([*self._prefix(), self.language.id(QUESTION), *ids])
         if heard_style is not None:
             known = heard_style.style if isinstance(heard_style, PerceivedStyle) else heard_style
             emotion = HEARD_AS.get(known.emotion, known.emotion)
-            self.pen.read([self.language.id(user_style(emotion, known.pitch))])
+            self.decoder.read([self.language.id(user_style(emotion, known.pitch))])
         else:
             user, sure = self._user_style()
             if request.units is not None:  # typed words sound like nothing
@@ -244,7 +195,7 @@ class Turn:
         A form that was never taught is declined if it has unknown words, comes with a picture or is a long story; a question
         about a picture is, if the picture is no clear scene.
         """
-        words, domain, sight, picture = spoken(text), self.loaded.domain, self.loaded.sight, self.request.picture
+        words, domain, sight, picture = spoken(text), self.assets.domain, self.assets.sight, self.request.picture
         strange = bool(self.unknown) or picture is not None or len(words.split()) > _LONGEST_QUESTION
         if strange and domain is not None and not domain.has(words):
             return "unknown question"
@@ -254,12 +205,12 @@ class Turn:
 
     def hear(self, units: SpeechUnits) -> Generator[LLMEvent, None, Transcript]:
         """Write speech down, by the grammar where one is loaded, else by the model; unsure words are only a guess."""
-        grammar = self.loaded.grammar
+        grammar = self.assets.grammar
         text, sure = "", 0.0
         if grammar is not None:
             found = grammar.hear(units.ids.tolist())
             if found is not None:
-                text, sure = found.text, sureness(found.gap)
+                text, sure = found.text, confidence(found.gap)
                 yield Metadata({"heard_by": "grammar"})
         elif len(units):  # else nobody spoke
             text, sure = self._transcribe(units)
@@ -271,13 +222,13 @@ class Turn:
         """Let the model write speech down; how sure that is, is made of the mean and the lowest probability of its words."""
         style = self.request.style
         style = style.style if isinstance(style, PerceivedStyle) else style or Style()
-        pen = Pen(self.loaded, self.language, None, self.options)
+        decoder = self._new_decoder()
         token, ids = self.language.id, self.language.of_units(units.ids.tolist()[: LONGEST // 2])
-        pen.read([token("<speech>"), *ids, self.language.heard(style.emotion, style.pitch), token(QUESTION)])
+        decoder.read([token("<speech>"), *ids, self.language.heard(style.emotion, style.pitch), token(QUESTION)])
         words: list[int] = []
         scores: list[float] = []
         while len(words) <= _LONGEST_QUESTION:
-            number, score = pen.write("question")
+            number, score = decoder.write("question")
             scores.append(score)
             if self.language.style_of(number):
                 break
@@ -288,7 +239,7 @@ class Turn:
 
     def _put_away_picture(self, text: str) -> None:
         """A picture of an earlier turn is looked at again only for a question about it: it would disturb all other talk."""
-        sight = self.loaded.sight
+        sight = self.assets.sight
         if not self.request.picture_is_new and sight is not None and sight.asks(spoken(text)) is None:
             self.request.picture = None
 
@@ -298,7 +249,7 @@ class Turn:
         return [*ids, token("<tools>")] if self.request.tools else ids
 
     def _user_style(self) -> tuple[Style, float]:
-        number, score = self.pen.write("user_style")
+        number, score = self.decoder.write("user_style")
         emotion, pitch = self.language.style_of(number) or ("neutral", "normal")
         return Style(emotion=emotion, pitch=pitch), min(1.0, math.exp(score))
 
@@ -309,28 +260,28 @@ class Turn:
         given = self.request.call if self.request.result is not None else None
         if given is not None and given.name in ARGUMENT_OF and self.request.result is not None:
             argument, _ = self.language.of_words(str(given.arguments.get(ARGUMENT_OF[given.name], "")))
-            self.pen.read([self._call_token(given.name), *argument, self.language.id(RESULT)])
+            self.decoder.read([self._call_token(given.name), *argument, self.language.id(RESULT)])
             content = "failed" if self.request.result.failed else spoken(self.request.result.content)
             result, self.unknown = self.language.of_words(content)
-            self.pen.read([*result, self.language.id(ANSWER)])
+            self.decoder.read([*result, self.language.id(ANSWER)])
             return False
         wanted = self.options.tool_choice
         if not starts:
-            self.pen.read([self.language.id(ANSWER)])
+            self.decoder.read([self.language.id(ANSWER)])
             return False
         forced = [number for number, name in starts.items() if wanted in ("any", name)]
-        number, _ = self.pen.write("start", also=forced or [self.language.id(ANSWER), *starts])
+        number, _ = self.decoder.write("start", also=forced or [self.language.id(ANSWER), *starts])
         if number not in starts:
             return False
         words: list[int] = []
         while len(words) < 24:
-            word, _ = self.pen.write("argument")
+            word, _ = self.decoder.write("argument")
             if word == self.language.id(RESULT):
                 break
             words.append(word)
         name = starts[number]
         argument_text = yield from self._copied(name, self.language.decode(words, self.unknown), question)
-        yield ToolCall(f"call_{name}_{self.pen.length}", name, {ARGUMENT_OF[name]: argument_text})
+        yield ToolCall(f"call_{name}_{self.decoder.length}", name, {ARGUMENT_OF[name]: argument_text})
         return True
 
     def _copied(self, tool: str, written: str, question: str) -> Generator[LLMEvent, None, str]:
@@ -351,7 +302,7 @@ class Turn:
         words: list[str] = []
         style: Style | None = None
         for _ in range(min(_LONGEST_ANSWER, self.options.max_tokens)):
-            number, _ = self.pen.write("answer")
+            number, _ = self.decoder.write("answer")
             found = self.language.style_of(number)
             if found:
                 style = Style(emotion=found[0], pitch=found[1])
@@ -360,10 +311,10 @@ class Turn:
         if len(words) == _LONGEST_ANSWER:  # it went round in circles
             yield from self._decline({"declined": "no end of the answer"})
             return
-        if self.request.picture is not None and self.loaded.sight is not None:
-            asked = self.loaded.sight.asks(spoken(question))
+        if self.request.picture is not None and self.assets.sight is not None:
+            asked = self.assets.sight.asks(spoken(question))
             if asked is not None:
-                right = look(self.loaded.sight.read(self.request.picture) or (), *asked)
+                right = answer_question(self.assets.sight.read(self.request.picture) or (), *asked)
                 if right != " ".join(words):
                     yield Metadata({"answered_by": "scene_rules", "model_answer": " ".join(words)})
                     words = right.split()
@@ -381,7 +332,7 @@ class Turn:
 
     def speak(self, text: str) -> Iterator[LLMEvent]:
         """Say a text, phrase by phrase, as units while they are written."""
-        reader = self.loaded.reader
+        reader = self.assets.reader
         if reader is not None:
             yield Metadata({"speech_path": "text_to_units"})
         last = -1
@@ -400,12 +351,12 @@ class Turn:
         known = [phone for phone in phones(phrase) if f"/{phone}/" in self.language.ids]
         if not known:
             return
-        pen = Pen(self.loaded, self.language, None, self.options)
-        pen.read([self.language.id("<speak>"), *self.language.of_phones(known), self.language.id("<units>")])
+        decoder = self._new_decoder()
+        decoder.read([self.language.id("<speak>"), *self.language.of_phones(known), self.language.id("<units>")])
         piece: list[int] = []
         size = _FIRST_PIECE
         for _ in range(min(4 * len(known) + 12, self.options.max_tokens)):
-            number, _ = pen.write("units")
+            number, _ = decoder.write("units")
             if number < self.language.first_unit:
                 break
             unit = number - self.language.first_unit
