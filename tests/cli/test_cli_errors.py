@@ -206,15 +206,15 @@ def test_a_closed_pipe_is_no_traceback():
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of a POSIX terminal")
 def test_ctrl_c_stops_a_running_command():
-    code = "import emova_sdk.cli as c; c.main(['chat', '-c', 'fake', '--set', 'vocoder.delay_s=0.05'])"
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's background jobs ignore it
+    code = f"{listen}; import emova_sdk.cli as c; c.main(['chat', '-c', 'fake', '--set', 'vocoder.delay_s=0.05'])"
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         process.stdin.write("say " * 400 + "\n")
         process.stdin.flush()
         assert process.stdout.read(7) == "emova: "
         process.send_signal(signal.SIGINT)  # the answer, which would take minutes
-        while "[stopped]" not in process.stdout.readline():
-            pass
+        assert any("[stopped]" in line for line in process.stdout)
         process.send_signal(signal.SIGINT)  # the conversation
         assert process.wait(timeout=20) == 130
         assert process.stderr.read() == "interrupted\n"
