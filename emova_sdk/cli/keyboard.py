@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from emova_sdk.types import Event, Image, Style
 
 HELP = """\
-  TEXT                say it
-  /audio FILE [TEXT]  say what is in a sound file
-  /image FILE [TEXT]  show a picture with the next thing said, or with TEXT
-  /emotion NAME       speak with this emotion from now on; without a name the model chooses
+  TEXT                send it
+  /audio FILE [TEXT]  send an audio file
+  /image FILE [TEXT]  send an image with TEXT, or with the next line
+  /emotion NAME       answer with this emotion from now on; without a name the model chooses
   /save FILE          write the last answer (.wav or .flac)
   /help               show this
   /quit               leave (so does Ctrl-D); Ctrl-C stops an answer"""
@@ -57,7 +57,7 @@ class KeyboardConversation:
     def run(self) -> None:
         """Converse until the end of the input or ``/quit``."""
         if sys.stdin.isatty():
-            typer.echo("Type what you want to say; /help shows more.", err=self.as_json)
+            typer.echo("Type a message; /help lists the commands.", err=self.as_json)
         for line in self._lines():
             if line == "/quit":
                 return
@@ -102,7 +102,7 @@ class KeyboardConversation:
                 require_writable(path, (".wav", ".flac"), force=False)
                 typer.echo(f"written to {self._save(path)}", err=self.as_json)
             case _:
-                raise InputError(f"`{line}` is not understood", "/help shows what can be done")
+                raise InputError(f"`{line}` is not a command", "/help lists the commands")
 
     def _answer(self, *said: str | Audio) -> None:
         parts, self.shown = (*self.shown, *said), []
@@ -197,6 +197,6 @@ def _split(line: str) -> tuple[str, list[str]]:
         return verb, []
     found = _WORD.match(rest)
     if found is None or (end := rest[found.end() :])[:1] in {'"', "'"}:
-        raise InputError(f"`{line}` cannot be read: a quotation mark is left open", "close the quotation mark")
+        raise InputError(f"`{line}` has an unclosed quotation mark", "close the quotation mark")
     name = _PIECE.sub(lambda piece: piece[2] if piece[1] else piece[3], found[0])
     return verb, [name, *([end.strip()] if end.strip() else [])]

@@ -28,19 +28,19 @@ ConfigOption = Annotated[
         "-c",
         metavar="CONFIG",
         envvar="EMOVA_CONFIG",
-        help="A preset, a TOML file or a folder with one.  [default: emova-nano]",
+        help="A preset, a TOML file, or a folder with an assistant.toml.  [default: emova-nano]",
         show_envvar=True,
     ),
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the config, e.g. vocoder.type=onnx.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")]
-EmotionOption = Annotated[Emotion | None, typer.Option("--emotion", help="Emotion to speak with.")]
-PitchOption = Annotated[Pitch | None, typer.Option("--pitch", help="Pitch to speak with, relative to the voice.")]
-SpeedOption = Annotated[Speed | None, typer.Option("--speed", help="Speed to speak with.")]
-SpeakerOption = Annotated[str | None, typer.Option("--speaker", metavar="NAME", help="Voice to speak with: female, male, ...")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
+EmotionOption = Annotated[Emotion | None, typer.Option("--emotion", help="Emotion of the voice.")]
+PitchOption = Annotated[Pitch | None, typer.Option("--pitch", help="Pitch, relative to the voice's own.")]
+SpeedOption = Annotated[Speed | None, typer.Option("--speed", help="Speed of the speech.")]
+SpeakerOption = Annotated[str | None, typer.Option("--speaker", metavar="NAME", help="Voice: female, male, ...")]
 
 
 def default_config() -> str:
@@ -109,7 +109,7 @@ def read_text(text: str) -> str:
 
     read = _stdin().read().decode("utf-8-sig", "replace").strip() if text == str(STDIO) else text
     if not read.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in read):
-        raise InputError("the text holds bytes that are no characters", "type it as UTF-8")
+        raise InputError("the text is not valid UTF-8", "encode it as UTF-8")
     return read
 
 
@@ -159,7 +159,7 @@ def require_writable(path: Path | None, suffixes: tuple[str, ...], *, force: boo
     if not is_folder(path.parent):
         raise InputError(f"the folder `{path.parent}` does not exist", "create it, or choose another for the output")
     if not force and exists(path):
-        raise InputError(f"`{path}` is there already", "choose another name, or replace it with `--force`")
+        raise InputError(f"`{path}` already exists", "choose another name, or replace it with `--force`")
 
 
 def unused(path: Path) -> Path:
@@ -178,7 +178,7 @@ def save_audio(audio: Audio, path: Path) -> Path:
     from emova_sdk.errors import InputError
 
     if sys.stdout.isatty():
-        raise InputError("the sound would be written to the terminal", "name a file, or pipe it to a player")
+        raise InputError("the audio would be written to the terminal", "name a file, or pipe it to a player")
     sys.stdout.buffer.write(encode(audio.samples, audio.sample_rate))
     sys.stdout.buffer.flush()
     return path
@@ -189,4 +189,4 @@ def require_free_stdout(path: Path | None, *, as_json: bool) -> None:
     from emova_sdk.errors import InputError
 
     if as_json and path == STDIO:
-        raise InputError("`--json` and `--out -` both write to stdout", "name a file for the sound")
+        raise InputError("`--json` and `--out -` both write to stdout", "name a file for the audio")

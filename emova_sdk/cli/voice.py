@@ -107,7 +107,7 @@ class VoiceConversation:
             case UserTurn() if not self.as_json:
                 typer.echo(f"  (you spoke for {event.audio.duration_s:.1f} s)")
             case FalseInterruption() if not self.as_json:
-                typer.echo("  (that was no interruption)")
+                typer.echo("  (not an interruption)")
             case _:
                 pass
 

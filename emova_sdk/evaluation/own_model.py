@@ -84,7 +84,7 @@ def measure_model(
     slots = ("speech_tokenizer", "llm_core", "style_module") if table else ("llm_core",)
     for slot in slots[:2]:
         if slot not in config.slots:
-            raise ConfigError(f"the config fills no slot `{slot}`", f"name its component with --set {slot}.type=NAME")
+            raise ConfigError(f"the config has no component for `{slot}`", f"name one with --set {slot}.type=NAME")
     stored, skipped = ([], 0) if table else read_units(path)
     if not table:
         card.facts["conversations_without_speech"] = skipped

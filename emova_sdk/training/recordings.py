@@ -312,18 +312,18 @@ def build_data(
         output: File to write.
         tasks: What is taught, of `TASKS`.
         skip_bad: Leave out rows that cannot be used, rather than end at the first.
-        force: Replace a file that is there already.
+        force: Replace an existing file.
         max_audio_s: Longest recording.
         step: Called with the rows done and the rows there are.
 
     Raises:
-        InputError: The table cannot be read, a row cannot be used, none is left, or the output is there already.
+        InputError: The table cannot be read, a row cannot be used, none is left, or the output already exists.
     """
     output = Path(output)
     if unknown := [task for task in tasks if task not in TASKS]:
-        raise InputError(f"there is no task `{unknown[0]}`", f"choose of {', '.join(TASKS)}")
+        raise InputError(f"there is no task `{unknown[0]}`", f"choose from {', '.join(TASKS)}")
     if not force and output.exists():
-        raise InputError(f"`{output}` is there already", "choose another name, or replace it by `force`")
+        raise InputError(f"`{output}` already exists", "choose another name, or replace it with `force`")
     table = read_table(path)
     if table.bad and not skip_bad:
         raise table.bad[0].error

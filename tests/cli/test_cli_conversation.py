@@ -135,5 +135,5 @@ def test_at_a_terminal_there_is_a_prompt(converse, monkeypatch, emova):
 
     monkeypatch.setattr("sys.stdin", Terminal("hello\n"))
     done = emova("chat")
-    assert "Type what you want to say" in done.out
+    assert "Type a message" in done.out
     assert "> emova: " in done.out

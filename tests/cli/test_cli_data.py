@@ -21,7 +21,7 @@ def test_data_are_built_with_any_speech_tokenizer(emova, table, ears):
     record = done.data("data-build")
     assert record["conversations"] == {"transcribe": 2, "speak": 2} and record["recordings"] == 2
     assert (record["units"]["space"], record["units"]["size"]) == ("fake-units", FakeSpeechTokenizer.units.size)
-    assert record["unused_columns"] == ["mood"] and "mean nothing here: mood" in done.err
+    assert record["unused_columns"] == ["mood"] and "unknown columns: mood" in done.err
     assert len((table.parent / "data.jsonl").read_text().splitlines()) == 4
 
 
@@ -50,7 +50,7 @@ def test_a_bad_row_ends_it_or_is_left_out_and_counted(emova, table):
     record = emova("data", "build", "table.csv", "--out", "data.jsonl", "--skip-bad", "--json").data("data-build")
     assert (record["recordings"], [bad["row"] for bad in record["bad"]]) == (2, [4])
     done = emova("data", "build", "table.csv", "--out", "data.jsonl", "--skip-bad", "--force")
-    assert "1 row left out" in done.out and "left out: row 4" in done.err
+    assert "1 row left out" in done.out and "skipped: row 4" in done.err
 
 
 def test_what_is_no_tokenizer_is_one_error(emova, table):

@@ -36,7 +36,7 @@ def test_list(emova):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["recipe"], "no recipe is named"),
+        (["recipe"], "no recipe was given"),
         (["recipe", "nothing"], "no recipe `nothing`"),
         (["recipe", "sft", "--set", "model=x", "--set", "nonsense=1"], "sft"),
         (["nano", "--budget-s", "0", "--out", "work"], "budget of `0` seconds"),

@@ -147,7 +147,7 @@ def test_too_many_cells_are_a_bad_row(folder):
 def test_what_is_there_stays_whole(folder):
     out = folder / "kept.jsonl"
     out.write_text("mine")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         build_data(table(folder, [ASK]), EARS, output=out)
     with pytest.raises(InputError, match="row 2"):
         build_data(table(folder, [ASK, {**ASK, "audio": "noise.wav"}]), EARS, output=out, force=True)

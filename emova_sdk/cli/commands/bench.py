@@ -32,35 +32,38 @@ def bench(
     config: ConfigOption = None,
     overrides: SetOption = None,
     component: Annotated[
-        list[str] | None, typer.Option("--component", metavar="SLOT", help="This component and its graphs, not a whole turn.")
+        list[str] | None,
+        typer.Option("--component", metavar="SLOT", help="Compare this component and its graphs instead of a whole turn."),
     ] = None,
     against: Annotated[
         list[Path] | None,
-        typer.Option("--against", metavar="DIR", help="An export that takes part; may be given again.  [default: made anew]"),
+        typer.Option(
+            "--against", metavar="DIR", help="An export to compare; may be repeated.  [default: exported for this run]"
+        ),
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(
-            "--precision", metavar="NAME", help="Of the exports that are made; may be given again.  [default: fp32, int8]"
-        ),
+        typer.Option("--precision", metavar="NAME", help="Precision of the exports; may be repeated.  [default: fp32, int8]"),
     ] = None,
-    compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Let torch compile take part.")] = True,
-    memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure memory, each in a process of its own.")] = True,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, metavar="N", help="Times that each runs, after a warm-up.")] = 9,
-    threads: Annotated[int, typer.Option("--threads", min=0, metavar="N", help="0 takes all cores this process may use.")] = 0,
+    compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Include torch compile.")] = True,
+    memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure memory, each in a separate process.")] = True,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, metavar="N", help="Runs of each, after a warm-up.")] = 9,
+    threads: Annotated[
+        int, typer.Option("--threads", min=0, metavar="N", help="0 uses all cores available to this process.")
+    ] = 0,
     audio: Annotated[
-        Path | None, typer.Option("--audio", metavar="FILE", help="The question.  [default: that of emova demo]")
+        Path | None, typer.Option("--audio", metavar="FILE", help="Audio of the question.  [default: that of emova demo]")
     ] = None,
     image: Annotated[
-        Path | None, typer.Option("--image", metavar="FILE", help="The picture.  [default: that of emova demo]")
+        Path | None, typer.Option("--image", metavar="FILE", help="Image of the question.  [default: that of emova demo]")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Draw the ratios too: .png.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Also plot the ratios: a .png file.")] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a config, torch compile and exports: speed, memory, size, and what the machine could do.
+    """Compare PyTorch, torch compile and exports: speed, memory, size, and the machine's limits.
 
-    They take turns in one process. Ratios are of medians, and compare with the first of each group.
+    They run alternately in one process. Ratios are ratios of medians, relative to the first of each group.
     """
     from emova_sdk.bench.candidates import Candidate
     from emova_sdk.bench.limits import measure_limits
@@ -100,7 +103,7 @@ def _precisions(names: list[str]) -> list[Precision]:
 
     unknown = [name for name in names if name not in PRECISIONS]
     if unknown:
-        raise InputError(f"there is no precision `{unknown[0]}`", f"choose of {', '.join(PRECISIONS)}")
+        raise InputError(f"there is no precision `{unknown[0]}`", f"choose from {', '.join(PRECISIONS)}")
     return [one for one in PRECISIONS if one in names]
 
 

@@ -41,49 +41,54 @@ if TYPE_CHECKING:
 @app.command()
 def chat(
     text: Annotated[
-        str | None, typer.Argument(metavar="[TEXT]", help="What to type, - is stdin; without any input: a conversation.")
+        str | None, typer.Argument(metavar="[TEXT]", help="Text to send, - for stdin. Without any input: a conversation.")
     ] = None,
     *,
     audio: Annotated[
-        Path | None, typer.Option("--audio", "-a", metavar="FILE", help="What to say: a sound file, - is stdin.")
+        Path | None, typer.Option("--audio", "-a", metavar="FILE", help="Audio file to send, - for stdin.")
     ] = None,
-    images: Annotated[list[Path] | None, typer.Option("--image", "-i", metavar="FILE", help="What to show.")] = None,
+    images: Annotated[
+        list[Path] | None, typer.Option("--image", "-i", metavar="FILE", help="Image file to send; may be repeated.")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the answer: .wav, .flac, - is stdout.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Write the answer to this .wav or .flac file, - for stdout."),
     ] = None,
     emotion: EmotionOption = None,
     pitch: PitchOption = None,
     speed: SpeedOption = None,
     speaker: SpeakerOption = None,
-    system: Annotated[str, typer.Option("--system", metavar="TEXT", help="Instructions to the model.")] = "",
+    system: Annotated[str, typer.Option("--system", metavar="TEXT", help="Instructions for the model.")] = "",
     db: Annotated[
-        str | None, typer.Option("--db", metavar="FILE", help="Keep the conversation in this SQLite file or SQLAlchemy URL.")
+        str | None, typer.Option("--db", metavar="FILE", help="Store the conversation in this SQLite file or SQLAlchemy URL.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--session", metavar="NAME", help="Begin this session or go on with it.  [default: chat]")
+        str | None, typer.Option("--session", metavar="NAME", help="Start or resume this session.  [default: chat]")
     ] = None,
-    live: Annotated[bool, typer.Option("--live", help="Converse by microphone and loudspeaker.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Hold a conversation by microphone and loudspeaker.")] = False,
     microphone: Annotated[
-        str | None, typer.Option("--microphone", metavar="DEVICE", help="Its name or number, or a sound file in its place.")
+        str | None,
+        typer.Option("--microphone", metavar="DEVICE", help="Device name or number, or an audio file to use instead."),
     ] = None,
     loudspeaker: Annotated[
-        str | None, typer.Option("--loudspeaker", metavar="DEVICE", help="Its name or number, or a .wav file to write.")
+        str | None, typer.Option("--loudspeaker", metavar="DEVICE", help="Device name or number, or a .wav file to write.")
     ] = None,
     half_duplex: Annotated[
-        bool, typer.Option("--half-duplex", help="Do not listen while speaking: where the microphone hears the loudspeaker.")
+        bool,
+        typer.Option("--half-duplex", help="Do not listen while speaking: for a microphone that picks up the loudspeaker."),
     ] = False,
-    devices: Annotated[bool, typer.Option("--list-devices", help="List microphones and loudspeakers, and leave.")] = False,
+    devices: Annotated[bool, typer.Option("--list-devices", help="List microphones and loudspeakers, and exit.")] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Show how long each step of an answer took.")] = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say, show or type something and get an answer.
+    """Send text, audio or images and get an answer.
 
-    Without input it is a conversation, line by line, or with --live by voice.
+    Without input it is a conversation: line by line, or by voice with --live.
 
-    Emotion and pitch are the model's own choice unless they are given.
+    The model chooses emotion and pitch unless they are given.
     """
     from emova_sdk.cli.keyboard import KeyboardConversation, print_reply
     from emova_sdk.cli.trace import print_trace

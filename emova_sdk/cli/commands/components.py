@@ -24,7 +24,7 @@ SlotOption = Annotated[str | None, typer.Option("--slot", metavar="SLOT", help="
 
 @group.command("list")
 def list_all(slot: SlotOption = None, as_json: JsonOption = False) -> None:
-    """List what is installed, plug-ins included."""
+    """List the installed components, plug-ins included."""
     from emova_sdk import registry
 
     found = registry.listed(slot)
@@ -40,13 +40,13 @@ def list_all(slot: SlotOption = None, as_json: JsonOption = False) -> None:
 
 @group.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its type in a config, e.g. fake.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The component's type in a config, e.g. nano.")],
     slot: SlotOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Describe a component and its options.
 
-    A name that several slots know is shown for each of them.
+    A name that exists in several slots is shown for each of them.
     """
     from emova_sdk import registry
     from emova_sdk.components.base import SLOTS
@@ -82,9 +82,9 @@ def _print(info: ComponentInfo) -> None:
 def check(
     slot: SlotOption = None, config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
-    """Check that the components of a config keep the rules.
+    """Check that the components of a config follow the rules of their interfaces.
 
-    A component that answers by an endpoint sends it real requests.
+    A component with an endpoint sends it real requests.
 
     Exits with 1 if a rule is broken. To check a plug-in: emova components check --slot vocoder --set vocoder.type=mine
     """
@@ -113,7 +113,7 @@ def _slots_to_check(settings: PipelineConfig, slot: str | None) -> list[str]:
     if slot is None or slot in settings.slots:
         return list(settings.slots) if slot is None else [slot]
     registry.names(slot)  # says so if there is no such slot
-    raise ConfigError(f"the config fills no slot `{slot}`", f"name its component with --set {slot}.type=NAME")
+    raise ConfigError(f"the config has no component for `{slot}`", f"name one with --set {slot}.type=NAME")
 
 
 def _check(settings: PipelineConfig, slot: str) -> list[CheckResult]:

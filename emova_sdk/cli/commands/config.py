@@ -18,16 +18,18 @@ app.add_typer(group, name="config")
 def show(
     config: Annotated[
         str | None,
-        typer.Argument(metavar="[CONFIG]", envvar="EMOVA_CONFIG", help="A preset, a file or a folder with one."),
+        typer.Argument(
+            metavar="[CONFIG]", envvar="EMOVA_CONFIG", help="A preset, a TOML file, or a folder with an assistant.toml."
+        ),
     ] = None,
     *,
     option: Annotated[str | None, typer.Option("--config", "-c", metavar="CONFIG", help="The same, as an option.")] = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a config with everything filled in.
+    """Show a complete config.
 
-    That is what it extends, what --set replaces, and what it reads from the environment.
+    It includes what the config extends, what --set replaces, and which values it reads from the environment.
     """
     from emova_sdk.config import dump_config, load_config
 
@@ -42,7 +44,7 @@ def show(
 def schema() -> None:
     """Print the JSON Schema of configs.
 
-    It holds the options of every installed component, plug-ins included.
+    It has the options of every installed component, plug-ins included.
     """
     import json
 

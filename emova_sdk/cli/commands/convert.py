@@ -14,12 +14,12 @@ from emova_sdk.cli.output import print_json, working
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A checkpoint of either layout: a folder or a hub id.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A checkpoint in either layout: a folder or a hub id.")],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder to write.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier checkpoint in that place.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing checkpoint.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write an EMOVA checkpoint of the origin layout in the layout of transformers."""
+    """Convert an EMOVA checkpoint from its original layout to that of transformers."""
     from emova_sdk.components.emova.language.checkpoints import CHECKPOINT, find_checkpoint
     from emova_sdk.components.emova.language.conversion import convert_origin_to_hf
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from emova_sdk.config import PipelineConfig
     from emova_sdk.training.recordings import Built
 
-group = typer.Typer(help="Make training data.")
+group = typer.Typer(help="Build training data.")
 app.add_typer(group, name="data")
 
 
@@ -31,10 +31,10 @@ def build(
         Path, typer.Argument(metavar="RECORDINGS", help="A .csv, .tsv or .jsonl file with the columns audio and text.")
     ],
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The data to write: a .jsonl file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The .jsonl file to write.")],
     tokenizer: Annotated[
         str | None,
-        typer.Option("--tokenizer", metavar="NAME", help="A type of speech tokenizer, or a config that has one; or use -c."),
+        typer.Option("--tokenizer", metavar="NAME", help="A type of speech tokenizer, or a config that has one."),
     ] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -42,13 +42,13 @@ def build(
         list[str] | None,
         typer.Option("--task", metavar="TASK", help="transcribe, speak, chat or dialogue; may be repeated.  [default: all]"),
     ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that cannot be used, and count them.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip and count unusable rows.")] = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make training data with speech units from recordings and what is said in them.
+    """Build training data with speech units from recordings and their transcripts.
 
-    Columns: audio (relative to the file), text; if known emotion, pitch, speaker; to teach answers answer, answer_audio,
+    Columns: audio (relative to the file), text; optional: emotion, pitch, speaker; for answers: answer, answer_audio,
     answer_emotion, answer_pitch.
     """
     from emova_sdk.training.recordings import TASKS, build_data
@@ -63,9 +63,9 @@ def build(
             table, ears, output=out, tasks=tasks or TASKS, skip_bad=skip_bad, force=force, max_audio_s=limit, step=step
         )
     for bad in built.bad:
-        typer.echo(f"left out: {bad.error.message}; {bad.error.hint}", err=True)
+        typer.echo(f"skipped: {bad.error.message}; {bad.error.hint}", err=True)
     if built.unused:
-        typer.echo(f"columns that mean nothing here: {', '.join(built.unused)}", err=True)
+        typer.echo(f"unknown columns: {', '.join(built.unused)}", err=True)
     if as_json:
         print_json(_record(out, built, ears))
     else:

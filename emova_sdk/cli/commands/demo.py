@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 @app.command()
 def demo(
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where the files go.  [default: demo, or demo-2, ...]")
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Output folder.  [default: demo, or demo-2, ...]")
     ] = None,
     given: Annotated[
         Path | None,
-        typer.Option("--input", metavar="FOLDER", help="Only write the input there: question.wav, scene.png, ..., and leave."),
+        typer.Option("--input", metavar="FOLDER", help="Only write the input to this folder, and exit."),
     ] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Hear, see and answer three spoken turns.
+    """Run three spoken turns on input that comes with the package.
 
-    Prints each turn, and writes every answer, all of them as reply.wav, and conversation.png, a picture of the whole.
+    Prints each turn, and writes each answer, all answers as reply.wav, and the conversation as conversation.png.
     """
     from emova_sdk.picture import draw_turns
 

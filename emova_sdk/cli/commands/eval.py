@@ -43,24 +43,25 @@ def _group() -> None:  # pyright: ignore[reportUnusedFunction] - makes typer kee
 def nano(
     *,
     preset: Annotated[
-        Path | None, typer.Option("--preset", metavar="FOLDER", help="A trained nano.  [default: the shipped one]")
+        Path | None, typer.Option("--preset", metavar="FOLDER", help="A trained emova-nano.  [default: the included one]")
     ] = None,
     work: Annotated[
-        Path | None, typer.Option("--work", metavar="FOLDER", help="Rendered speech: what `emova train nano` worked in.")
+        Path | None,
+        typer.Option("--work", metavar="FOLDER", help="The work folder of `emova train nano`, with its synthesised speech."),
     ] = None,
-    cases: Annotated[int, typer.Option("--cases", min=1, metavar="N", help="Questions for each kind of turn.")] = 300,
+    cases: Annotated[int, typer.Option("--cases", min=1, metavar="N", help="Questions of each kind.")] = 300,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Write the figures too: .json, or .md for a table, put into a card."),
+        typer.Option("--out", "-o", metavar="FILE", help="Also write the figures: .json, or .md for a table or model card."),
     ] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure emova-nano: pictures, typed and spoken turns, hearing, speaking and style.
+    """Measure emova-nano: images, typed and spoken turns, recognition, synthesis and style.
 
-    Every figure comes with its cases, its 95 % interval, what the best constant answer would get, and the ceiling.
+    Each figure has its number of cases, a 95 % interval, the score of the best constant answer, and the ceiling.
 
-    What cannot be measured for want of speech, weights or programs is named with the reason.
+    Metrics that need missing data, weights or programs are listed with the reason.
     """
     require_nano_recipe()
     from nano_recipe.evaluation.card import measure
@@ -86,17 +87,17 @@ def nano(
 def alignment(
     *,
     work: Annotated[
-        Path, typer.Option("--work", metavar="FOLDER", help="Rendered speech and its units: what `emova train nano` worked in.")
+        Path, typer.Option("--work", metavar="FOLDER", help="The work folder of `emova train nano`, with its speech and units.")
     ],
     budget_s: Annotated[
-        float, typer.Option("--budget-s", min=0.1, metavar="SECONDS", help="CPU seconds to align each model.")
+        float, typer.Option("--budget-s", min=0.1, metavar="SECONDS", help="CPU seconds for aligning each model.")
     ] = 150.0,
     cases: Annotated[int, typer.Option("--cases", min=1, metavar="N", help="Questions of each kind.")] = 300,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare aligning pictures and speech at once with aligning one of them, at the same cost.
+    """Compare joint alignment of images and speech with aligning one of them, at the same cost.
 
-    Trains four small language models in `--work` and asks them about pictures and spoken questions.
+    Trains four small language models in `--work` and tests them on images and spoken questions.
     """
     require_nano_recipe()
     from nano_recipe.evaluation.ablation import compare_alignments
@@ -115,18 +116,20 @@ def model(
     *,
     data: Annotated[
         Path,
-        typer.Option("--data", metavar="FILE", help="Recordings (.csv, .tsv, .jsonl), or data as `emova data build` writes."),
+        typer.Option(
+            "--data", metavar="FILE", help="Recordings (.csv, .tsv, .jsonl), or a file written by `emova data build`."
+        ),
     ],
     config: ConfigOption = None,
     overrides: SetOption = None,
     cases: Annotated[int | None, typer.Option("--cases", min=1, metavar="N", help="Only the first N spoken sentences.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure any model on speech of your own: words, emotions, and whether its replies can be read.
+    """Measure any model on speech of your own: words, emotions, and the validity of its replies.
 
-    Each figure comes with its cases, its 95 % interval, and for emotions what the best constant answer would get.
+    Each figure has its number of cases, a 95 % interval, and for emotions the score of the best constant answer.
 
-    Recordings are heard by the config's ears; of data whose speech is units already only the language model is asked.
+    Recordings are encoded by the config's speech tokenizer; data that already holds units needs only the language model.
     """
     from emova_sdk.evaluation.own_model import measure_model
 
@@ -177,7 +180,7 @@ def _is_card(path: Path | None) -> bool:
 
 
 def _put_into(path: Path, table: str) -> str:
-    """A card that is there already keeps its text: the table goes between its marks."""
+    """Put the table between the marks of an existing card, and keep the rest of its text."""
     if not _is_card(path):
         return table
     before, begin, rest = path.read_text("utf-8").partition(MARKS[0])

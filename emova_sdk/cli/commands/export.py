@@ -27,32 +27,33 @@ app.add_typer(export)
 TargetName = Literal["trt", "rtx"]
 PrecisionName = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 ComponentOption = Annotated[
-    list[str] | None, typer.Option("--component", metavar="ROLE", help="Export this component alone; may be given again.")
+    list[str] | None, typer.Option("--component", metavar="ROLE", help="Export only this component; may be repeated.")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace an earlier export in that place.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing export.")]
 
 
 @export.command("onnx")
 def to_onnx(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to make.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to create.")],
     config: ConfigOption = None,
     overrides: SetOption = None,
     component: ComponentOption = None,
-    precision: Annotated[PrecisionName, typer.Option("--precision", help="What graphs are stored and computed in.")] = "fp32",
+    precision: Annotated[PrecisionName, typer.Option("--precision", help="Precision of weights and arithmetic.")] = "fp32",
     portable: Annotated[
-        bool, typer.Option("--portable", help="Use the standard's operators alone, for runtimes other than ONNX Runtime.")
+        bool, typer.Option("--portable", help="Use only standard ONNX operators, for runtimes other than ONNX Runtime.")
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if a graph loses too much accuracy at this precision.")
     ] = False,
     block_size: Annotated[
-        int, typer.Option("--block-size", help="Weights that share a scale in int4, and in the int8 of language models.")
+        int,
+        typer.Option("--block-size", help="Number of weights that share a scale, in int4 and in the int8 of language models."),
     ] = 32,
     force: ForceOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the graphs and write nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Export to ONNX, compare with the originals at several sizes, and write a manifest and a config that runs the export."""
+    """Export to ONNX, compare with the original at several sizes, and write a manifest and a config that runs the export."""
     from emova_sdk.config import exported_config, load_config
     from emova_sdk.exporters.export import EXPORT, export_components
     from emova_sdk.exporters.quantize import checked_precision
@@ -83,30 +84,29 @@ def to_onnx(
 
 @export.command("tensorrt")
 def to_tensorrt(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to make.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to create.")],
     path: Annotated[
         Path | None, typer.Argument(metavar="[EXPORT]", help="An ONNX export; without one the config is exported first.")
     ] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
     component: ComponentOption = None,
-    precision: Annotated[PrecisionName, typer.Option("--precision", help="Of the export that is made first.")] = "fp32",
+    precision: Annotated[PrecisionName, typer.Option("--precision", help="Precision of that export.")] = "fp32",
     target: Annotated[
         TargetName, typer.Option("--target", help="trt: TensorRT on this GPU; rtx: TensorRT-RTX, for any RTX GPU.")
     ] = "trt",
     axis: Annotated[
         list[str] | None,
-        typer.Option(
-            "--axis", metavar="NAME=MIN:OPT:MAX", help="Build for less than an axis' whole range; may be given again."
-        ),
+        typer.Option("--axis", metavar="NAME=MIN:OPT:MAX", help="Build for a part of an axis' range; may be repeated."),
     ] = None,
     timing_cache: Annotated[
-        Path | None, typer.Option("--timing-cache", metavar="FILE", help="What TensorRT measured, kept for the next build.")
+        Path | None,
+        typer.Option("--timing-cache", metavar="FILE", help="File for TensorRT's timings, reused by the next build."),
     ] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Build TensorRT engines from a checked ONNX export; on a GPU they are compared with the originals."""
+    """Build TensorRT engines from a checked ONNX export; on a GPU, compare them with the original."""
     from emova_sdk.exporters.export import EXPORT
     from emova_sdk.exporters.tensorrt import export_engines, parse_axes, require_builder
     from emova_sdk.exporters.verify import read_manifest
@@ -161,14 +161,14 @@ def _onnx_export(
 
 @export.command("verify")
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An export.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The export to check.")],
     config: ConfigOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare an export with its originals again; its config is the one it was made from unless another is given.
+    """Compare an export with its original again; the config is the one it was made from unless another is given.
 
-    Without torch it is compared with what the originals made of a few inputs when it was exported.
+    Without torch, it is compared with golden outputs of the original, which are part of the export.
     """
     from emova_sdk.config import load_config
     from emova_sdk.exporters.verify import read_manifest, verify_export

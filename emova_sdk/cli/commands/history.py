@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from emova_sdk.memory import SessionStore
     from emova_sdk.types import Image, Turn
 
-group = typer.Typer(help="List, show, exchange, forget and draw sessions that were kept.")
+group = typer.Typer(help="List, show, plot, export, import and delete stored sessions.")
 app.add_typer(group, name="history")
 
 DbOption = Annotated[str, typer.Option("--db", metavar="FILE", help="The database: an SQLite file, or any SQLAlchemy URL.")]
@@ -57,10 +57,10 @@ def export(
     name: NameArgument,
     db: DbOption,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="[default: SESSION.jsonl]")] = None,
-    media: Annotated[bool, typer.Option("--media", help="Write sounds and pictures into it.")] = False,
+    media: Annotated[bool, typer.Option("--media", help="Include audio and images.")] = False,
     force: ForceOption = False,
 ) -> None:
-    """Write a session as JSON lines; without --media, sounds and pictures stay where they are."""
+    """Write a session as JSON lines; without --media, audio and images stay in the media folder."""
     path = out or Path(f"{name}.jsonl")
     require_writable(path, (".jsonl",), force=force)
     with _open(db) as store:
@@ -70,11 +70,11 @@ def export(
 
 @group.command("import")
 def load(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="What `emova history export` wrote.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A file written by `emova history export`.")],
     db: DbOption,
-    name: Annotated[str | None, typer.Option("--session", metavar="NAME", help="Call the session so instead.")] = None,
+    name: Annotated[str | None, typer.Option("--session", metavar="NAME", help="New name for the session.")] = None,
 ) -> None:
-    """Read an exported session into a database, which is made where there is none."""
+    """Read an exported session into a database, which is created if needed."""
     with _open(db, must_exist=False) as store:
         loaded = store.load(path, session_id=name)
         typer.echo(f"{loaded}: {counted(len(store.turns(loaded)), 'turn')}")
@@ -82,7 +82,7 @@ def load(
 
 @group.command()
 def forget(name: NameArgument, db: DbOption) -> None:
-    """Remove a session for good: its turns, sounds and pictures."""
+    """Delete a session for good: its turns, audio and images."""
     with _open(db) as store:
         store.forget(name)
     typer.echo(f"{name} is forgotten")
@@ -91,9 +91,9 @@ def forget(name: NameArgument, db: DbOption) -> None:
 @group.command()
 def retain(
     db: DbOption,
-    days: Annotated[float, typer.Option("--days", min=0.0, help="Forget what was not used for so many days.")],
+    days: Annotated[float, typer.Option("--days", min=0.0, help="Delete sessions not used for this many days.")],
 ) -> None:
-    """Forget every session that was not used for some days."""
+    """Delete every session that was not used for some days."""
     with _open(db) as store:
         forgotten = store.retain(days=days)
     typer.echo(f"{len(forgotten)} forgotten" + (f": {', '.join(forgotten)}" if forgotten else ""))
@@ -101,7 +101,7 @@ def retain(
 
 @group.command()
 def plot(name: NameArgument, db: DbOption, out: PictureOption = None, force: ForceOption = False) -> None:
-    """Draw the emotions of a session over its turns."""
+    """Plot the emotions of a session over its turns."""
     from emova_sdk.cli.emotion_plot import draw_emotions, emotions_of
 
     def draw(_: SessionStore, turns: list[Turn]) -> tuple[Image, str]:
@@ -140,7 +140,7 @@ def _open(db: str, *, must_exist: bool = True) -> SessionStore:
     from emova_sdk.memory import SessionStore
 
     if must_exist and "://" not in db and not Path(db).is_file():
-        raise InputError(f"there is no database `{db}`", "`emova chat --db FILE` makes one; check the path")
+        raise InputError(f"there is no database `{db}`", "check the path; `emova chat --db FILE` creates one")
     return SessionStore(db)
 
 

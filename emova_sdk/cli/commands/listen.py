@@ -15,12 +15,12 @@ from emova_sdk.cli.output import describe_perceived, describe_transcript, print_
 
 @app.command()
 def listen(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A WAV, FLAC, OGG or MP3 file; - is stdin.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A WAV, FLAC, OGG or MP3 file, - for stdin.")],
     config: ConfigOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write down what is said in a recording, and how."""
+    """Transcribe a recording and describe its style."""
     settings = read_config(config, overrides)
     audio = open_audio(file, settings.limits)
     with open_pipeline(settings) as pipeline, working("listening"):

@@ -23,13 +23,13 @@ from emova_sdk.cli.output import print_json, working
 
 @app.command()
 def look(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A PNG, JPEG, WebP, GIF or BMP file; - is stdin.")],
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask about it.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A PNG, JPEG, WebP, GIF or BMP file, - for stdin.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Question about the image.")],
     config: ConfigOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer a question about a picture."""
+    """Answer a question about an image."""
     require_one_stdin(image, question)
     settings = read_config(config, overrides)
     question = read_text(question)

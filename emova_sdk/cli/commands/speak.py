@@ -32,12 +32,12 @@ from emova_sdk.cli.output import describe_style, print_json, working
 
 @app.command()
 def speak(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say; - is stdin.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Text to speak, - for stdin.")],
     *,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="FILE", help="Where to: .wav, .flac, - is stdout.  [default: speech.wav, or -2, ...]"
+            "--out", "-o", metavar="FILE", help="A .wav or .flac file, - for stdout.  [default: speech.wav, or -2, ...]"
         ),
     ] = None,
     emotion: EmotionOption = None,
@@ -49,7 +49,7 @@ def speak(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say a text with an emotion, a pitch and a speed."""
+    """Read a text aloud with an emotion, a pitch and a speed."""
     require_writable(out, (".wav", ".flac"), force=force, stdout=True)
     require_free_stdout(out, as_json=as_json)
     out = out or unused(Path("speech.wav"))

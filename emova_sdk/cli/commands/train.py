@@ -27,25 +27,26 @@ _HARDLY_MOVED = 0.02
 Report = Callable[[dict[str, float]], None]
 
 
-group = typer.Typer(help="Train emova-nano from nothing, or fine-tune an EMOVA checkpoint.")
+group = typer.Typer(help="Train emova-nano from scratch, or fine-tune an EMOVA checkpoint.")
 app.add_typer(group, name="train")
 
 
 @group.command()
 def nano(
     *,
-    budget_s: Annotated[float, typer.Option("--budget-s", metavar="SECONDS", help="CPU seconds; all stages share them.")],
+    budget_s: Annotated[float, typer.Option("--budget-s", metavar="SECONDS", help="CPU seconds, shared by all stages.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The work folder.")],
     stage: Annotated[StageName, typer.Option("--stage", help="Which stage to run.")] = "all",
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, metavar="N", help="Processes that render speech.  [default: one per core]")
+        int | None,
+        typer.Option("--workers", min=1, metavar="N", help="Processes that synthesise speech.  [default: one per core]"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds other files already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Use a folder that already contains other files.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train emova-nano from nothing, stage by stage.
+    """Train emova-nano from scratch, stage by stage.
 
-    Started again, it goes on where it stopped.
+    Run again with the same folder, it resumes where it stopped.
     """
     require_nano_recipe()
     _train_nano(stage, budget_s, out, workers or os.cpu_count() or 1, force=force, as_json=as_json)
@@ -57,17 +58,17 @@ def recipe(
     *,
     names: Annotated[bool, typer.Option("--list", help="List the recipes.")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set or replace an option.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write into an output folder that holds files already.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Use an output folder that already contains files.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fine-tune an EMOVA checkpoint by a recipe."""
+    """Fine-tune an EMOVA checkpoint with a recipe."""
     from emova_sdk.errors import InputError
 
     if names:
         _list(as_json=as_json)
     elif name is None:
-        raise InputError("no recipe is named", "`emova train recipe --list` lists them")
+        raise InputError("no recipe was given", "`emova train recipe --list` lists them")
     else:
         _train_recipe(name, overrides or [], resume=resume, force=force, as_json=as_json)
 
