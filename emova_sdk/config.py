@@ -64,10 +64,10 @@ class Limits:
     """The ``[limits]`` table: what is accepted as input, and how much of a conversation is sent to the model.
 
     Attributes:
-        max_audio_s: Longest sound, in seconds.
-        max_image_pixels: Largest picture, width x height.
-        history_turns: How many of the newest earlier turns of a session are sent to the model; all that it reads by default.
-        truncation: What is left out of a longer conversation: ``drop_oldest``, ``drop_media`` (sounds and pictures first) or
+        max_audio_s: Longest audio, in seconds.
+        max_image_pixels: Largest image, width x height.
+        history_turns: How many of the latest turns of a session are sent to the model; by default as many as its context holds.
+        truncation: What is left out of a longer conversation: ``drop_oldest``, ``drop_media`` (audio and images first) or
             ``error``.
 
     Raises:
@@ -143,7 +143,7 @@ def load_config(source: str | Path, *, overrides: Sequence[str] = ()) -> Pipelin
             A new ``type`` drops the options of the old one.
 
     Raises:
-        UnknownComponentError: If there is no such preset; the hint suggests the nearest.
+        UnknownComponentError: If there is no such preset; the hint suggests the closest one.
         ConfigError: If the file is missing, is not TOML, or holds an unknown key or wrong value.
     """
     tables = _read(_locate(source), ())

@@ -39,7 +39,7 @@ __all__ = [
 
 
 class EmovaError(Exception):
-    """Base of all errors of the SDK.
+    """Base class of all errors of the SDK.
 
     Attributes:
         message: What happened, one sentence.
@@ -60,14 +60,14 @@ class EmovaError(Exception):
 
 
 class ConfigError(EmovaError):
-    """A config file, an option or a wiring is wrong."""
+    """A config file or an option is wrong, or components cannot be combined."""
 
 
 class UnknownComponentError(ConfigError):
-    """A component, preset or slot was named that does not exist.
+    """A component, preset or slot does not exist.
 
     Attributes:
-        name: The name that was asked for.
+        name: The requested name.
         available: The names that exist.
     """
 
@@ -78,7 +78,7 @@ class UnknownComponentError(ConfigError):
 
 
 class IncompatibleComponentsError(ConfigError):
-    """Two components were wired together that do not speak the same space.
+    """Two neighbouring components use different spaces.
 
     Attributes:
         writer: Slot that produces.
@@ -92,15 +92,15 @@ class IncompatibleComponentsError(ConfigError):
 
 
 class InputError(EmovaError, ValueError):
-    """A value handed to the SDK cannot be used."""
+    """An input cannot be used."""
 
 
 class ContextLengthError(InputError):
-    """A conversation is longer than the model reads. A session leaves the oldest of it out and asks again.
+    """A conversation is longer than the model's context. A session leaves out its oldest part and asks again.
 
     Attributes:
-        tokens: Length of the conversation, 0 where it is not known.
-        limit: What the model reads, 0 where it is not known.
+        tokens: Length of the conversation, 0 if unknown.
+        limit: Context length of the model, 0 if unknown.
     """
 
     def __init__(self, message: str, hint: str = "", *, tokens: int = 0, limit: int = 0) -> None:
@@ -113,8 +113,8 @@ class LoadError(EmovaError):
     """Weights or files are missing, broken or do not match.
 
     Attributes:
-        path: The file concerned, if one is.
-        tensor: The tensor concerned, if one is.
+        path: The file concerned, if any.
+        tensor: The tensor concerned, if any.
     """
 
     def __init__(self, message: str, hint: str = "", *, path: str = "", tensor: str = "") -> None:
@@ -124,10 +124,10 @@ class LoadError(EmovaError):
 
 
 class MissingDependencyError(LoadError, ImportError):
-    """An optional package is needed and not installed.
+    """A required optional package is not installed.
 
     Attributes:
-        package: What to install.
+        package: The package to install.
     """
 
     def __init__(self, message: str, hint: str = "", *, package: str = "") -> None:
@@ -136,7 +136,7 @@ class MissingDependencyError(LoadError, ImportError):
 
 
 class BackendError(EmovaError):
-    """A component failed while working.
+    """A component failed at run time.
 
     Attributes:
         retryable: Whether the same call may succeed later.
@@ -148,10 +148,10 @@ class BackendError(EmovaError):
 
 
 class EmptyAnswerError(BackendError):
-    """A model ended its answer without saying anything or calling a tool.
+    """A model's answer contains neither text nor a tool call.
 
     Attributes:
-        finish_reason: Why it ended, in the endpoint's word; empty where it gives none.
+        finish_reason: The endpoint's reason for ending it; empty if it gives none.
     """
 
     def __init__(self, message: str, hint: str = "", *, retryable: bool = True, finish_reason: str = "") -> None:

@@ -19,9 +19,9 @@ from emova_sdk.wiring import Wiring
 
 
 class Pipeline(Wiring):
-    """The components of a voice assistant, wired together; made as `Wiring` says, or from a config.
+    """The components of a voice assistant, from arguments (see `Wiring`) or from a config.
 
-    A pipeline closes the components that it was made with.
+    Closing a pipeline closes the components it was created with.
     """
 
     _borrowed: frozenset[str] = frozenset()  # slots whose components another pipeline closes
@@ -29,10 +29,10 @@ class Pipeline(Wiring):
     @classmethod
     @checked
     def from_config(cls, config: str | Path | PipelineConfig, *, overrides: Sequence[str] = ()) -> Pipeline:
-        """Build a pipeline from a preset's name, a TOML file, a folder that holds one, or a config.
+        """Build a pipeline from a preset, a TOML file, a folder with an ``assistant.toml``, or a config.
 
         Args:
-            config: What to build.
+            config: Name of a preset, path, or config.
             overrides: Values that replace the file's, e.g. ``["vocoder.type=onnx"]``.
 
         Raises:
@@ -43,15 +43,15 @@ class Pipeline(Wiring):
         return cls(**slots, limits=settings.limits, style=settings.style.default, policy=settings.style.policy)
 
     def replace(self, **components: Component | None) -> Self:
-        """Return a pipeline with other components in some slots, checked for fit; None empties a slot.
+        """Return a pipeline with some components replaced, checked for compatibility; None empties a slot.
 
-        The rest is shared: the new pipeline closes the components named here, this one its own. Close this one last.
+        The other components are shared: the new pipeline closes only those named here. Close this one last.
 
         Args:
             components: Components by slot, e.g. ``vocoder=MyVocoder()``.
 
         Raises:
-            IncompatibleComponentsError: If a component does not fit the others.
+            IncompatibleComponentsError: If a component is not compatible with the others.
             ConfigError: If there is no such slot, or a component is not of its kind.
         """
         for slot in components:
@@ -63,7 +63,7 @@ class Pipeline(Wiring):
         return made
 
     def close(self) -> None:
-        """Free what the components took."""
+        """Close the components."""
         for slot, component in self.slots().items():
             if slot not in self._borrowed:
                 component.close()
@@ -84,11 +84,11 @@ class Pipeline(Wiring):
         id: str = "",  # noqa: A002 - what it is
         **options: Unpack[SessionOptions],
     ) -> Session:
-        """Begin a conversation. Any number of them may share the pipeline, from any threads.
+        """Start a conversation. Any number of sessions may share the pipeline, from any threads.
 
         Args:
-            memory: Keeps its turns beyond the process, e.g. `emova_sdk.memory.SessionStore`.
-            id: Its name, under which the memory knows it; made up when left out.
+            memory: Stores the turns, e.g. `emova_sdk.memory.SessionStore`.
+            id: Name of the session, also in ``memory``; generated if left out.
             options: All others of `Session`: ``style``, ``policy``, ``tools``, ``system``, ``history``, ``history_limit``,
                 ``truncation``, ``options`` and ``observer``.
         """

@@ -32,9 +32,9 @@ DISTRESSED: tuple[Emotion, ...] = ("sad", "angry", "fearful", "disgusted")
 @checked_fields
 @dataclass(frozen=True)
 class StylePolicy:
-    """Rules of a session, the ``[style]`` table of a config.
+    """Rules for the style of a session's answers: the ``[style]`` table of a config.
 
-    ``rule`` decides where the caller did not ask for a style; ``allowed`` and ``never_cheerful_to`` bind in any case.
+    ``rule`` applies unless the caller requests a style; ``allowed`` and ``never_cheerful_to`` always apply.
 
     Attributes:
         rule: ``model``: emotion and pitch are the model's choice. ``fixed``: always the session's default style. ``mirror``:
@@ -66,7 +66,7 @@ class StylePolicy:
             raise InputError("the style policy leaves no emotion to speak in", "add `neutral` to `allowed`")
 
     def permitted(self, perceived: PerceivedStyle | None) -> tuple[Emotion, ...]:
-        """Return the emotions that may be spoken to a user who sounds like that."""
+        """Return the emotions that may be spoken to a user who sounds like this."""
         emotion = self.recognized(perceived)
         guarded = emotion in self.never_cheerful_to or (bool(self.never_cheerful_to) and _unsure(perceived, emotion))
         return tuple(one for one in self.allowed if not (guarded and one in CHEERFUL))
@@ -78,7 +78,7 @@ class StylePolicy:
         return perceived.emotion
 
     def follow_rule(self, style: Style, *, default: Style, perceived: PerceivedStyle | None) -> Style:
-        """Return what ``rule`` makes of a style that the caller did not ask for."""
+        """Return the style that ``rule`` chooses if the caller requests none."""
         emotion = self.recognized(perceived)
         if self.rule == "fixed":
             return default

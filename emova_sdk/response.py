@@ -21,13 +21,13 @@ class Reply:
     """A whole answer.
 
     Attributes:
-        transcript: What the user said; None when nothing was heard.
-        user_style: How the user said it, if that is known.
-        text: What was answered.
-        style: Style it was spoken in; None without a voice.
-        audio: The sound of it; None without a voice.
+        transcript: What the user said; None without speech.
+        user_style: How the user said it, if known.
+        text: Text of the answer.
+        style: Style in which it was spoken; None without a voice.
+        audio: Audio of the answer; None without a voice.
         timings: How long it took.
-        tool_calls: Tools that were asked for.
+        tool_calls: Tools the model called.
         turn: The assistant's entry in the history.
     """
 
@@ -42,9 +42,9 @@ class Reply:
 
 
 class Response(Iterator[Event]):
-    """An answer while it is given; work is done as it is iterated, once.
+    """An answer in progress. It can be iterated once, and is computed as it is iterated.
 
-    `cancel`, or leaving a ``with`` block, stops it. What had been given out by then stays in the history, and
+    `cancel`, or leaving a ``with`` block, stops it. Whatever it had yielded by then stays in the history, and
     `Session.truncate` says how much of that was really played.
     """
 
@@ -66,15 +66,15 @@ class Response(Iterator[Event]):
         return event
 
     def text(self) -> Iterator[str]:
-        """Go on to the end, and give the pieces of the text."""
+        """Yield the pieces of the text, to the end of the answer."""
         return (event.text for event in self if isinstance(event, TextDelta))
 
     def audio(self) -> Iterator[Audio]:
-        """Go on to the end, and give the pieces of the sound."""
+        """Yield the pieces of the audio, to the end of the answer."""
         return (event.audio for event in self if isinstance(event, AudioDelta))
 
     def reply(self) -> Reply:
-        """Go on to the end, and return the whole answer.
+        """Consume the rest, and return the whole answer.
 
         Raises:
             InputError: If nothing came of it before it was cancelled, or another answer is still being given.

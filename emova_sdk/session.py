@@ -67,23 +67,23 @@ class Session:
     """One conversation.
 
     Args:
-        pipeline: What it runs on; shared with other sessions.
-        style: Style the answers are spoken in where the model chooses none; speaker and speed always hold.
-        policy: Rules on how answers are spoken; the pipeline's by default.
+        pipeline: The components; may be shared with other sessions.
+        style: Style of the answers where the model chooses none; speaker and speed always apply.
+        policy: Rules for the style of answers; the pipeline's by default.
         tools: Functions (or `Tool`s) the model may call.
-        system: Instructions to the model.
-        history: Turns to go on from; those that ``memory`` has of this session come by themselves.
-        history_limit: How many of the newest earlier turns are sent to the model; the pipeline's limit by default.
+        system: Instructions for the model.
+        history: Earlier turns; those that ``memory`` has of this session are added automatically.
+        history_limit: How many of the latest turns are sent to the model; the pipeline's limit by default.
         truncation: What is left out of a longer conversation, see `emova_sdk.context.Truncation`; the pipeline's by default.
             The history keeps all of it.
-        options: How the model writes.
+        options: Options of generation.
         memory: Keeps the turns beyond the process, e.g. `emova_sdk.memory.SessionStore`. What other sessions of the same name
             add to it is taken up before every answer.
         observer: Watches the answers, e.g. `emova_sdk.telemetry.Telemetry`.
-        id: Name of the session; made up when left out.
+        id: Name of the session; generated if left out.
 
     Raises:
-        ConfigError: If something that is no tool is among the tools, or an option is out of range.
+        ConfigError: If one of the tools cannot be used as a tool, or an option is out of range.
     """
 
     @checked_except("tools", "history_limit", "truncation")
@@ -132,11 +132,11 @@ class Session:
 
     @checked_except("parts")
     def ask(self, *parts: Input, style: Style | None = None) -> Reply:
-        """Say, show or type something and wait for the whole answer.
+        """Send text, audio or images, and wait for the whole answer.
 
         Args:
             parts: Text, `Audio` and `Image`, in order.
-            style: Style to answer in whatever the model chooses; None leaves it to the model.
+            style: Style of the answer, whatever the model would choose; None leaves it to the model.
 
         Raises:
             InputError: If a part cannot be used, or another answer is still being given.
@@ -145,7 +145,7 @@ class Session:
         return self.respond(*parts, style=style).reply()
 
     async def aask(self, *parts: Input, style: Style | None = None) -> Reply:
-        """As `ask`, without blocking the event loop; cancelling the task cancels the answer."""
+        """Like `ask`, without blocking the event loop; cancelling the task cancels the answer."""
         response = self.respond(*parts, style=style)
         async with aclosing(astream(response)) as events:
             async for _ in events:
@@ -154,7 +154,7 @@ class Session:
 
     @checked_except("parts")
     def respond(self, *parts: Input, style: Style | None = None, endpointing_s: float | None = None) -> Response:
-        """As `ask`, but return an answer whose events, text or sound can be taken while it is made.
+        """Like `ask`, but return a stream of the answer's events, text or audio.
 
         A cancelled answer stays in the history as far as its events were taken; `truncate` says what was really heard. A tool
         that ran stays in it in any case.
@@ -174,7 +174,7 @@ class Session:
     def arespond(
         self, *parts: Input, style: Style | None = None, endpointing_s: float | None = None
     ) -> AsyncGenerator[Event, None]:
-        """As `respond`, for ``async for event in ...``: a thread does the work; cancelling the task cancels the answer."""
+        """Like `respond`, for ``async for event in ...``: a thread does the work; cancelling the task cancels the answer."""
         return astream(self.respond(*parts, style=style, endpointing_s=endpointing_s))
 
     @checked
@@ -219,7 +219,7 @@ class Session:
 
     @checked
     def picture(self, *, title: str = "") -> Image:
-        """Draw the conversation: words, style, waveform and pitch of each turn; `Image.save` writes it.
+        """Draw the words, style, waveform and pitch of each turn; `Image.save` writes the image.
 
         Args:
             title: Headline.

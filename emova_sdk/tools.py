@@ -18,13 +18,13 @@ from emova_sdk.types import PerceivedStyle, Style, ToolCall, ToolResult, ToolSpe
 
 @dataclass(frozen=True)
 class TurnContext:
-    """What a tool may know of the turn it is called in.
+    """What a tool can learn about the turn in which it is called.
 
     Attributes:
         session_id: Name of the session.
         user_text: What the user said or typed.
-        user_style: How it was said, with scores; None when nothing was heard.
-        style: Style the answer will have if nothing changes it.
+        user_style: How it was said, with scores; None for typed text.
+        style: Style of the answer, unless something changes it.
         history: The turns before this one.
     """
 
@@ -37,7 +37,7 @@ class TurnContext:
 
 @dataclass(frozen=True)
 class Tool:
-    """A function a model may call.
+    """A function that a model may call.
 
     Attributes:
         spec: Name, description and JSON Schema, as the model sees them.
@@ -45,7 +45,7 @@ class Tool:
             awaited, what a generator gives is collected in a list.
 
     Raises:
-        ConfigError: If the function cannot be called by a model.
+        ConfigError: If the function cannot be used as a tool.
     """
 
     spec: ToolSpec
@@ -59,7 +59,7 @@ class Tool:
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> Tool:
-        """Make a tool of a typed function: its name, docstring and annotations say it all.
+        """Make a tool from the name, docstring and annotations of a function.
 
         Functions, coroutine functions, generators, methods, `functools.partial` and callable objects can be tools, and so can
         the tools of LangChain. ``*args`` and ``**kwargs`` are left out.
@@ -74,9 +74,9 @@ class Tool:
         return cls(_spec(read.name, read.description, read.schema), function)
 
     def call(self, call: ToolCall, context: TurnContext) -> ToolResult:
-        """Run the tool; a failure of it, or wrong arguments, become a result with ``failed`` set, never an exception.
+        """Run the tool. An exception in it, or wrong arguments, give a result with ``failed`` set.
 
-        A KeyboardInterrupt is no failure of the tool, and passes.
+        A KeyboardInterrupt is raised again.
         """
         from pydantic import ValidationError
 
@@ -180,7 +180,7 @@ def as_tools(tools: Sequence[Tool | Callable[..., Any]]) -> dict[str, Tool]:
 
 
 def builtin_tools() -> tuple[Tool, ...]:
-    """Return a calculator, a clock and a timer: what `emova-nano` was taught to call, and any other model may be offered."""
+    """Return a calculator, a clock and a timer: the tools that `emova-nano` can call, and any other model can use."""
     from emova_sdk.components.nano import tools
 
     specs = {spec.name: spec for spec in tools.TOOLS}

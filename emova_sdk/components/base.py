@@ -51,7 +51,7 @@ Out = TypeVar("Out")
 
 
 class Space(NamedTuple):
-    """What an id or a vector means. Two components fit when their spaces are equal.
+    """What an id or a vector means. Two components are compatible if their spaces are equal.
 
     Attributes:
         name: E.g. ``emova-fsq-8888``.
@@ -66,23 +66,23 @@ class Space(NamedTuple):
 
 
 class Stream(ABC, Generic[In, Out]):
-    """State between chunks. Used by one caller; spent after `finish`."""
+    """State between chunks. Used by one caller, and only once: until `finish`."""
 
     @abstractmethod
     def push(self, chunk: In) -> list[Out]:
-        """Take the next chunk; return what is ready, in order, possibly nothing."""
+        """Process the next chunk and return the results that are ready, in order, possibly none."""
 
     @abstractmethod
     def finish(self) -> list[Out]:
-        """Return the rest."""
+        """Return the remaining results."""
 
     def drain(self) -> Generator[Out, None, None]:
-        """Do what `finish` does, handing out each piece as soon as it is ready."""
+        """Like `finish`, but yield each result as soon as it is ready."""
         yield from self.finish()
 
 
 class CollectingStream(Stream[In, Out]):
-    """The stream of a model that needs the whole input: collects the chunks and works in `finish`."""
+    """A stream for a model that needs its whole input: collects the chunks, and processes them in `finish`."""
 
     def __init__(self, work: Callable[[list[In]], list[Out]]) -> None:
         self._work = work
@@ -99,15 +99,15 @@ class CollectingStream(Stream[In, Out]):
 @checked_fields
 @dataclass(frozen=True)
 class GenerationOptions:
-    """How an `LLMCore` writes.
+    """Options of generation by an `LLMCore`.
 
     Attributes:
-        max_tokens: Most tokens written.
-        temperature: 0 takes the likeliest token; above 0 samples.
+        max_tokens: Largest number of generated tokens.
+        temperature: 0 takes the most probable token; above 0 samples.
         top_p: Smallest probability mass sampled from, in (0, 1].
         seed: Makes sampling repeatable.
-        tool_choice: ``auto``, ``any`` (some tool must be called) or a tool's name, as far as a core can be told.
-        json_schema: Form the answer's text is asked to have, as far as a core can be held to it.
+        tool_choice: ``auto``, ``any`` (some tool must be called) or a tool's name, if the core supports it.
+        json_schema: JSON Schema requested for the answer's text, if the core supports it.
     """
 
     max_tokens: int = 1024
@@ -126,14 +126,14 @@ class Component(ABC):  # noqa: B024 - the slots below declare what is abstract
     """A model in one of the five slots."""
 
     def load(self) -> None:  # noqa: B027 - a component without weights has nothing to do
-        """Bring the weights into memory. Safe to call again and from several threads.
+        """Load the weights. Safe to call again and from several threads.
 
         Raises:
             LoadError: If a file is missing, broken or does not match.
         """
 
     def close(self) -> None:  # noqa: B027
-        """Free what `load` took. Safe to call again."""
+        """Free the memory that `load` took. Safe to call again."""
 
     def graphs(self) -> list[Graph]:
         """What exporters can export: empty when nothing can be. Brings into memory what it needs, without `load`."""
@@ -155,17 +155,17 @@ class Component(ABC):  # noqa: B024 - the slots below declare what is abstract
 
 
 class VisionEncoder(Component):
-    """Pictures to features a language model can read."""
+    """Images to features that a language model reads."""
 
     features: Space
 
     @abstractmethod
     def encode(self, images: Sequence[Image]) -> list[VisionFeatures]:
-        """Encode each picture; ``embeddings`` has ``features.size`` columns."""
+        """Encode each image; ``embeddings`` has ``features.size`` columns."""
 
 
 class SpeechTokenizer(Component):
-    """Speech to discrete units that carry what is said, and as little as possible of how."""
+    """Speech to discrete units, which carry what is said and as little as possible of how it is said."""
 
     units: Space
     sample_rate: int
@@ -175,15 +175,15 @@ class SpeechTokenizer(Component):
 
     @abstractmethod
     def encode(self, clips: Sequence[Audio]) -> list[SpeechUnits]:
-        """Encode each clip; `InputError` for one of another rate than `sample_rate`."""
+        """Encode each clip; `InputError` if its sample rate is not `sample_rate`."""
 
     def stream(self) -> Stream[Audio, SpeechUnits]:
-        """Encode sound as it comes in. Without an override the whole is encoded in ``finish``."""
+        """Encode audio as it arrives. Unless overridden, everything is encoded in ``finish``."""
         return CollectingStream(lambda clips: self.encode([Audio.concat(clips, sample_rate=self.sample_rate)]))
 
 
 class LLMCore(Component):
-    """Reads text, units and features; writes text, styles, units and tool calls."""
+    """A language model that reads text, speech units and image features, and writes text, styles, units and tool calls."""
 
     units: Space | None
     """Units it reads and writes, or None for a model of text alone."""
@@ -204,14 +204,14 @@ class LLMCore(Component):
         tools: Sequence[ToolSpec] = (),
         options: GenerationOptions = GenerationOptions(),
     ) -> Generator[LLMEvent, None, None]:
-        """Answer the last message, as events while they are written; closing the generator stops the work.
+        """Answer the last message as a stream of events; closing the generator stops the work.
 
         Args:
-            messages: The conversation so far; sounds as `SpeechUnits`, pictures as `VisionFeatures` (or `Image`).
-            task: ``chat`` answers; ``transcribe`` writes down the last message's units (`Transcript`);
-                ``speak`` says the last message's text (`UnitsDelta`).
-            style: How to speak; None leaves emotion and pitch to the model.
-            tools: What it may call.
+            messages: The conversation so far; audio as `SpeechUnits`, images as `VisionFeatures` (or `Image`).
+            task: ``chat`` answers; ``transcribe`` transcribes the last message's units (`Transcript`);
+                ``speak`` reads the last message's text aloud (`UnitsDelta`).
+            style: Style of the answer; None leaves emotion and pitch to the model.
+            tools: Tools the model may call.
             options: Length and sampling.
         """
 
@@ -230,7 +230,7 @@ class StyleModule(Component):
         """Return one vector for each style, float32 (styles, ``style.size``); `InputError` for a value not in `choices`."""
 
     def perceive(self, clips: Sequence[Audio]) -> list[PerceivedStyle]:  # noqa: ARG002
-        """Tell how each clip, of any rate, is spoken; `BackendError` if this module does not perceive."""
+        """Perceive the style of each clip, of any sample rate; `BackendError` if this module does not perceive."""
         raise BackendError(f"`{type(self).__name__}` does not perceive styles", "use a style module with `perceives = True`")
 
 
@@ -248,7 +248,7 @@ class Vocoder(Component):
 
     @abstractmethod
     def stream(self, style: NDArray[np.float32]) -> Stream[SpeechUnits, SpeechChunk]:
-        """Speak units as they come in one style, float32 of shape (``style.size``,); the chunks together are the whole."""
+        """Speak units as they arrive, in one style, float32 of shape (``style.size``,)."""
 
 
 # the name used in config files, entry points and arguments, and its interface

@@ -33,9 +33,9 @@ class Transcript:
     """What the user said.
 
     Attributes:
-        text: The words; empty where they were not understood surely enough, or nobody spoke.
-        confidence: How sure that is, in [0, 1]; None where the component gives none.
-        guess: The nearest words where they were not understood: to be shown as a guess, never to be answered.
+        text: The words; empty if they were not recognised with enough confidence, or nobody spoke.
+        confidence: Confidence in [0, 1]; None if the component gives none.
+        guess: The closest words if they were not recognised: to be shown as a guess, never to be answered.
     """
 
     kind: ClassVar[str] = "transcript"
@@ -45,7 +45,7 @@ class Transcript:
 
     @property
     def words(self) -> str:
-        """The words, or `UNCLEAR` in their place: what others are told."""
+        """The words, or `UNCLEAR` in their place."""
         return self.text or UNCLEAR
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class UserStyle:
 
 @dataclass(frozen=True)
 class StyleChosen:
-    """How the answer is spoken: ``requested`` by the caller or the model, ``style`` as the vocoder can apply it."""
+    """The style of the answer: ``requested`` by the caller or the model, and ``style`` as it is spoken."""
 
     kind: ClassVar[str] = "style_chosen"
     style: Style
@@ -82,7 +82,7 @@ class TextDelta:
 
 @dataclass(frozen=True)
 class UnitsDelta:
-    """The next units of the answer's speech; from an LLM core to the vocoder, not seen by callers of a session."""
+    """The next speech units of the answer; from the language model to the vocoder, not seen by callers of a session."""
 
     kind: ClassVar[str] = "units_delta"
     units: SpeechUnits
@@ -97,7 +97,7 @@ class UnitsEnd:
 
 @dataclass(frozen=True)
 class AudioDelta:
-    """The next piece of the answer's sound; ``units`` of the answer's units are complete with it."""
+    """The next piece of the answer's audio; ``units`` more of the answer's speech units are complete with it."""
 
     kind: ClassVar[str] = "audio_delta"
     audio: Audio
@@ -107,7 +107,7 @@ class AudioDelta:
 @checked_fields
 @dataclass(frozen=True)
 class ToolCall:
-    """The model asks for a tool: ``arguments`` is a JSON object."""
+    """The model calls a tool: ``arguments`` is a JSON object."""
 
     kind: ClassVar[str] = "tool_call"
     id: str
@@ -127,7 +127,7 @@ class ToolCall:
 @checked_fields
 @dataclass(frozen=True)
 class ToolResult:
-    """What a tool answered to the call ``id``; ``failed`` when ``content`` is an error message."""
+    """The result of the call ``id``; ``failed`` if ``content`` is an error message."""
 
     kind: ClassVar[str] = "tool_result"
     id: str
@@ -147,7 +147,7 @@ class ToolResult:
 
 @dataclass(frozen=True)
 class Metadata:
-    """Facts for the turn's record that no other event carries, e.g. ``{"speech_path": "text_to_units"}``."""
+    """Facts for the turn's record that no other event has, e.g. ``{"speech_path": "text_to_units"}``."""
 
     kind: ClassVar[str] = "metadata"
     values: Mapping[str, Any]

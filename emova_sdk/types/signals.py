@@ -20,7 +20,7 @@ from emova_sdk.files import EXAMPLES, FileSource, searchable, write_atomically
 
 @dataclass(frozen=True, eq=False)
 class Audio:
-    """A mono sound.
+    """Mono audio.
 
     Attributes:
         samples: float32 of shape (samples,), nominally in [-1, 1]; may be empty.
@@ -39,30 +39,30 @@ class Audio:
     @classmethod
     @checked_except("source")
     def open(cls, source: FileSource, *, max_duration_s: float | None = None) -> Audio:
-        """Read a WAV, FLAC, OGG or MP3 file, several channels mixed to one.
+        """Read a WAV, FLAC, OGG or MP3 file; several channels are mixed to one.
 
         Args:
             source: A path, the bytes of a file, or a file opened in binary mode, which may be a pipe.
-            max_duration_s: Longest sound accepted, in seconds.
+            max_duration_s: Longest audio accepted, in seconds.
 
         Raises:
-            InputError: If it is missing, empty, truncated, longer than ``max_duration_s`` or not a sound file.
+            InputError: If it is missing, empty, truncated, longer than ``max_duration_s`` or not an audio file.
         """
         return cls(*sound.read(source, max_duration_s=max_duration_s))
 
     @classmethod
     def example(cls, name: Literal["question", "happy", "sad"] = "question") -> Audio:
-        """Return a spoken sentence that is shipped: a question about `Image.example`, or something happy or sad."""
+        """Return a spoken sentence from the package: a question about `Image.example`, or something happy or sad."""
         if str(name) not in {"question", "happy", "sad"}:
             raise InputError(f"there is no example `{name}`", "choose one of question, happy, sad")
         return cls.open(EXAMPLES / f"{name}.flac")
 
     @classmethod
     def from_pcm16(cls, pcm: sound.PCM16, sample_rate: int) -> Audio:
-        """Make an `Audio` of 16-bit samples: raw little-endian bytes, or an array of int16.
+        """Make an `Audio` from 16-bit samples: raw little-endian bytes, or an array of int16.
 
         Raises:
-            InputError: If they are of another kind, e.g. floats, or half a sample is left over.
+            InputError: If they have another type, e.g. float, or an odd number of bytes.
         """
         return cls(sound.decode_pcm16(pcm), sample_rate)
 
@@ -77,10 +77,10 @@ class Audio:
     @classmethod
     @checked
     def concat(cls, parts: Sequence[Audio], *, sample_rate: int | None = None) -> Audio:
-        """Join sounds of one rate end to end; ``sample_rate`` is needed only when ``parts`` may be empty.
+        """Concatenate audio of one sample rate; ``sample_rate`` is needed only if ``parts`` may be empty.
 
         Raises:
-            InputError: If the rates differ, or there is nothing to join and no rate is given.
+            InputError: If the rates differ, or ``parts`` is empty and no rate is given.
         """
         rates = {part.sample_rate for part in parts} | ({sample_rate} if sample_rate else set())
         if len(rates) != 1:
@@ -104,13 +104,13 @@ class Audio:
         return sound.encode_pcm16(self.samples).astype("<i2").tobytes()
 
     def resample(self, sample_rate: int) -> Audio:
-        """Return the sound at another rate (Hz), band-limited."""
+        """Resample to another rate in Hz, band-limited."""
         rate = sound.require_rate(sample_rate)
         return self if rate == self.sample_rate else Audio(sound.resample(self.samples, self.sample_rate, rate), rate)
 
     @checked
     def cut(self, start_s: float, end_s: float) -> Audio:
-        """Return the part between two times in seconds, as far as there is one."""
+        """Return the part between two times in seconds, clipped to the audio's length."""
         if math.isnan(start_s) or math.isnan(end_s):
             raise InputError(f"there is no sound from `{start_s}` to `{end_s}` seconds", "pass two times in seconds")
         begin, end = (round(min(max(0.0, t), self.duration_s) * self.sample_rate) for t in (start_s, end_s))
@@ -133,7 +133,7 @@ MAX_IMAGE_PIXELS = 64_000_000
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A picture.
+    """An image.
 
     Attributes:
         pixels: uint8 of shape (height, width, 3), RGB.
@@ -156,18 +156,18 @@ class Image:
 
         Args:
             source: A path, the bytes of a file, or a file opened in binary mode, which may be a pipe.
-            max_pixels: Most pixels accepted (width x height); checked before the picture is decoded.
+            max_pixels: Most pixels accepted (width x height); checked before the image is decoded.
             min_side: Shortest side accepted, in pixels.
 
         Raises:
-            InputError: If it is missing, empty, truncated, too small, too large or not a picture.
+            InputError: If it is missing, empty, truncated, too small, too large or not an image.
         """
         pixels = _read_picture(source, max_pixels=max_pixels, min_side=min_side)
         return cls(pixels)
 
     @classmethod
     def example(cls) -> Image:
-        """Return a picture that is shipped: a few coloured things."""
+        """Return an image from the package: a few coloured shapes."""
         return cls.open(EXAMPLES / "scene.png")
 
     @property
@@ -252,7 +252,7 @@ _UNIT = re.compile(r"<\|speech_(\d{1,9})\|>")
 
 @dataclass(frozen=True, eq=False)
 class SpeechUnits:
-    """Discrete speech units: int64 ``ids`` of shape (units,), none negative; what an id means is a matter of the `Space`."""
+    """Discrete speech units: int64 ``ids`` of shape (units,), none negative; the `Space` says what an id means."""
 
     ids: NDArray[np.int64]
 
@@ -265,7 +265,7 @@ class SpeechUnits:
 
     @classmethod
     def of(cls, ids: Any) -> SpeechUnits:
-        """Make units of any sequence of integers."""
+        """Make units from any sequence of integers."""
         return cls(np.asarray(ids, dtype=np.int64).reshape(-1))
 
     @classmethod
@@ -273,7 +273,7 @@ class SpeechUnits:
         """Read ``<|speech_7|><|speech_12|>``; white space between units is allowed.
 
         Raises:
-            InputError: If anything else stands in the text.
+            InputError: If the text contains anything else.
         """
         rest = _UNIT.sub("", text).strip()
         if rest:
@@ -281,7 +281,7 @@ class SpeechUnits:
         return cls.of([int(match) for match in _UNIT.findall(text)])
 
     def to_text(self) -> str:
-        """Return ``<|speech_7|><|speech_12|>``, the form units have inside a language model's text."""
+        """Return ``<|speech_7|><|speech_12|>``, the form of units in a language model's text."""
         return "".join(f"<|speech_{unit}|>" for unit in self.ids.tolist())
 
     def reduced(self) -> SpeechUnits:
@@ -304,7 +304,7 @@ class SpeechUnits:
 
 @dataclass(frozen=True, eq=False)
 class VisionFeatures:
-    """What a picture looks like to a language model.
+    """An image as a language model reads it.
 
     Attributes:
         embeddings: Floats of shape (tokens, dim): a torch tensor, or a NumPy array from a component without torch.
@@ -325,11 +325,11 @@ class VisionFeatures:
 
 @dataclass(frozen=True)
 class SpeechChunk:
-    """A piece of speech from a vocoder's stream.
+    """A chunk of speech from a vocoder's stream.
 
     Attributes:
-        audio: The sound; may be empty.
-        units: How many of the units pushed so far this piece completes, by the vocoder's own durations.
+        audio: The audio; may be empty.
+        units: How many more of the pushed units are complete with this chunk, by the vocoder's own durations.
     """
 
     audio: Audio

@@ -23,10 +23,10 @@ def require_one_of(axis: str, value: object, allowed: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class Style:
-    """How something is said: complete, chosen or perceived.
+    """A speaking style: complete, chosen or perceived.
 
     Attributes:
-        speaker: A voice's name; EMOVA's are ``female`` and ``male``.
+        speaker: Name of a voice; EMOVA's are ``female`` and ``male``.
         emotion: One of the seven `EMOTIONS`.
         pitch: ``low``, ``normal`` or ``high``, relative to the voice.
         speed: ``slow``, ``normal`` or ``fast``.
@@ -58,7 +58,7 @@ class Style:
         """Read EMOVA's name of a style, the inverse of `condition`.
 
         Raises:
-            InputError: If the name is not of that form.
+            InputError: If the name does not have that form.
         """
         match = re.fullmatch(r"gender-([^_]+)_emotion-([^_]+)_speed-([^_]+)_pitch-([^_]+)", condition)
         if not match:
@@ -89,13 +89,13 @@ class Style:
 @checked_fields
 @dataclass(frozen=True)
 class PerceivedStyle:
-    """A style that was heard.
+    """A style perceived in speech.
 
     Attributes:
-        style: The most likely value of each axis; of an axis that is not known, the default.
-        scores: Probability in [0, 1] of that value for each axis that was judged, e.g. ``{"emotion": 0.93}``. 0 means that
+        style: The most likely value of each axis; the default for an unknown axis.
+        scores: Probability in [0, 1] of that value for each axis that was classified, e.g. ``{"emotion": 0.93}``. 0 means that
             the axis is not known: what was heard is nothing the component can judge.
-        source: Slot of the component that said so, e.g. ``style_module`` or ``llm_core``.
+        source: Slot of the component that classified it, e.g. ``style_module`` or ``llm_core``.
     """
 
     style: Style
@@ -112,21 +112,21 @@ class PerceivedStyle:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """The axes that are not known."""
+        """The unknown axes."""
         return tuple(axis for axis, score in self.scores.items() if score == 0.0)
 
     @property
     def emotion(self) -> Emotion | None:
-        """The emotion, or None when it is not known."""
+        """The emotion, or None if unknown."""
         return None if "emotion" in self.unknown else self.style.emotion
 
     @classmethod
     def nothing_known(cls, source: str = "style_module") -> PerceivedStyle:
-        """Return a style of which no axis is known."""
+        """Return a style with every axis unknown."""
         return cls(Style(), dict.fromkeys(Style().to_dict(), 0.0), source)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON object; what is not known is null in it."""
+        """Return a JSON object, with null for unknown axes."""
         unknown = dict.fromkeys(self.unknown)
         style = {axis: unknown.get(axis, value) for axis, value in self.style.to_dict().items()}
         return {"style": style, "scores": dict(self.scores), "source": self.source}

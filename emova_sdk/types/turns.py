@@ -24,13 +24,13 @@ Part = str | Image | Audio | SpeechUnits | VisionFeatures | ToolCall | ToolResul
 
 @dataclass(frozen=True)
 class Message:
-    """One entry of what a language model reads.
+    """One message of a conversation, as a language model reads it.
 
     Attributes:
-        role: Who speaks.
+        role: The speaker.
         parts: Text, images, audio, units, features, tool calls and results, in order.
-        style: How it was said, as far as known.
-        interrupted: Whether the speaker was cut off (an assistant's message then holds only what was heard).
+        style: How it was said, if known.
+        interrupted: Whether the speaker was interrupted (an assistant's message then holds only what was heard).
     """
 
     role: Role
@@ -53,19 +53,19 @@ class Message:
 
     @property
     def text(self) -> str:
-        """All text parts, joined by line ends."""
+        """All text parts, joined by newlines."""
         return "\n".join(part for part in self.parts if isinstance(part, str))
 
 
 @dataclass(frozen=True)
 class MediaRef:
-    """A sound or picture kept outside a JSON record.
+    """Audio or an image stored outside a JSON record.
 
     Attributes:
-        uri: Where it is: a path relative to the record, or a URL (``data:`` holds it); empty when it was not kept.
+        uri: A path relative to the record, or a URL (a ``data:`` URL contains it); empty if it was not stored.
         media_type: ``audio/wav`` or ``image/png``.
         sha256: Of its samples or pixels.
-        duration_s: Length of a sound in seconds, None for a picture.
+        duration_s: Length of audio in seconds, None for an image.
     """
 
     uri: str
@@ -178,18 +178,18 @@ class Stage:
 
 @dataclass(frozen=True)
 class Timings:
-    """How long an answer took, in seconds from the end of the user's input; None where it did not happen.
+    """How long an answer took, in seconds from the end of the user's input; None for what did not happen.
 
-    In a live session that is the true end of speech, so that the wait for the end of the turn is part of every figure.
+    In a live session that is the true end of speech, so that every figure includes the silence that ended the turn.
 
     Attributes:
         understood_s: Until the input was encoded and the language model began.
         first_token_s: Until the first text or unit.
-        first_audio_s: Until the first sound.
+        first_audio_s: Until the first audio.
         total_s: Until the end.
-        audio_s: Length of the sound that was made.
-        endpointing_s: Until it was decided that the user had finished (a live session).
-        stages: The steps of the answer, in the order of their ends.
+        audio_s: Length of the answer's audio.
+        endpointing_s: Until the end of the user's turn was detected (a live session).
+        stages: The steps of the answer, ordered by when they ended.
     """
 
     understood_s: float | None = None
@@ -202,7 +202,7 @@ class Timings:
 
     @property
     def real_time_factor(self) -> float | None:
-        """Seconds of work for each second of sound made, or None without sound; waiting for the user is no work."""
+        """Processing time per second of audio, without waiting for the user; None without audio."""
         return (
             (self.total_s - (self.endpointing_s or 0.0)) / self.audio_s if self.total_s is not None and self.audio_s else None
         )
@@ -246,24 +246,24 @@ class Segment(NamedTuple):
 @checked_fields
 @dataclass(frozen=True)
 class Turn:
-    """What one side said, once: an entry of a session's history.
+    """One side's turn: an entry of a session's history.
 
     Attributes:
         role: ``user`` or ``assistant``.
-        text: What was said (a user's transcript, an assistant's whole intended text).
-        style: Style the answer was spoken in (an assistant's turn).
-        requested_style: Style that was asked for, where the vocoder had to fall back from it or not.
-        perceived: Style that was heard (a user's turn).
-        audio: The sound, or a reference to it.
-        images: The pictures, or references to them.
-        tool_calls: Tools asked for on the way, each followed in ``tool_results`` by what it answered.
-        tool_results: See ``tool_calls``.
-        interrupted: Whether the answer was cut off.
-        heard_text: What of ``text`` had been heard when it was cut off; equal to ``text`` otherwise.
+        text: What was said (the user's transcript, or the assistant's whole text).
+        style: Style in which the answer was spoken (an assistant's turn).
+        requested_style: Style that was requested, whether or not the vocoder could speak it.
+        perceived: Style perceived in the speech (a user's turn).
+        audio: The audio, or a reference to it.
+        images: The images, or references to them.
+        tool_calls: Tools called during the answer.
+        tool_results: The results of those that ran, matched by ``id``.
+        interrupted: Whether the answer was interrupted.
+        heard_text: The part of ``text`` that was heard before an interruption; equal to ``text`` otherwise.
         timings: How long it took (an assistant's turn).
-        metadata: Facts a component wished to record; a JSON object.
-        units: The units of the sound: as they were heard (a user's turn), or written (an assistant's).
-        unit_space: The `Space` of ``units``, e.g. ``emova-fsq-8888[4096]``: to another model they mean nothing.
+        metadata: Facts recorded by components; a JSON object.
+        units: The speech units of the audio: encoded (a user's turn) or generated (an assistant's).
+        unit_space: The `Space` of ``units``, e.g. ``emova-fsq-8888[4096]``; other models cannot read them.
         layout: In which order the pieces of the turn were said, so that a model can be told of it again exactly; empty where it
             is not known.
         id: Unique name of the turn.
@@ -294,10 +294,10 @@ class Turn:
         object.__setattr__(self, "heard_text", self.text if self.heard_text is None else well_formed(self.heard_text))
 
     def to_dict(self, media_folder: str | Path | None = None) -> dict[str, Any]:
-        """Return a JSON object; sounds and pictures become references, never data.
+        """Return a JSON object; audio and images become references, never data.
 
         Args:
-            media_folder: Where to keep sounds and pictures; without it only their digest and length are recorded.
+            media_folder: Where to store audio and images; without it only their hash and length are recorded.
         """
 
         def ref(media: Audio | Image | MediaRef) -> dict[str, Any]:
@@ -327,7 +327,7 @@ class Turn:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Turn:
-        """Read what `to_dict` wrote; sounds and pictures come back as `MediaRef`. Older records have no units and no layout.
+        """Read what `to_dict` wrote; audio and images become `MediaRef`s. Older records have no units and no layout.
 
         Raises:
             InputError: If a key is missing or a value is not of its kind.
