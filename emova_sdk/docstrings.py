@@ -1,4 +1,4 @@
-"""What a docstring says of a function's arguments, in any of the usual styles."""
+"""Reads the descriptions of arguments from docstrings, in any of the usual styles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading and writing files: whatever the system says against it becomes one error with a reason and a hint."""
+"""Reading and writing files: errors of the operating system become one error with a reason and a hint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders that are written whole or not at all, and never over something that nobody said might go."""
+"""Output folders, written whole or not at all, and never over existing files unless asked to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Markup in a text to be said: SSML, HTML and Markdown are dropped, what they mark is kept.
+"""Removes SSML, HTML and Markdown markup from text to be spoken.
 
 Breaks and blocks become punctuation, so that there is a pause. Of a link its text is kept, of a bare address the host.
 """

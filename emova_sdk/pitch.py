@@ -1,4 +1,4 @@
-"""How high a voice is from moment to moment: a small pitch tracker for pictures."""
+"""A small pitch tracker, for pictures of conversations."""
 
 from __future__ import annotations
 

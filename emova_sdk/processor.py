@@ -1,4 +1,4 @@
-"""What this machine's processor offers, read from the system without importing anything large."""
+"""Features of this machine's processor, read from the system without importing anything large."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An answer while it is given: its events, its text, its sound, and the whole of it."""
+"""An answer in progress, as events, text, audio, or the whole reply."""
 
 from __future__ import annotations
 

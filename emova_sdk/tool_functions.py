@@ -1,4 +1,4 @@
-"""Functions that a model calls: their arguments read from the signature, coroutines awaited, their answers made text."""
+"""Functions as tools: schemas from signatures, awaiting coroutines, results as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of an answer while it is given, and the two turns of the history it becomes."""
+"""Collects the events of an answer into the two turns that the history keeps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The turns of a session, here and in the memory that keeps them beyond the process."""
+"""The turns of a session, in this process and in the memory that stores them."""
 
 from __future__ import annotations
 

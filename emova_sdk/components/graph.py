@@ -1,4 +1,4 @@
-"""What a component offers to exporters: a network, example inputs, dynamic axes and tolerances."""
+"""Graphs, which components offer to exporters: a network, example inputs, dynamic axes and tolerances."""
 
 from __future__ import annotations
 

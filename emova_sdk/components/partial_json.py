@@ -1,4 +1,4 @@
-"""Reading JSON while it is being written, and although it may be broken.
+"""Incremental parser of JSON that may be incomplete or broken.
 
 `PartialJSONParser` is read by generators that pause where more text could change what they see, so nothing depends on how
 the text was cut. Valid JSON is read exactly; beyond that, other quotes and none, full-width punctuation, raw line ends,

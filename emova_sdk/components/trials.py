@@ -1,4 +1,4 @@
-"""End-to-end trials: a component and its export do the same work, and what comes out is compared.
+"""End-to-end trials: a component and its export get the same inputs, and their outputs are compared.
 
 Graphs may agree number by number and the speech be silence all the same. A component offers its trials by the method
 `Component.trials`; exporters run them on every export, and so does ``emova export verify``.

@@ -1,4 +1,4 @@
-"""What was measured of a model: a table of shares with their intervals, and what could not be measured."""
+"""Results of an evaluation: shares with their intervals, and what could not be measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a model understands recordings of one's own: words, emotions, and whether its replies can be read.
+"""Evaluates a model on the user's own recordings: words, emotions, and the validity of its replies.
 
 Test data are a table of recordings, see `training.recordings`, or conversations in the published format, whose speech is
 units already. The former are heard by the pipeline's ears; of the latter the language model alone is asked.

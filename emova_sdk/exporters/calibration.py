@@ -1,4 +1,4 @@
-"""Convolutions in 8 bits: ranges of what flows between them are measured on the graph's own samples, once and for all."""
+"""Static quantisation of convolutions: activation ranges are calibrated on the graph's own samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Golden outputs: what the originals make of a few inputs, kept in an export so that it can be verified without them."""
+"""Golden outputs of the original for a few inputs, stored in an export so that it can be verified without the original."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does an exported graph compute what the original computes? Measured at several sizes, for every output, every time."""
+"""Parity of an exported graph with the original, measured at several sizes for every output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An export's manifest for people."""
+"""A human-readable report of an export's manifest."""
 
 from __future__ import annotations
 

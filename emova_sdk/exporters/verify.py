@@ -1,4 +1,4 @@
-"""Look at an export again: is it whole, and does it still agree with its originals?"""
+"""Verifies an export: that it is complete, and still agrees with its original."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tools: EMOVA's ears, eyes and voice for any agent, and the user's style for any tool.
+"""Tools that let any agent listen, look and speak, and give any tool the user's style.
 
 A tool that wants to know how the user feels declares a parameter that the model never sees::
 

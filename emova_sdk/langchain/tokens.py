@@ -1,4 +1,4 @@
-"""How many tokens messages count, without any tokenizer: words, units of speech and rows of vision features."""
+"""Counts the tokens of messages without a tokenizer: words, speech units and rows of vision features."""
 
 from __future__ import annotations
 

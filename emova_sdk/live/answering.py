@@ -1,4 +1,4 @@
-"""An answer on its way to the loudspeaker: made ahead of its playback, by the caller's thread or by one of its own."""
+"""Generates an answer ahead of its playback, in the caller's thread or in a separate one."""
 
 from __future__ import annotations
 

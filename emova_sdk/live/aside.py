@@ -1,4 +1,4 @@
-"""Work beside the conversation, so that nobody who pushes sound waits for a model."""
+"""Background work, so that pushing audio never waits for a model."""
 
 from __future__ import annotations
 

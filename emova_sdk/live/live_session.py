@@ -1,4 +1,4 @@
-"""A live conversation: sound in as it is recorded, sound out as it is played.
+"""A live conversation: recorded audio in, events and audio to play out.
 
 Everything happens in frames of 32 ms of recorded sound: listen, decide, play. The conversation's clock is the recorded
 sound itself, so that a file pushed as fast as possible behaves as a microphone does, and the size of the pushed chunks

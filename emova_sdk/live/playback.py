@@ -1,4 +1,4 @@
-"""Sound on its way to a loudspeaker: it can be held and dropped at any moment, and it is known what was played."""
+"""Playback buffer that can pause, flush, and report how much has been played."""
 
 from __future__ import annotations
 

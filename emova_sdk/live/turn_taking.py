@@ -1,4 +1,4 @@
-"""Who speaks, and what follows from it: a state machine that is told of frames and says what to do.
+"""Turn taking as a state machine: voice activity of frames in, decisions out.
 
 It knows no sound, model, thread or device, and its clock is the number of frames: whatever carries a conversation can drive it.
 """

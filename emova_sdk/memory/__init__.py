@@ -1,4 +1,4 @@
-"""Sessions that persist: turns in a database, sounds and pictures beside it, nothing half written."""
+"""Stored sessions: turns in a database, audio and images beside it, each exchange written whole or not at all."""
 
 from emova_sdk.memory.database import StoredSession
 from emova_sdk.memory.store import FORMAT, SessionStore

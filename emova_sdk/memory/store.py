@@ -1,4 +1,4 @@
-"""Sessions that persist: turns in a database, sounds and pictures beside it, nothing half written.
+"""Stored sessions: turns in a database, audio and images beside it, each exchange written whole or not at all.
 
 Turns go to any database SQLAlchemy knows, SQLite by default. Media are files named by their content; they are written
 (temporary name, then renamed) before the transaction that refers to them, so that a crash in the middle of a turn loses at

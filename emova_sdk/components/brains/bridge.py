@@ -1,4 +1,4 @@
-"""The bridge: a text model given ears, eyes and a voice.
+"""The bridge: speech input and output for a text model.
 
 ::
 

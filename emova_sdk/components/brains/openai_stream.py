@@ -1,4 +1,4 @@
-"""Reading one answer of an OpenAI-compatible endpoint, streamed or not, whatever the endpoint does."""
+"""Reads one answer of an OpenAI-compatible endpoint, streamed or not, tolerating deviations from the protocol."""
 
 from __future__ import annotations
 

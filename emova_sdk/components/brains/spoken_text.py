@@ -1,4 +1,4 @@
-"""From what a model writes to what it says: thoughts and marks are left out, calls written as text become calls.
+"""Extracts the spoken text of a model's output: drops reasoning and markup, and turns tool calls written as text into calls.
 
 `FORMS` is the table of how models write their thoughts. The text is examined from each character on: it is acted upon as
 soon as a mark stands there or none can come any more, so it makes no difference how the text was cut.

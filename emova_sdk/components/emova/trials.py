@@ -1,4 +1,4 @@
-"""What EMOVA's components and their exports are tried on. Inputs are made up, so that any weights can be tried."""
+"""End-to-end trials of EMOVA's components and their exports, on synthetic inputs that suit any weights."""
 
 from __future__ import annotations
 

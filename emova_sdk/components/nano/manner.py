@@ -1,4 +1,4 @@
-"""Statistics of how something is said: what tells an emotion in a voice that was never heard before.
+"""Statistics of an utterance (functionals) from which emotions are recognised in unseen voices.
 
 A network that sees frames learns the voices it is trained on by heart; these numbers hardly depend on the voice. Measured on
 voices left out of training, emotions (4 classes): 92 % right by these statistics, 74 % by a convolutional network on frames.

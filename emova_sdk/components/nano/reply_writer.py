@@ -1,4 +1,4 @@
-"""One request of emova-nano being answered: heard or read, looked at, answered or passed to a tool, spoken.
+"""Answers one request of emova-nano: recognises or reads it, looks at the scene, answers or calls a tool, and speaks.
 
 The model writes by constrained decoding: in each place it chooses among the tokens that may stand there, so that what it writes
 is always a reply in EMOVA's form.

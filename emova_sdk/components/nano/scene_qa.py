@@ -1,4 +1,4 @@
-"""The check of what emova-nano says about a picture: shapes read off the features, and the rules of the closed questions.
+"""Checks answers about scenes: shapes decoded from the image features, and rules for the closed set of questions.
 
 Each feature was taught to tell what its cell holds, so a drawn scene can be read back from it, and what is true of the scene
 follows by rule. The language model answers; where the rules say otherwise, theirs is spoken and the turn's metadata says so.

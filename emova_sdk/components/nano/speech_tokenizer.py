@@ -1,4 +1,4 @@
-"""The ear of emova-nano: 16 kHz speech to units that are close to phones, 25 a second, repeats collapsed."""
+"""Speech tokenizer of emova-nano: 16 kHz speech to phone-like units, 25 a second, repeats collapsed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The eyes of emova-nano: any picture, shrunk to 64 x 64, as 4 x 4 features."""
+"""Vision encoder of emova-nano: any image, resized to 64 x 64, as 4 x 4 features."""
 
 from __future__ import annotations
 

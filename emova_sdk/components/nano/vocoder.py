@@ -1,4 +1,4 @@
-"""The mouth of emova-nano: reduced units and a style to 16 kHz speech.
+"""Vocoder of emova-nano: reduced units and a style to 16 kHz speech.
 
 A network predicts durations and a neutral voice's features; speaker and style are applied to them (`prosody`), and sound is
 made by harmonic and noise synthesis (`synthesis`). Units are worked on in blocks at fixed places with fixed neighbourhoods,

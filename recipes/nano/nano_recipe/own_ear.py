@@ -1,4 +1,4 @@
-"""How differently two spectral envelopes are heard: a distance in what tells sounds apart, not in decibels.
+"""Perceptual loss between spectral envelopes, measured in the speech tokenizer's features.
 
 Perceptual losses compare what a trained network makes of two signals, layer by layer (Johnson et al., arXiv 1603.08155). The
 network here is nano's own ear, so that the voice spends its capacity on what a listener for phones goes by.

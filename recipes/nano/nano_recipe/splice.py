@@ -1,4 +1,4 @@
-"""New speech out of old: words cut from utterances that were heard, put together to sentences nobody said.
+"""Augment speech data by recombining words cut from aligned recordings.
 
 A tokenizer's units are close to phones, so which units belong to which phone can be found without any other labels: a
 hidden Markov model whose states are the phones of the sentence and whose emissions count units (Viterbi training, as in

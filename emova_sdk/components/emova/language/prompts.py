@@ -1,4 +1,4 @@
-"""What EMOVA is asked, and how it becomes token ids.
+"""EMOVA's prompts, and their token ids.
 
 The checkpoints were trained with fixed task strings, misspelling, literal backslash-n and full-width comma included; they are
 `PUBLISHED`. `conversation` turns messages into the texts of a template, so that a spoken dialogue can have several turns, and

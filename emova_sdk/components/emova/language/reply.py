@@ -1,4 +1,4 @@
-"""Reading EMOVA's reply while it is written, and although it may be broken.
+"""Incremental parser of EMOVA's replies, tolerating broken ones.
 
 A spoken question is answered by one JSON object with the keys `KEYS`, in that order. `ReplyParser` takes its text as it
 comes and gives events: the transcript, the user's style, the answer's text, the style chosen, units. However the text is

@@ -76,7 +76,7 @@ class EmovaSpeechTokenizer(LoadsOnce[SpiralTokenizer], SpeechTokenizer):
     The encoder sees an utterance as a whole (its features are normalised over it, its attention is full), so `stream`
     collects the sound and encodes it in `finish`: by definition equal to `encode`. Sounds longer than `window_s` are
     encoded in windows of equal length that overlap by `context_s`, cut on the grid of the units; no junk units appear
-    at the seams. The original's way with them is kept behind `reference`.
+    at the seams. Set `reference` to reproduce the original implementation's windowing.
 
     Args:
         model: A folder, a weights file or a hub id. A folder holds ``model.safetensors``, ``weights.safetensors`` or the
