@@ -26,7 +26,7 @@ from emova_sdk.components.runtimes.export_folder import profile_of
 from emova_sdk.components.runtimes.manifest import file_facts
 from emova_sdk.components.runtimes.tensorrt_session import (
     PACKAGES,
-    Engine,
+    EngineRecord,
     Machine,
     Target,
     logger,
@@ -102,7 +102,7 @@ def export_engines(
                     message = f"graph `{record['name']}` of `{source}` holds operators of ONNX Runtime"
                     raise ExportError(message, "export it again with `emova export onnx --portable`")
                 progress(f"{slot}: building {record['name']}")
-                engine = Engine(target, here.version, here.platform, *_built_for(target, here), _digests(record), rebuild)
+                engine = EngineRecord(target, here.version, here.platform, *_built_for(target, here), _digests(record), rebuild)
                 made[slot].append(_build(source, staging, record, engine, axes=axes or {}, timing_cache=timing_cache))
             if here.compute_capability in _built_for(target, here)[1] and originals and slot in originals:
                 progress(f"{slot}: comparing")
@@ -177,7 +177,7 @@ def build_command(source: Sequence[str], out: str | Path, *, target: Target, axe
 
 
 def _build(
-    source: Path, staging: Path, record: Mapping[str, Any], engine: Engine, *, axes: Axes, timing_cache: str | Path | None
+    source: Path, staging: Path, record: Mapping[str, Any], engine: EngineRecord, *, axes: Axes, timing_cache: str | Path | None
 ) -> dict[str, Any]:
     onnx = source / record["file"]
     check_onnx(onnx, record["name"])

@@ -65,7 +65,7 @@ def typed_text(message: BaseMessage) -> str:
 
 def with_transcripts(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     """Put beside the sound of each question what was heard in it, where an answer or the question itself has recorded that."""
-    heard = Heard.of(messages)
+    heard = HeardMessages.of(messages)
     return [_with_transcript(message, *heard[at][:1]) if at in heard else message for at, message in enumerate(messages)]
 
 
@@ -275,11 +275,11 @@ def _with_digest(block: Any, media_folder: str | Path) -> Any:
 # --- what a language core reads ---
 
 
-class Heard(dict[int, tuple[str, PerceivedStyle | None]]):
+class HeardMessages(dict[int, tuple[str, PerceivedStyle | None]]):
     """Transcript and style of earlier user messages by position, as the answers to them recorded."""
 
     @classmethod
-    def of(cls, messages: Sequence[BaseMessage]) -> Heard:
+    def of(cls, messages: Sequence[BaseMessage]) -> HeardMessages:
         """Collect what was recorded."""
         heard, question = cls(), -1
         for position, message in enumerate(messages):
@@ -318,7 +318,7 @@ def messages_for(
     Raises:
         InputError: If a message or block is of a kind that cannot be read.
     """
-    heard, found, shown = Heard.of(messages), list[Message](), list[str | Audio | Image]()
+    heard, found, shown = HeardMessages.of(messages), list[Message](), list[str | Audio | Image]()
     for position, message in enumerate(messages):
         if shown and not isinstance(message, ToolMessage):
             found.append(encoding(shown, None, by_user=False))
@@ -392,7 +392,7 @@ def _parts_of(message: BaseMessage, media_folder: str | Path | None, *, spoken: 
     parts: list[str | Audio | Image] = []
     for block in media_blocks(message):
         if is_transcript(block):
-            continue  # known from `Heard`
+            continue  # known from `HeardMessages`
         if block["type"] in {"text", "text-plain"}:
             parts.append(str(block.get("text", "")))
         elif block["type"] not in {"audio", "image"}:

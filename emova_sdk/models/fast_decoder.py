@@ -22,7 +22,7 @@ _ROPE_TYPES = {"default", "llama3", "linear", "yarn"}
 _ARCHITECTURES = {"Qwen2Model", "LlamaModel", "MistralModel"}
 
 
-class Span(NamedTuple):
+class SequenceSpan(NamedTuple):
     """A conversation's part of a pass: its new positions, their rows among all, and what they may attend to."""
 
     start: int
@@ -118,7 +118,7 @@ class FastDecoder(FusedLayers):
         layer: Layer,
         hidden: torch.Tensor,
         buffers: Sequence[torch.Tensor],
-        spans: Sequence[Span],
+        spans: Sequence[SequenceSpan],
         angles: tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor:
         query, key, value = self.project(layer, hidden, angles)
@@ -138,9 +138,9 @@ class FastDecoder(FusedLayers):
         return _joined(mixed)
 
 
-def _spans(embeds: Sequence[torch.Tensor], caches: Sequence[KeyValues]) -> list[Span]:
+def _spans(embeds: Sequence[torch.Tensor], caches: Sequence[KeyValues]) -> list[SequenceSpan]:
     """Where each conversation's new positions are; its buffers have room for them afterwards."""
-    spans: list[Span] = []
+    spans: list[SequenceSpan] = []
     begin = 0
     for new, cache in zip(embeds, caches, strict=True):
         start, stop = cache.length, cache.length + len(new)
@@ -148,7 +148,7 @@ def _spans(embeds: Sequence[torch.Tensor], caches: Sequence[KeyValues]) -> list[
         mask = None
         if len(new) > 1 and start > 0:
             mask = torch.ones(len(new), stop, dtype=torch.bool, device=new.device).tril_(start)
-        spans.append(Span(start, stop, slice(begin, begin + len(new)), mask))
+        spans.append(SequenceSpan(start, stop, slice(begin, begin + len(new)), mask))
         begin += len(new)
     return spans
 

@@ -31,7 +31,7 @@ def _to_map(tokens: torch.Tensor) -> torch.Tensor:
     return tokens.transpose(1, 2).unflatten(2, (side, side))
 
 
-class ChannelNorm(nn.LayerNorm):
+class LayerNorm2d(nn.LayerNorm):
     """LayerNorm over the channels of a map (pictures, channels, rows, columns)."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
@@ -39,13 +39,13 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class ConvNorm(nn.Module):
+class ConvNorm2d(nn.Module):
     """Bias-free convolution, channel norm (named `bn` in the checkpoints), optional SiLU."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, *, groups: int = 1, act: bool = True) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, groups=groups, bias=False)
-        self.bn = ChannelNorm(channels_out, eps=1e-5)
+        self.bn = LayerNorm2d(channels_out, eps=1e-5)
         self.act = act
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
@@ -73,12 +73,12 @@ class Bottleneck(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
-        self.conv1 = ConvNorm(channels_in, channels_out, 1)
-        self.conv2 = ConvNorm(channels_out, channels_out, 3, groups=channels_out)
+        self.conv1 = ConvNorm2d(channels_in, channels_out, 1)
+        self.conv2 = ConvNorm2d(channels_out, channels_out, 3, groups=channels_out)
         self.se = SqueezeExcite(channels_out, round(0.25 * channels_in))
-        self.conv3 = ConvNorm(channels_out, channels_out, 1, act=False)
+        self.conv3 = ConvNorm2d(channels_out, channels_out, 1, act=False)
         changes = channels_in != channels_out
-        self.downsample = ConvNorm(channels_in, channels_out, 1, act=False) if changes else nn.Identity()
+        self.downsample = ConvNorm2d(channels_in, channels_out, 1, act=False) if changes else nn.Identity()
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """(pictures, channels_in, rows, columns) -> (pictures, channels_out, rows, columns)."""
@@ -86,7 +86,7 @@ class Bottleneck(nn.Module):
         return functional.silu(branch + self.downsample(maps))
 
 
-class Stage(nn.Module):
+class ConvStage(nn.Module):
     """`depth` bottlenecks named b1, b2, ...; nothing when depth is 0."""
 
     def __init__(self, channels_in: int, channels_out: int, depth: int) -> None:
@@ -141,9 +141,9 @@ class CAbstractor(GridProjector):
         width = conv_hidden_size if conv_block_depth else mm_hidden_size
         super().__init__(mm_hidden_size, width=width, **rest)
         self.downsampler = nn.Sequential(
-            Stage(mm_hidden_size, conv_hidden_size, conv_block_depth),
+            ConvStage(mm_hidden_size, conv_hidden_size, conv_block_depth),
             nn.AdaptiveAvgPool2d(downsample_size),
-            Stage(conv_hidden_size, conv_hidden_size, conv_block_depth),
+            ConvStage(conv_hidden_size, conv_hidden_size, conv_block_depth),
         )
 
 

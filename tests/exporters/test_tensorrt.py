@@ -23,7 +23,7 @@ from emova_sdk.components.exported import OnnxSpeechTokenizer, OnnxVocoder, Tens
 from emova_sdk.components.graph import Axis, Graph, profile
 from emova_sdk.components.runtimes.export_folder import profile_of
 from emova_sdk.components.runtimes.onnx_session import tensorrt_options
-from emova_sdk.components.runtimes.tensorrt_session import Engine, Machine, open_engine, require_same
+from emova_sdk.components.runtimes.tensorrt_session import EngineRecord, Machine, open_engine, require_same
 from emova_sdk.errors import ConfigError, ExportError, InputError, LoadError, MissingDependencyError
 from emova_sdk.exporters.quantize import Method, quantize
 from emova_sdk.exporters.tensorrt import build_engine, export_engines, narrowed, parse_axes, require_builder
@@ -66,7 +66,7 @@ def test_an_engine_is_built_for_every_graph(engines: Path, bundle: Path) -> None
     assert len(built) == 5 and beside and files == built | beside | {"manifest.json", "report.md"}
     for slot, records in manifest["components"].items():
         for record, exported in zip(records, source["components"][slot], strict=True):
-            engine = Engine.from_dict(record["engine"])
+            engine = EngineRecord.from_dict(record["engine"])
             assert (engine.target, engine.gpu, engine.platform) == ("rtx", "", "linux-x86_64")
             assert engine.onnx == {file: facts["sha256"] for file, facts in exported["files"].items()}
             assert record["metadata"] == exported["metadata"]
@@ -272,7 +272,9 @@ def test_the_one_error_says_all_that_is_missing(
 
 
 HERE = Machine("11.4.0.106", "linux-x86_64", "GPU A", "9.0")
-BUILT = Engine("trt", "11.4.0.106", "linux-x86_64", "GPU A", ("9.0",), {}, "emova export tensorrt build/onnx --out build/trt")
+BUILT = EngineRecord(
+    "trt", "11.4.0.106", "linux-x86_64", "GPU A", ("9.0",), {}, "emova export tensorrt build/onnx --out build/trt"
+)
 
 
 @pytest.mark.parametrize(
@@ -284,14 +286,14 @@ BUILT = Engine("trt", "11.4.0.106", "linux-x86_64", "GPU A", ("9.0",), {}, "emov
         (replace(BUILT, gpu="", compute_capabilities=("8.9", "12.0")), "for compute capability 8.9 or 12.0, and here is 9.0"),
     ],
 )
-def test_an_engine_of_elsewhere_is_refused_with_the_command_that_builds_it(engine: Engine, message: str) -> None:
+def test_an_engine_of_elsewhere_is_refused_with_the_command_that_builds_it(engine: EngineRecord, message: str) -> None:
     require_same("x.engine", BUILT, HERE)
     with pytest.raises(LoadError, match=message) as caught:
         require_same("x.engine", engine, HERE)
     assert caught.value.hint == "build it again: emova export tensorrt build/onnx --out build/trt"
-    assert Engine.from_dict(json.loads(json.dumps(engine.to_dict()))) == engine
+    assert EngineRecord.from_dict(json.loads(json.dumps(engine.to_dict()))) == engine
     with pytest.raises(LoadError, match="does not say"):
-        Engine.from_dict({"target": "trt"})
+        EngineRecord.from_dict({"target": "trt"})
 
 
 # --- full TensorRT, over a stand-in ---
@@ -312,7 +314,7 @@ def test_full_tensorrt_is_built_for_this_gpu_in_the_types_of_the_file(built: Pat
     manifest = read_manifest(built)
     assert manifest["versions"]["tensorrt"] == standin_tensorrt.VERSION
     record = manifest["components"]["vocoder"][2]
-    engine = Engine.from_dict(record["engine"])
+    engine = EngineRecord.from_dict(record["engine"])
     assert (engine.gpu, engine.compute_capabilities) == (standin_tensorrt.GPU, ("9.0",))
     plan = json.loads((built / record["file"]).read_bytes())
     assert plan["profile"] == [record["profile"]]

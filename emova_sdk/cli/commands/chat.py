@@ -36,6 +36,7 @@ from emova_sdk.cli.output import print_json, working
 
 if TYPE_CHECKING:
     from emova_sdk.memory import SessionStore
+    from emova_sdk.response import Reply
 
 
 @app.command()
@@ -90,8 +91,7 @@ def chat(
 
     The model chooses emotion and pitch unless they are given.
     """
-    from emova_sdk.cli.keyboard import KeyboardConversation, print_reply
-    from emova_sdk.cli.trace import print_trace
+    from emova_sdk.cli.keyboard import KeyboardConversation
     from emova_sdk.tools import builtin_tools
 
     require_writable(out, (".wav", ".flac"), force=force or not (text or audio or images), stdout=True)
@@ -126,6 +126,14 @@ def chat(
             return
         with working("answering"):
             reply = session.ask(*heard, *shown, *written, style=wanted)
+    _tell(reply, out, as_json=as_json, trace=trace)
+
+
+def _tell(reply: Reply, out: Path | None, *, as_json: bool, trace: bool) -> None:
+    """Print an answer, and write its sound where that is asked for."""
+    from emova_sdk.cli.keyboard import print_reply
+    from emova_sdk.cli.trace import print_trace
+
     path = save_audio(reply.audio, out) if out and reply.audio else None
     if as_json:
         print_json(reply_record(reply, path))

@@ -18,7 +18,7 @@ from emova_sdk.errors import InputError
 Float = NDArray[np.float32]
 
 
-class Decoder:
+class NanoDecoder:
     """Embeddings and layers. Safe to share between threads.
 
     Args:
@@ -62,7 +62,7 @@ class ConstrainedDecoder:
 
     def __init__(
         self,
-        decoder: Decoder,
+        decoder: NanoDecoder,
         allowed: Mapping[str, NDArray[np.int64]],
         *,
         image: int,

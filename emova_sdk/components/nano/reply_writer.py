@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from emova_sdk.components.base import GenerationOptions
-from emova_sdk.components.nano.decoder import ConstrainedDecoder, Decoder
+from emova_sdk.components.nano.decoder import ConstrainedDecoder, NanoDecoder
 from emova_sdk.components.nano.grammar import Grammar, confidence
 from emova_sdk.components.nano.graph_files import Networks
 from emova_sdk.components.nano.language import ANSWER, BLANKS, HEARD_AS, QUESTION, RESULT, Language, user_style
@@ -110,9 +110,9 @@ class NanoAssets:
         self.allowed = {name: np.array(sorted(numbers)) for name, numbers in sets.items()}
 
     @cached_property
-    def decoder(self) -> Decoder:
+    def decoder(self) -> NanoDecoder:
         """Embeddings and layers."""
-        return Decoder(self._networks, self._layers)
+        return NanoDecoder(self._networks, self._layers)
 
     @cached_property
     def grammar(self) -> Grammar | None:

@@ -47,7 +47,7 @@ _CENTRES = np.array([32.0, 96, 192, 320, 448])
 
 
 @dataclass(frozen=True)
-class _Voice:
+class _VoiceSettings:
     """What the vocoder's config says beside the network.
 
     Attributes:
@@ -91,7 +91,7 @@ class NanoUnitVocoder(NanoPart, Vocoder):
         try:
             self.units = Space(str(config["units"]["name"]), int(config["units"]["size"]))
             self.sample_rate = int(config["sample_rate"])
-            self.voice = _Voice(
+            self.voice = _VoiceSettings(
                 float(config["median"]),
                 expansion=float(config["expansion"]),
                 sharpening=float(config["sharpening"]),

@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Engine:
+class EngineRecord:
     """What an engine was built for; it is kept in the manifest beside the engine.
 
     Attributes:
@@ -51,7 +51,7 @@ class Engine:
     rebuild: str
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Engine:
+    def from_dict(cls, data: Mapping[str, Any]) -> EngineRecord:
         """Read what `to_dict` gave.
 
         Raises:
@@ -73,7 +73,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where an engine is to be built or run: its attributes are those of `Engine`."""
+    """Where an engine is to be built or run: its attributes are those of `EngineRecord`."""
 
     version: str
     platform: str
@@ -112,7 +112,7 @@ def machine(target: Target, *, device: str = "cuda") -> Machine:
     return Machine(version, system, torch.cuda.get_device_name(device), f"{major}.{minor}")
 
 
-def require_same(name: str, engine: Engine, here: Machine) -> None:
+def require_same(name: str, engine: EngineRecord, here: Machine) -> None:
     """Refuse an engine that was built for something else, with the command that builds it again.
 
     Raises:
@@ -152,7 +152,7 @@ def open_engine(path: str | Path, record: Mapping[str, Any], *, device: str = "c
         raise LoadError(
             f"`{path.name}` is no TensorRT engine", "run it with `onnx`, or build engines with `emova export tensorrt`"
         )
-    engine = Engine.from_dict(record["engine"])
+    engine = EngineRecord.from_dict(record["engine"])
     require_same(path.name, engine, machine(engine.target, device=device))
     trt = tensorrt(engine.target)
     try:

@@ -25,7 +25,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class _Engine:
+class _ExportedEngine:
     """Graphs in memory."""
 
     exported: ExportFolder
@@ -92,14 +92,14 @@ class ExportedLLM(EmovaLLMBase):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LoadError(f"`{path}` does not describe a language model: {error}", "export again", path=str(path)) from error
         super().__init__(info, wording=wording, history=history, kept_conversations=kept_conversations)
-        self._engine: _Engine | None = None
+        self._engine: _ExportedEngine | None = None
 
     def load(self) -> None:
         """Open the graphs. Safe to call again and from several threads."""
         if self._engine is None:
             self.exported.open(*self._graphs)
             decoder = DecoderSession(self.exported.session(self._graphs[1]))
-            self._engine = _Engine(self.exported, decoder, self._image_token)
+            self._engine = _ExportedEngine(self.exported, decoder, self._image_token)
 
     def close(self) -> None:
         """Free the graphs and the kept conversations."""
@@ -107,6 +107,6 @@ class ExportedLLM(EmovaLLMBase):
         self.exported.close()
         self._caches.clear()
 
-    def _loaded(self) -> _Engine:
+    def _loaded(self) -> _ExportedEngine:
         self.load()
-        return cast("_Engine", self._engine)
+        return cast("_ExportedEngine", self._engine)

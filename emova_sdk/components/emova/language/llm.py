@@ -29,7 +29,7 @@ from emova_sdk.types import Image, VisionFeatures
 
 
 @dataclass(frozen=True)
-class _Engine:
+class _TorchEngine:
     """What `load` brings into memory."""
 
     model: Any
@@ -146,7 +146,7 @@ class EmovaLLM(EmovaLLMBase):
         self.sees_images = sees_images
         self._eyes = EmovaVision(model, revision=revision, device=device, dtype=dtype) if sees_images else None
         self._compiled = compiled
-        self._engine: _Engine | None = None
+        self._engine: _TorchEngine | None = None
         self._lock = threading.Lock()
 
     def load(self) -> None:
@@ -166,7 +166,7 @@ class EmovaLLM(EmovaLLMBase):
             model = load_model(checkpoint, part="language", dtype=pick_dtype(self._dtype, device), device=device, **options)
             decoder, where = decoder_for(model, compiled=self._compiled), model.get_input_embeddings().weight.device
             image_token = cast("int", self._checkpoint.config.image_token_id)
-            self._engine = _Engine(model, decoder, where, image_token)
+            self._engine = _TorchEngine(model, decoder, where, image_token)
         if self._eyes is not None:
             self._eyes.load()
 
@@ -219,9 +219,9 @@ class EmovaLLM(EmovaLLMBase):
         checkpoint = Checkpoint.open(find_checkpoint(self._model, revision=self._revision))
         return load_model(checkpoint, part="language", dtype=torch.float32, device=torch.device("cpu"))
 
-    def _loaded(self) -> _Engine:
+    def _loaded(self) -> _TorchEngine:
         self.load()
-        return cast("_Engine", self._engine)
+        return cast("_TorchEngine", self._engine)
 
     def _look(self, image: Image) -> VisionFeatures:
         return super()._look(image) if self._eyes is None else self._eyes.encode([image])[0]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 from emova_sdk.components.base import Task
 from emova_sdk.components.emova.language.reply import Expected
@@ -194,14 +194,6 @@ _MARKUP = re.compile(r"<(?=image>|\|(?!speech_\d+\|>)[^\s<>|]+\|>|｜[^\s<>｜]+
 def ready_text(text: str) -> str:
     """Take the power from text that would be read as structure: a typed ``<|im_end|>`` or ``<image>`` gets a space."""
     return _MARKUP.sub("< ", text)
-
-
-class TextTokenizer(Protocol):
-    """What is needed of a tokenizer of ``transformers``: a fast one, since offsets are asked for."""
-
-    bos_token_id: Any
-
-    def __call__(self, text: str, *, return_offsets_mapping: bool) -> Mapping[str, Any]: ...
 
 
 class Tokens(NamedTuple):

@@ -152,7 +152,7 @@ class ExportedVocoder(Vocoder):
             )
         spoken: list[Audio] = []
         for sequence, row in zip(units, styles, strict=True):
-            stream = _Voice(self, row, sampling or self.sampling, first=self.chunk_frames)
+            stream = _VoiceStream(self, row, sampling or self.sampling, first=self.chunk_frames)
             chunks = [*stream.push(sequence), *stream.finish()]
             spoken.append(Audio.concat([chunk.audio for chunk in chunks], sample_rate=self.sample_rate))
         return spoken
@@ -165,10 +165,10 @@ class ExportedVocoder(Vocoder):
         """
         if style.shape != (self.style.size,):
             raise InputError(f"the style has shape {style.shape}, not ({self.style.size},)", "pass one vector")
-        return _Voice(self, style, self.sampling, first=self.first_frames)
+        return _VoiceStream(self, style, self.sampling, first=self.first_frames)
 
 
-class _Voice(Stream[SpeechUnits, SpeechChunk]):
+class _VoiceStream(Stream[SpeechUnits, SpeechChunk]):
     """Collects the units of a phrase, and speaks them in pieces that grow."""
 
     def __init__(self, vocoder: ExportedVocoder, style: Floats, sampling: Sampling, *, first: int) -> None:

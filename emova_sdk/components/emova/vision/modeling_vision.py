@@ -19,7 +19,7 @@ from emova_sdk.components.emova.language.configuration import EmovaConfig, Emova
 from emova_sdk.components.emova.language.weight_files import PUBLISHED_NAMES
 from emova_sdk.models.anyres import best_size, merge_index
 from emova_sdk.models.internvit import InternBlock, InternEmbeddings
-from emova_sdk.models.projector import ChannelNorm, GridProjector, build_projector, pooled_shape
+from emova_sdk.models.projector import GridProjector, LayerNorm2d, build_projector, pooled_shape
 from emova_sdk.models.unit_vit import ClassToken, InputConditioner, PatchGenerator
 from emova_sdk.models.vision_tower import VisionTower, build_tower
 
@@ -60,7 +60,7 @@ class EmovaPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         std = getattr(self.config.get_text_config(), "initializer_range", 0.02)
-        if isinstance(module, ChannelNorm):
+        if isinstance(module, LayerNorm2d):
             init.ones_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, EmovaVisionModel) and module.image_newline is not None:
