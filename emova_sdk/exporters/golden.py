@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.errors import LoadError
-from emova_sdk.exporters.parity import Case
+from emova_sdk.exporters.parity import ParityCase
 
 _MOST_BYTES = 400_000
 """Of one graph's golden outputs; larger cases are left out, but for the first."""
 
 
-def save_cases(cases: Iterable[Case], path: Path) -> None:
+def save_cases(cases: Iterable[ParityCase], path: Path) -> None:
     """Write cases, as many as are small."""
     arrays: dict[str, NDArray[Any]] = {}
     sizes: list[dict[str, int]] = []
@@ -38,7 +38,7 @@ def _write(arrays: dict[str, NDArray[Any]], sizes: list[dict[str, int]], path: P
     save_file(whole, path, metadata={"sizes": json.dumps(sizes)})
 
 
-def load_cases(path: Path) -> list[Case]:
+def load_cases(path: Path) -> list[ParityCase]:
     """Read cases.
 
     Raises:
@@ -49,7 +49,7 @@ def load_cases(path: Path) -> list[Case]:
     try:
         with safe_open(path, framework="numpy") as file:
             sizes: list[dict[str, int]] = json.loads(file.metadata()["sizes"])
-            cases = [Case(one, {}, {}, {}) for one in sizes]
+            cases = [ParityCase(one, {}, {}, {}) for one in sizes]
             for name in file.keys():  # noqa: SIM118 - the file is no mapping
                 number, kind, what = name.split("/", 2)
                 case = cases[int(number)]

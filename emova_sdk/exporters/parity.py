@@ -1,8 +1,8 @@
-"""Parity of an exported graph with the original, measured at several sizes for every output."""
+"""Parity: run an exported graph and its original on the same inputs, at several sizes, and compare every output."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,26 @@ class Tolerance:
     """What counts as equal.
 
     Attributes:
-        cosine: Least cosine of the angle between two outputs, for reduced precisions; None asks for the graph's ``atol``.
-        mismatch: Share of an integer output's values that may differ, where the graph's own is smaller.
+        cosine: Least cosine of the angle between two outputs, for reduced precisions; None compares by ``atol``.
+        mismatch: Largest share of an integer output's values that may differ.
+        atol: Largest absolute difference of a floating-point output.
     """
 
     cosine: float | None = None
     mismatch: float = 0.0
+    atol: float = 1e-4
 
     def stricter(self, share: float) -> Tolerance:
         """Allow `share` of the angle's deviation only."""
         return self if self.cosine is None else replace(self, cosine=1 - share * (1 - self.cosine))
+
+    def of(self, graph: Graph) -> Tolerance:
+        """The tolerance for a graph that has one of its own."""
+        return self.at_least(atol=graph.atol, mismatch=graph.mismatch)
+
+    def at_least(self, *, atol: float, mismatch: float) -> Tolerance:
+        """The tolerance with another absolute difference, and a larger share of integers if that is larger."""
+        return replace(self, atol=atol, mismatch=max(mismatch, self.mismatch))
 
 
 @dataclass(frozen=True)
@@ -65,16 +75,14 @@ class OutputParity:
 
 def check_sizes(graph: Graph) -> list[dict[str, int]]:
     """Sizes to compare at: the shortest, an odd one, the usual one and one longer than any example."""
-    axes = graph.axes
-    if not axes:
-        return [{}]
-    kinds = (_shortest, _odd, _usual, _long)
-    found: list[dict[str, int]] = []
-    for kind in kinds:
-        sizes = {name: kind(axis) for name, axis in axes.items()}
-        if sizes not in found:
-            found.append(sizes)
-    return found
+    kinds: list[Callable[[Axis], int]] = [
+        lambda axis: axis.min,
+        lambda axis: (axis.min + axis.opt) // 2 | 1,
+        lambda axis: axis.opt,
+        lambda axis: max(axis.opt + 1, axis.opt * 3 // 2),
+    ]
+    found = [{name: _allowed(axis, kind(axis)) for name, axis in graph.axes.items()} for kind in kinds]
+    return [sizes for number, sizes in enumerate(found) if sizes not in found[:number]]
 
 
 def within(graph: Graph, axes: Mapping[str, Axis]) -> Graph:
@@ -93,36 +101,17 @@ def within(graph: Graph, axes: Mapping[str, Axis]) -> Graph:
 
 def other_sizes(graph: Graph) -> list[dict[str, int]]:
     """Sizes that an export is not compared at when it is made: for a look at it later."""
-    return (
-        [{name: _multiple(axis, max(axis.min, axis.opt * 2 // 3 - 1)) for name, axis in graph.axes.items()}]
-        if graph.axes
-        else []
-    )
+    found = {name: _allowed(axis, axis.opt * 2 // 3 - 1) for name, axis in graph.axes.items()}
+    return [found] if found else []
 
 
-def _shortest(axis: Axis) -> int:
-    return axis.min
-
-
-def _usual(axis: Axis) -> int:
-    return axis.opt
-
-
-def _odd(axis: Axis) -> int:
-    middle = (axis.min + axis.opt) // 2
-    return _multiple(axis, middle | 1 if axis.multiple_of == 1 else middle)
-
-
-def _long(axis: Axis) -> int:
-    return _multiple(axis, min(axis.max, max(axis.opt + 1, axis.opt * 3 // 2)))
-
-
-def _multiple(axis: Axis, size: int) -> int:
+def _allowed(axis: Axis, size: int) -> int:
+    """The nearest size below that the axis may have."""
     return max(axis.min, min(axis.max, size // axis.multiple_of * axis.multiple_of))
 
 
 @dataclass(frozen=True)
-class Case:
+class ParityCase:
     """Inputs, and what the original makes of them.
 
     Attributes:
@@ -138,15 +127,6 @@ class Case:
     certain: dict[str, NDArray[np.bool_]]
 
 
-@dataclass(frozen=True)
-class ParityLimits:
-    """What counts as equal for one graph, see `Graph` and `Tolerance`."""
-
-    atol: float
-    mismatch: float
-    tolerance: Tolerance = Tolerance()
-
-
 def compare(
     graph: Graph, path: Any, *, tolerance: Tolerance = Tolerance(), sizes: Iterable[Mapping[str, int]] = ()
 ) -> list[OutputParity]:
@@ -155,16 +135,16 @@ def compare(
     Args:
         graph: The original.
         path: The exported file, or a session that runs it.
-        tolerance: What counts as equal.
+        tolerance: What counts as equal in its precision.
         sizes: Sizes of the axes to compare at; by default those of `check_sizes` and the graph's own.
 
     Returns:
         One record for each output and set of sizes.
     """
-    return judge(cases_of(graph, sizes), path, ParityLimits(graph.atol, graph.mismatch, tolerance))
+    return judge(cases_of(graph, sizes), path, tolerance.of(graph))
 
 
-def cases_of(graph: Graph, sizes: Iterable[Mapping[str, int]] = ()) -> Iterator[Case]:
+def cases_of(graph: Graph, sizes: Iterable[Mapping[str, int]] = ()) -> Iterator[ParityCase]:
     """Run the original.
 
     Args:
@@ -176,22 +156,22 @@ def cases_of(graph: Graph, sizes: Iterable[Mapping[str, int]] = ()) -> Iterator[
         inputs = graph.sized(chosen)
         outputs = run(inputs)
         certain = {name: np.asarray(mask(outputs)) for name, mask in graph.certain.items()}
-        yield Case(dict(chosen), inputs, outputs, certain)
+        yield ParityCase(dict(chosen), inputs, outputs, certain)
 
 
-def judge(cases: Iterable[Case], path: Any, limits: ParityLimits) -> list[OutputParity]:
+def judge(cases: Iterable[ParityCase], path: Any, tolerance: Tolerance) -> list[OutputParity]:
     """Run an export on inputs whose outputs are known.
 
     Args:
         cases: Inputs and outputs.
         path: The exported file, or a session that runs it.
-        limits: What counts as equal.
+        tolerance: What counts as equal.
     """
     session = open_session(path) if isinstance(path, str | Path) else path
     records: list[OutputParity] = []
     for case in cases:
         found = run_session(session, _fed(session, case.inputs))
-        records += [_judged(case, name, found[name], limits) for name in case.expected]
+        records += [_judged(case, name, found[name], tolerance) for name in case.expected]
     return records
 
 
@@ -201,8 +181,8 @@ def _fed(session: Any, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[
     return {name: value.astype(np.float16) if name in half else value for name, value in inputs.items()}
 
 
-def _judged(case: Case, name: str, found: NDArray[Any], limits: ParityLimits) -> OutputParity:
-    expected, tolerance = case.expected[name], limits.tolerance
+def _judged(case: ParityCase, name: str, found: NDArray[Any], tolerance: Tolerance) -> OutputParity:
+    expected = case.expected[name]
     if expected.shape != found.shape:
         allowed = f"shape {expected.shape}, found {found.shape}"
         return OutputParity(name, case.sizes, float("inf"), float("inf"), 0.0, 1.0, allowed, passed=False)
@@ -212,14 +192,13 @@ def _judged(case: Case, name: str, found: NDArray[Any], limits: ParityLimits) ->
     cosine = _cosine(left, right)
     whole = np.issubdtype(expected.dtype, np.integer) or expected.dtype == np.bool_
     counted = difference[case.certain[name].ravel()] if name in case.certain else difference
-    share = float(np.mean(counted > (0 if whole else limits.atol))) if len(counted) else 0.0
+    share = float(np.mean(counted > (0 if whole else tolerance.atol))) if len(counted) else 0.0
     if whole:
-        most = max(limits.mismatch, tolerance.mismatch)
-        agrees, allowed = share <= most, f"mismatch <= {most:g}"
+        agrees, allowed = share <= tolerance.mismatch, f"mismatch <= {tolerance.mismatch:g}"
     elif tolerance.cosine is not None:
         agrees, allowed = cosine >= tolerance.cosine, f"cosine >= {tolerance.cosine:g}"
     else:
-        agrees, allowed = largest <= limits.atol, f"max_abs_diff <= {limits.atol:g}"
+        agrees, allowed = largest <= tolerance.atol, f"max_abs_diff <= {tolerance.atol:g}"
     finite = bool(np.isfinite(right).all())
     return OutputParity(name, case.sizes, largest, mean, cosine, share, allowed, passed=finite and agrees)
 

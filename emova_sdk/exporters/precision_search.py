@@ -13,8 +13,8 @@ from typing import Any
 from emova_sdk.components.graph import Graph
 from emova_sdk.errors import ExportError, ParityError
 from emova_sdk.exporters.onnx import files_of
-from emova_sdk.exporters.parity import Case, OutputParity, ParityLimits, judge, require
-from emova_sdk.exporters.quantize import TOLERANCES, USUAL, Method, Part, Precision, quantize, reducible, smaller_in_4_bits
+from emova_sdk.exporters.parity import OutputParity, ParityCase, judge, require
+from emova_sdk.exporters.quantize import TOLERANCES, USUAL, KeptPart, Method, Precision, quantize, reducible, smaller_in_4_bits
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class PrecisionFound:
     parity: list[OutputParity]
 
 
-_LADDERS: dict[Precision, tuple[Part, ...]] = {
+_LADDERS: dict[Precision, tuple[KeptPart, ...]] = {
     "fp32": (),
     "fp16": ("nothing",),
     "int8": ("nothing", "sums", "convolutions", "activations"),
@@ -80,7 +80,7 @@ def search_precision(
     folder: Path,
     *,
     precision: Precision,
-    cases: Sequence[Case],
+    cases: Sequence[ParityCase],
     method: Method = USUAL,
     strict: bool = False,
     begin: int = 0,
@@ -123,10 +123,10 @@ def _first_accurate(
     whole: Path,
     folder: Path,
     precision: Precision,
-    ladder: tuple[Part, ...],
+    ladder: tuple[KeptPart, ...],
     *,
     strict: bool,
-    cases: Sequence[Case],
+    cases: Sequence[ParityCase],
     method: Method,
     progress: Callable[[str], object],
 ) -> PrecisionFound:
@@ -144,7 +144,7 @@ def _first_accurate(
         try:
             path = quantize(graph, whole, target, precision=precision, kept=part, method=method)
             progress(f"comparing {graph.name}")
-            parity = judge(cases, path, ParityLimits(graph.atol, graph.mismatch, TOLERANCES[holds].stricter(MARGIN)))
+            parity = judge(cases, path, TOLERANCES[holds].stricter(MARGIN).of(graph))
             require(parity, graph.name)
         except (ParityError, ExportError) as error:
             for file in files_of(target):
@@ -156,6 +156,6 @@ def _first_accurate(
         # the first failure is why this attempt keeps a part in a higher precision
         return PrecisionFound(path, holds, tuple(HigherPrecision(part, one.because) for one in failed[:1]), parity)
     progress(f"comparing {graph.name}")
-    parity = judge(cases, whole, ParityLimits(graph.atol, graph.mismatch))
+    parity = judge(cases, whole, TOLERANCES["fp32"].of(graph))
     require(parity, graph.name)
     return PrecisionFound(whole, "fp32", tuple(failed[:1]), parity)

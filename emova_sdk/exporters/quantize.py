@@ -16,14 +16,14 @@ from emova_sdk.components.graph import Graph
 from emova_sdk.errors import ExportError
 from emova_sdk.exporters.calibration import has_convolutions, quantize_calibrated
 from emova_sdk.exporters.parity import Tolerance
-from emova_sdk.exporters.saturation import Originals, bound_pairs, require_safe
+from emova_sdk.exporters.saturation import bound_pairs, require_safe
 from emova_sdk.exporters.weight_only import READERS, quantize_weights
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 BLOCK_SIZES = (16, 32, 64, 128, 256)
-Part = Literal["nothing", "sums", "convolutions", "activations", "weights"]
+KeptPart = Literal["nothing", "sums", "convolutions", "activations", "weights"]
 """What is kept in a higher precision: ``sums``, ``convolutions`` too, or all ``activations`` in float32; ``weights`` in 8 bits
 rather than 4."""
 
@@ -80,7 +80,7 @@ USUAL = Method()
 
 
 def quantize(
-    graph: Graph, source: Path, target: Path, *, precision: Precision, kept: Part = "nothing", method: Method = USUAL
+    graph: Graph, source: Path, target: Path, *, precision: Precision, kept: KeptPart = "nothing", method: Method = USUAL
 ) -> Path:
     """Write a variant of an exported graph.
 
@@ -277,7 +277,7 @@ def _to_weight_only(source: Path, target: Path) -> None:
     _save(model, target)
 
 
-def _to_int8(graph: Graph, source: Path, target: Path, *, kept: Part, portable: bool) -> None:
+def _to_int8(graph: Graph, source: Path, target: Path, *, kept: KeptPart, portable: bool) -> None:
     import onnx
 
     interim = target.with_name(f"{target.stem}.interim.onnx")
@@ -291,7 +291,7 @@ def _to_int8(graph: Graph, source: Path, target: Path, *, kept: Part, portable: 
             original = bare
             _quantize_products(model, bare, interim)
         quantised = onnx.load(str(interim))
-        bound_pairs(quantised, Originals(original))
+        bound_pairs(quantised, original)
         _save(quantised, target)
     finally:
         for file in (interim, bare):

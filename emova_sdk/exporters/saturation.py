@@ -11,7 +11,7 @@ place after place.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,7 +32,7 @@ _NO_PRODUCTS = frozenset({"Cast", "DequantizeLinear", "ConvTranspose", "Gather",
 
 
 @dataclass(frozen=True)
-class Weights:
+class IntegerWeights:
     """8-bit weights of one node.
 
     Attributes:
@@ -78,31 +78,10 @@ def paired_sums(values: NDArray[Any]) -> NDArray[Any]:
     return np.maximum(np.maximum(pairs, 0).sum(2), np.maximum(-pairs, 0).sum(2))
 
 
-def product(left: NDArray[Any], right: NDArray[Any], *, zero_point: int = 0, saturating: bool = False) -> NDArray[np.int64]:
-    """Multiply activations, 0 to 255, by 8-bit weights as ONNX Runtime does.
-
-    Args:
-        left: Activations, (rows, summed).
-        right: Weights, (summed, outputs).
-        zero_point: Of the activations; subtracted afterwards, as the kernels do.
-        saturating: As processors without VNNI do it: the products of a pair are added in 16 bits.
-    """
-    a, b = left.astype(np.int64), right.astype(np.int64)
-    correction = zero_point * b.sum(0)
-    if not saturating:
-        return a @ b - correction
-    odd = len(b) % 2
-    a, b = np.pad(a, ((0, 0), (0, odd))), np.pad(b, ((0, odd), (0, 0)))
-    total = np.zeros((len(a), b.shape[1]), np.int64)
-    for at in range(0, len(b), 2):
-        total += np.clip(a[:, at : at + 2] @ b[at : at + 2], -(2**15), 2**15 - 1)
-    return total - correction
-
-
 # --- rounding weights so that no pair saturates ---
 
 
-def bound_pairs(model: Any, originals: Mapping[str, NDArray[Any]]) -> None:
+def bound_pairs(model: Any, original: Path) -> None:
     """Round the weights of a quantised model again, with scales that are as small as its pairs allow.
 
     An output's scale grows only as far as its largest pair needs: on the whole less than half a bit is lost, where weights
@@ -110,18 +89,20 @@ def bound_pairs(model: Any, originals: Mapping[str, NDArray[Any]]) -> None:
 
     Args:
         model: An ``onnx.ModelProto`` with its weights, changed in place.
-        originals: The weights before they were quantised, by name.
+        original: File with the weights before they were quantised; they are read one at a time.
     """
+    import onnx
     from onnx import numpy_helper
 
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    floats_of = {tensor.name: tensor for tensor in onnx.load(str(original), load_external_data=False).graph.initializer}
     for weights in list(integer_weights(model)):
         name = weights.tensor.name.removesuffix("_quantized")
-        if weights.layout == "unknown" or name not in originals or weights.scales not in tensors:
+        if weights.layout == "unknown" or name not in floats_of or weights.scales not in tensors:
             continue
         scales = tensors[weights.scales]
         shape = tuple(scales.dims)
-        floats = weights.arranged(originals[name])
+        floats = weights.arranged(numpy_helper.to_array(floats_of[name], str(original.parent)))
         per_output = np.maximum(paired_sums(floats).max((0, 1)) / (LARGEST_SUM - 1), np.float32(1e-12))
         if int(np.prod(shape)) == 1:  # all outputs share one
             per_output = np.full_like(per_output, per_output.max())
@@ -131,39 +112,10 @@ def bound_pairs(model: Any, originals: Mapping[str, NDArray[Any]]) -> None:
         scales.CopyFrom(numpy_helper.from_array(found.astype(np.float32).reshape(shape), scales.name))
 
 
-class Originals(Mapping[str, NDArray[Any]]):
-    """Weights of a float32 export, read one at a time.
-
-    Args:
-        path: The ``.onnx`` file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        import onnx
-
-        self._folder = path.parent
-        graph = onnx.load(str(path), load_external_data=False).graph
-        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        from onnx import numpy_helper
-
-        return numpy_helper.to_array(self._tensors[name], str(self._folder))
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._tensors
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
-
-
 # --- looking at a graph ---
 
 
-def integer_weights(model: Any) -> Iterator[Weights]:
+def integer_weights(model: Any) -> Iterator[IntegerWeights]:
     """The signed 8-bit weights of a model that are multiplied in 8 bits, node by node."""
     from onnx import TensorProto
 
@@ -178,7 +130,9 @@ def integer_weights(model: Any) -> Iterator[Weights]:
             if tensor is None or not _multiplies(node, source) or len(tensor.dims) < 2:
                 continue
             layout = _layout(node) if position == at else "unknown"
-            yield Weights(node.name, tensor, source.input[1] if source is not None else _scales(tensor.name, node), layout)
+            yield IntegerWeights(
+                node.name, tensor, source.input[1] if source is not None else _scales(tensor.name, node), layout
+            )
 
 
 def _nodes(graph: Any) -> Iterator[Any]:

@@ -29,6 +29,7 @@ from emova_sdk.components.runtimes.tensorrt_session import (
     EngineRecord,
     Machine,
     Target,
+    gpu_is_there,
     logger,
     machine,
     open_engine,
@@ -144,9 +145,7 @@ def require_builder(target: Target, *, device: str = "cuda") -> Machine:
         MissingDependencyError: If the package is missing; it says so if a GPU is missing as well.
         ConfigError: If a GPU is missing.
     """
-    import torch
-
-    gpu = target == "rtx" or torch.cuda.is_available()
+    gpu = target == "rtx" or gpu_is_there()
     elsewhere = "build there, or with `--target rtx`, which needs no GPU"
     try:
         found = machine(target, device=device)

@@ -15,7 +15,7 @@ from emova_sdk.components.runtimes.tensorrt_session import open_engine
 from emova_sdk.errors import ExportError, LoadError
 from emova_sdk.exporters.export import Progress, compare_component, trial_error
 from emova_sdk.exporters.golden import load_cases
-from emova_sdk.exporters.parity import Case, ParityLimits, cases_of, check_sizes, judge, other_sizes, require, within
+from emova_sdk.exporters.parity import ParityCase, cases_of, check_sizes, judge, other_sizes, require, within
 from emova_sdk.exporters.quantize import TOLERANCES
 from emova_sdk.exporters.saturation import require_safe
 from emova_sdk.processor import same_everywhere
@@ -66,7 +66,9 @@ def verify_export(
                 require_safe(folder / record["file"])
             cases = _golden(folder, record) if originals is None else _computed(role, originals, record)
             tolerance = TOLERANCES[record.get("precision", manifest["precision"])]
-            parity = judge(cases, exported, ParityLimits(record.get("atol", 1e-4), record.get("mismatch", 0.0), tolerance))
+            parity = judge(
+                cases, exported, tolerance.at_least(atol=record.get("atol", 1e-4), mismatch=record.get("mismatch", 0.0))
+            )
             require(parity, record["name"])
             found.setdefault(role, {})[record["name"]] = [one.to_dict() for one in parity]
         if components is not None and "engine" not in records[0]:
@@ -85,7 +87,7 @@ def _originals(role: str, components: Mapping[str, Component]) -> dict[str, Grap
     return {graph.name: graph.compared() for graph in component.graphs()}
 
 
-def _computed(role: str, originals: Mapping[str, Graph], record: Mapping[str, Any]) -> Iterator[Case]:
+def _computed(role: str, originals: Mapping[str, Graph], record: Mapping[str, Any]) -> Iterator[ParityCase]:
     """Cases of the original, at the sizes of the export and at others."""
     if record["name"] not in originals:
         raise ExportError(f"`{role}` offers no graph `{record['name']}`", "verify it with the config it was made from")
@@ -93,7 +95,7 @@ def _computed(role: str, originals: Mapping[str, Graph], record: Mapping[str, An
     return cases_of(graph, [*check_sizes(graph), *other_sizes(graph), *graph.checks])
 
 
-def _golden(folder: Path, record: Mapping[str, Any]) -> list[Case]:
+def _golden(folder: Path, record: Mapping[str, Any]) -> list[ParityCase]:
     if record.get("golden") is None:
         message = f"the export `{folder}` holds no golden outputs"
         raise LoadError(message, "verify it where its originals can run", path=str(folder))

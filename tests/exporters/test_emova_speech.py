@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from saturating import product
 
 from emova_sdk import Audio, SpeechUnits
 from emova_sdk.cli.app import run
@@ -26,7 +27,7 @@ from emova_sdk.components.exported import OnnxSpeechTokenizer, OnnxVocoder
 from emova_sdk.errors import InputError, LoadError, ParityError
 from emova_sdk.exporters.parity import compare, require
 from emova_sdk.exporters.quantize import TOLERANCES, quantize
-from emova_sdk.exporters.saturation import integer_weights, load_small, product, require_safe
+from emova_sdk.exporters.saturation import integer_weights, load_small, require_safe
 from emova_sdk.exporters.verify import read_manifest
 from emova_sdk.testing import run_checks
 

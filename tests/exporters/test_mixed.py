@@ -14,7 +14,7 @@ from torch import nn
 
 from emova_sdk.cli.app import run
 from emova_sdk.components.graph import Axis, Graph
-from emova_sdk.errors import ExportError, LoadError, ParityError
+from emova_sdk.errors import ExportError, LoadError, MissingDependencyError, ParityError
 from emova_sdk.exporters.export import export_components
 from emova_sdk.exporters.golden import load_cases
 from emova_sdk.exporters.parity import cases_of
@@ -140,10 +140,15 @@ def test_a_report_begins_with_what_to_ship(tmp_path: Path) -> None:
 def test_an_export_of_an_earlier_version_is_verified_and_a_note_says_what_is_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emova_sdk.cli.commands.export._torch_is_there", lambda: False)
-    exported(sensitive(2.0, mismatch=0.2), tmp_path / "out", precision="int8")
+    def missing(*_: Any) -> Any:
+        raise MissingDependencyError("the vision encoder needs the package `torch`", "pip install torch", package="torch")
+
+    monkeypatch.setattr("emova_sdk.cli.commands.export._components", missing)
+    exported(sensitive(2.0, mismatch=0.2), tmp_path / "out", precision="int8", source="fake")
     assert run(["export", "verify", str(tmp_path / "out")]) == 0
-    assert "note" not in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "needs the package `torch`: compared with the golden outputs in the export" in told
+    assert "of an earlier version" not in told
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     del manifest["components"]["vision_encoder"][0]["processors"]
     (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))

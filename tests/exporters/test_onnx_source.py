@@ -18,6 +18,7 @@ from emova_sdk.components.runtimes.graph_source import open_source
 from emova_sdk.errors import ExportError, LoadError
 from emova_sdk.exporters.export import export_components
 from emova_sdk.exporters.onnx import export_onnx
+from emova_sdk.exporters.tensorrt import export_engines
 from emova_sdk.exporters.verify import verify_export
 from emova_sdk.testing import run_checks
 from emova_sdk.testing.fakes import FakeVisionEncoder
@@ -108,6 +109,15 @@ def test_it_is_exported_in_every_precision_and_verified_without_torch(
     assert kinds == {stored[record["precision"]]}
     verify_export({"vision_encoder": eyes}, tmp_path / "out")
     verify_export(None, tmp_path / "out")
+
+
+def test_an_engine_is_built_of_it_without_torch(eyes: Eyes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs the package tensorrt-rtx, which the extra `dev` brings on Linux x86-64")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    export_components({"vision_encoder": eyes}, tmp_path / "onnx")
+    manifest = export_engines(tmp_path / "onnx", tmp_path / "engines", target="rtx")
+    [record] = manifest["components"]["vision_encoder"]
+    assert (tmp_path / "engines" / record["file"]).stat().st_size > 10_000
 
 
 def test_an_export_computes_what_the_file_computes(eyes: Eyes, tmp_path: Path) -> None:

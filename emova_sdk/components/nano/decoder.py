@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emova_sdk.components.base import GenerationOptions
-from emova_sdk.components.nano.graph_files import Networks
 from emova_sdk.components.nano.llm_config import FEATURES, LONGEST
 from emova_sdk.components.runtimes.decoder_cache import KeyValueCache
 from emova_sdk.components.runtimes.decoder_session import DecoderSession
+from emova_sdk.components.runtimes.graph_sessions import GraphSessions
 from emova_sdk.errors import InputError
 
 Float = NDArray[np.float32]
@@ -26,7 +26,7 @@ class NanoDecoder:
         layers: and one of this name, of either flavour.
     """
 
-    def __init__(self, networks: Networks, layers: str) -> None:
+    def __init__(self, networks: GraphSessions, layers: str) -> None:
         self._networks, self._decoder = networks, DecoderSession(networks.session(layers))
         ids, nothing = np.arange(self._decoder.sizes.vocabulary), np.zeros((0, FEATURES), np.float32)
         parts = [ids[start : start + LONGEST] for start in range(0, len(ids), LONGEST)]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from emova_sdk.components.base import Component
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.weights import PRESET
-from emova_sdk.components.runtimes.onnx_session import open_session, run_session
+from emova_sdk.components.runtimes.graph_sessions import GraphSessions
+from emova_sdk.components.runtimes.onnx_session import open_session
 from emova_sdk.errors import LoadError
 from emova_sdk.files import hint_for, reason_of
 
@@ -23,37 +23,8 @@ DIGEST = "emova.weights"
 """Of a graph's metadata: the digest of the weights that it was written for and reads from the file beside it."""
 
 
-class Networks(Protocol):
-    """Graphs by name, opened on first use and shared between threads; an export's or those of a folder of nano."""
-
-    @property
-    def assets(self) -> Path:
-        """Folder with the other files of the component."""
-        ...
-
-    def choose(self, *names: str) -> str:
-        """The first of these graphs that is there."""
-        ...
-
-    def open(self, *names: str) -> None:
-        """Open graphs; safe to call again and from several threads."""
-        ...
-
-    def session(self, name: str) -> Any:
-        """The session of a graph."""
-        ...
-
-    def run(self, graph: str, **inputs: Any) -> dict[str, Any]:
-        """Run a graph on arrays; return its outputs by name."""
-        ...
-
-    def close(self) -> None:
-        """Free the graphs."""
-        ...
-
-
-class GraphFiles:
-    """`Networks` of a folder with ``NAME.onnx`` over ``model.safetensors``.
+class GraphFiles(GraphSessions):
+    """Graphs of a folder with ``NAME.onnx`` over ``model.safetensors``.
 
     Args:
         folder: Where they lie.
@@ -62,45 +33,18 @@ class GraphFiles:
     """
 
     def __init__(self, folder: Path, *, providers: Sequence[str] = CPU, threads: int = 0) -> None:
-        self.assets = folder
+        super().__init__(folder)
         self._providers, self._threads = providers, threads or 1
-        self._sessions: dict[str, Any] = {}
-        self._lock = threading.Lock()
 
     def choose(self, *names: str) -> str:
         """The first of these graphs that is there, or else the first."""
         return next((name for name in names if self._file(name).is_file()), names[0])
 
-    def open(self, *names: str) -> None:
-        """Open graphs; safe to call again and from several threads.
-
-        Raises:
-            LoadError: If a file is missing or broken, or graphs and weights do not belong together.
-        """
-        for name in names:
-            self.session(name)
-
-    def session(self, name: str) -> Any:
-        """The session of a graph; see `open`."""
-        with self._lock:
-            if name not in self._sessions:
-                self._sessions[name] = self._opened(self._file(name))
-            return self._sessions[name]
-
-    def run(self, graph: str, **inputs: Any) -> dict[str, Any]:
-        """Run a graph on arrays; return its outputs by name."""
-        return run_session(self.session(graph), inputs)
-
-    def close(self) -> None:
-        """Free the graphs."""
-        with self._lock:
-            self._sessions = {}
-
     def _file(self, name: str) -> Path:
         return self.assets / f"{name}.onnx"
 
-    def _opened(self, file: Path) -> Any:
-        digest = self._digest
+    def _opened(self, name: str) -> Any:
+        file, digest = self._file(name), self._digest
         session = open_session(file, providers=self._providers, threads=self._threads)
         if session.get_modelmeta().custom_metadata_map.get(DIGEST) != digest:
             message = f"`{file}` was written for other weights than those in `{WEIGHTS}` beside it"
@@ -127,7 +71,7 @@ class NanoPart(Component):
 
     def __init__(
         self,
-        exported: Networks | None = None,
+        exported: GraphSessions | None = None,
         *,
         path: str | None = None,
         providers: Sequence[str] = CPU,
@@ -138,7 +82,7 @@ class NanoPart(Component):
                 exported.choose(name)
         self.exported = exported
         folder = Path(path) if path else PRESET / self.place
-        self.networks: Networks = exported or GraphFiles(folder, providers=providers, threads=threads)
+        self.networks: GraphSessions = exported or GraphFiles(folder, providers=providers, threads=threads)
         self.folder = self.networks.assets
 
     def load(self) -> None:

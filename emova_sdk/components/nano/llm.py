@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from emova_sdk.components.base import GenerationOptions, LLMCore, Space, Task
 from emova_sdk.components.graph import Graph
-from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
+from emova_sdk.components.nano.graph_files import CPU, NanoPart
 from emova_sdk.components.nano.llm_config import FEATURES, read_config
 from emova_sdk.components.nano.reply_writer import NanoAssets, ReplyWriter, Request
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.tools import ARGUMENT_OF
 from emova_sdk.components.nano.trials import llm_trials
+from emova_sdk.components.runtimes.graph_sessions import GraphSessions
 from emova_sdk.components.trials import Trial
 from emova_sdk.errors import ConfigError, InputError
 from emova_sdk.types import (
@@ -68,7 +69,7 @@ class NanoLLM(NanoPart, LLMCore):
 
     def __init__(
         self,
-        exported: Networks | None = None,
+        exported: GraphSessions | None = None,
         *,
         path: str | None = None,
         min_confidence: float | None = None,

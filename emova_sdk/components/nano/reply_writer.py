@@ -19,7 +19,6 @@ import numpy as np
 from emova_sdk.components.base import GenerationOptions
 from emova_sdk.components.nano.decoder import ConstrainedDecoder, NanoDecoder
 from emova_sdk.components.nano.grammar import Grammar, confidence
-from emova_sdk.components.nano.graph_files import Networks
 from emova_sdk.components.nano.language import ANSWER, BLANKS, HEARD_AS, QUESTION, RESULT, Language, user_style
 from emova_sdk.components.nano.llm_config import LONGEST
 from emova_sdk.components.nano.normalization import normalize
@@ -27,6 +26,7 @@ from emova_sdk.components.nano.question_templates import QuestionTemplates
 from emova_sdk.components.nano.scene_qa import Sight, answer_question
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.tools import ARGUMENT_OF, arguments_in, spoken
+from emova_sdk.components.runtimes.graph_sessions import GraphSessions
 from emova_sdk.errors import InputError
 from emova_sdk.types import (
     LLMEvent,
@@ -82,7 +82,7 @@ class NanoAssets:
 
     def __init__(
         self,
-        networks: Networks,
+        networks: GraphSessions,
         language: Language,
         *,
         layers: str,

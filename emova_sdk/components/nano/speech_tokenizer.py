@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from emova_sdk.components.base import CollectingStream, Space, SpeechTokenizer, Stream
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.dictionary import PHONES
-from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
+from emova_sdk.components.nano.graph_files import CPU, NanoPart
 from emova_sdk.components.nano.trials import tokenizer_trials
 from emova_sdk.components.nano.voice_activity import speech_in
 from emova_sdk.components.nano.weights import read_config
+from emova_sdk.components.runtimes.graph_sessions import GraphSessions
 from emova_sdk.components.trials import Trial
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import Audio, SpeechUnits
@@ -42,7 +43,7 @@ class NanoSpeechTokenizer(NanoPart, SpeechTokenizer):
 
     def __init__(
         self,
-        exported: Networks | None = None,
+        exported: GraphSessions | None = None,
         *,
         path: str | None = None,
         providers: Sequence[str] = CPU,

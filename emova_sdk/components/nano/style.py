@@ -13,12 +13,13 @@ from emova_sdk.components.base import Space, StyleModule
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.familiar import FARTHEST, FILE, Familiar
 from emova_sdk.components.nano.features import at_level, log_mel, perception_input, pitch_track
-from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
+from emova_sdk.components.nano.graph_files import CPU, NanoPart
 from emova_sdk.components.nano.prosody import EMOTIONS, PITCHES, SPEAKERS, SPEEDS, Prosody, prosody_for
 from emova_sdk.components.nano.shapes import SAMPLE_RATE, STYLE_AXES
 from emova_sdk.components.nano.trials import style_trials
 from emova_sdk.components.nano.voice_activity import speech_in
 from emova_sdk.components.nano.weights import read_config
+from emova_sdk.components.runtimes.graph_sessions import GraphSessions
 from emova_sdk.components.trials import Trial
 from emova_sdk.errors import InputError
 from emova_sdk.types import Audio, PerceivedStyle, Style
@@ -64,7 +65,7 @@ class NanoStyleModule(NanoPart, StyleModule):
 
     def __init__(
         self,
-        exported: Networks | None = None,
+        exported: GraphSessions | None = None,
         *,
         path: str | None = None,
         only_familiar: bool = True,

@@ -11,9 +11,10 @@ from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.dictionary import PHONES, SILENCE, Lexicon
 from emova_sdk.components.nano.features import expand
 from emova_sdk.components.nano.g2p import phones
-from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
+from emova_sdk.components.nano.graph_files import CPU, NanoPart
 from emova_sdk.components.nano.shapes import LONGEST_PHONE
 from emova_sdk.components.nano.weights import read_config
+from emova_sdk.components.runtimes.graph_sessions import GraphSessions
 from emova_sdk.types import SpeechUnits
 
 _LONGEST = 400
@@ -34,7 +35,7 @@ class TextToUnits(NanoPart):
 
     def __init__(
         self,
-        exported: Networks | None = None,
+        exported: GraphSessions | None = None,
         *,
         path: str | None = None,
         providers: Sequence[str] = CPU,

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from emova_sdk.components.base import Space, VisionEncoder
 from emova_sdk.components.graph import Graph
-from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
+from emova_sdk.components.nano.graph_files import CPU, NanoPart
 from emova_sdk.components.nano.language import IMAGE_TOKENS
+from emova_sdk.components.runtimes.graph_sessions import GraphSessions
 from emova_sdk.errors import LoadError
 from emova_sdk.types import Image, VisionFeatures
 
@@ -52,7 +53,7 @@ class NanoVisionEncoder(NanoPart, VisionEncoder):
 
     def __init__(
         self,
-        exported: Networks | None = None,
+        exported: GraphSessions | None = None,
         *,
         path: str | None = None,
         providers: Sequence[str] = CPU,

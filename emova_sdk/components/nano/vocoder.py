@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from emova_sdk.components.base import Space, Stream, Vocoder
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.features import expand, mel_edges
-from emova_sdk.components.nano.graph_files import CPU, NanoPart, Networks
+from emova_sdk.components.nano.graph_files import CPU, NanoPart
 from emova_sdk.components.nano.prosody import FINAL_FRAMES, SPEAKERS, Float, Prosody, prosody_for, shape_pitch, shape_spectrum
 from emova_sdk.components.nano.shapes import ENVELOPE, FRAME_REACH, UNIT_REACH
 from emova_sdk.components.nano.style import STYLE, read_style_vector, style_vector
 from emova_sdk.components.nano.synthesis import BINS, Synthesizer
 from emova_sdk.components.nano.trials import vocoder_trials
 from emova_sdk.components.nano.weights import read_config
+from emova_sdk.components.runtimes.graph_sessions import GraphSessions
 from emova_sdk.components.trials import Trial
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import Audio, SpeechChunk, SpeechUnits
@@ -80,7 +81,7 @@ class NanoUnitVocoder(NanoPart, Vocoder):
 
     def __init__(
         self,
-        exported: Networks | None = None,
+        exported: GraphSessions | None = None,
         *,
         path: str | None = None,
         providers: Sequence[str] = CPU,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from emova_sdk.components.graph import Axis, Profile, profile
+from emova_sdk.components.runtimes.graph_sessions import GraphSessions
 from emova_sdk.components.runtimes.manifest import parse_manifest, require_whole
-from emova_sdk.components.runtimes.onnx_session import run_session
 from emova_sdk.errors import InputError, LoadError
 
 Opener = Callable[[Path, Mapping[str, Any]], Any]
@@ -17,8 +16,8 @@ Opener = Callable[[Path, Mapping[str, Any]], Any]
 `onnxruntime.InferenceSession` that `run_session` uses."""
 
 
-class ExportFolder:
-    """The graphs of one component of an export, opened on first use and shared between threads.
+class ExportFolder(GraphSessions):
+    """The graphs of one component of an export.
 
     Args:
         path: Folder of the export.
@@ -33,21 +32,15 @@ class ExportFolder:
     def __init__(self, path: str, role: str, opener: Opener, *, manifest: Mapping[str, Any] | None = None) -> None:
         self._path, self._role, self._opener = path, role, opener
         self.folder = folder_at(path)
+        super().__init__(self.folder / role)
         manifest = parse_manifest(self.folder) if manifest is None else manifest
         self._records: dict[str, dict[str, Any]] = {one["name"]: one for one in _records(manifest, path, role)}
         require_whole(self.folder, manifest.get("assets", {}).get(role, {}))  # small, and read before the graphs are
-        self._sessions: dict[str, Any] = {}
-        self._lock = threading.Lock()
 
     @property
     def files(self) -> dict[str, Path]:
         """Graph to its ONNX file; none for engines."""
         return {name: self.folder / one["file"] for name, one in self._records.items() if "engine" not in one}
-
-    @property
-    def assets(self) -> Path:
-        """Folder with the other files of the component, see `Component.assets`."""
-        return self.folder / self._role
 
     def choose(self, *names: str) -> str:
         """The first of these graphs that the export holds.
@@ -75,25 +68,9 @@ class ExportFolder:
             raise LoadError(f"`{name}` of the export `{self._path}` is `{value}`", "export again", path=self._path)
         return int(value)
 
-    def open(self, *names: str) -> None:
-        """Open graphs; safe to call again and from several threads.
-
-        Raises:
-            LoadError: If a file is missing, is not what was exported, or cannot be run.
-        """
-        for name in names:
-            self.session(self.choose(name))
-
-    def session(self, name: str) -> Any:
-        """The session of a graph; see `open`."""
-        with self._lock:
-            if name not in self._sessions:
-                record = self._records[name]
-                require_whole(self.folder, record["files"])
-                self._sessions[name] = self._opened(record)
-            return self._sessions[name]
-
-    def _opened(self, record: Mapping[str, Any]) -> Any:
+    def _opened(self, name: str) -> Any:
+        record = self._records[name]
+        require_whole(self.folder, record["files"])
         session = self._opener(self.folder / record["file"], record)
         for kind, found in (("inputs", session.get_inputs()), ("outputs", session.get_outputs())):
             names = sorted(one.name for one in found)
@@ -101,15 +78,6 @@ class ExportFolder:
                 told = f"{kind} `{', '.join(names)}` in place of `{', '.join(record[kind])}`"
                 raise LoadError(f"`{record['file']}` is another graph than the manifest says: {told}", "export again")
         return session
-
-    def close(self) -> None:
-        """Free the sessions."""
-        with self._lock:
-            self._sessions = {}
-
-    def run(self, graph: str, **inputs: Any) -> dict[str, Any]:
-        """Run a graph on NumPy arrays; outputs by name."""
-        return run_session(self.session(graph), inputs)
 
 
 def family_of(manifest: Mapping[str, Any], path: str, role: str) -> str:

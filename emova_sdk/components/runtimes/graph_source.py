@@ -13,11 +13,11 @@ from emova_sdk.components.graph import Arrays, Graph
 from emova_sdk.components.runtimes.onnx_session import open_session, run_session
 from emova_sdk.errors import InputError
 
-Run = Callable[[Arrays], dict[str, NDArray[Any]]]
+RunGraph = Callable[[Arrays], dict[str, NDArray[Any]]]
 """Inputs by name, in the graph's order, to outputs by name."""
 
 
-def open_source(source: Any, graph: Graph, *, threads: int = 0) -> Run:
+def open_source(source: Any, graph: Graph, *, threads: int = 0) -> RunGraph:
     """Bring a source of a graph into memory; torch is imported only for a module.
 
     Args:
@@ -34,7 +34,7 @@ def open_source(source: Any, graph: Graph, *, threads: int = 0) -> Run:
     return _by_module(source, graph.outputs)
 
 
-def _by_module(module: Any, names: tuple[str, ...]) -> Run:
+def _by_module(module: Any, names: tuple[str, ...]) -> RunGraph:
     import torch
 
     module.eval()

@@ -102,14 +102,23 @@ def machine(target: Target, *, device: str = "cuda") -> Machine:
     Raises:
         MissingDependencyError: If TensorRT of that kind is not installed.
     """
-    import torch
-
     version = str(tensorrt(target).__version__)
     system = f"{platform.system()}-{platform.machine()}".lower()
-    if not torch.cuda.is_available():
+    if not gpu_is_there():
         return Machine(version, system, "", "")
+    import torch
+
     major, minor = torch.cuda.get_device_capability(device)
     return Machine(version, system, torch.cuda.get_device_name(device), f"{major}.{minor}")
+
+
+def gpu_is_there() -> bool:
+    """Whether torch, through which engines get their memory, is installed and sees an NVIDIA GPU."""
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available()
 
 
 def require_same(name: str, engine: EngineRecord, here: Machine) -> None:

@@ -40,7 +40,7 @@ def _for_export(net: _Module) -> _Module:
     return net if plain else deepcopy(net).float().cpu()
 
 
-def _chance(sizes: _Sizes) -> torch.Generator:
+def _rng(sizes: _Sizes) -> torch.Generator:
     return torch.Generator().manual_seed(sum(sizes.values()))
 
 
@@ -48,11 +48,11 @@ def _sound(sizes: _Sizes) -> Tensor:
     """Noise under a slow swell, (batch, samples): neither silent nor stationary."""
     batch, samples = sizes["batch"], sizes["samples"]
     swell = torch.sin(torch.arange(samples) * (20.0 / max(samples, 1))) * 0.4 + 0.5
-    return 0.1 * swell * torch.randn(batch, samples, generator=_chance(sizes))
+    return 0.1 * swell * torch.randn(batch, samples, generator=_rng(sizes))
 
 
 def _styles(sizes: _Sizes, size: int) -> Tensor:
-    return normalize(torch.randn(sizes["batch"], size, generator=_chance(sizes)), dim=-1)
+    return normalize(torch.randn(sizes["batch"], size, generator=_rng(sizes)), dim=-1)
 
 
 def _lengths(sizes: _Sizes, longest: int) -> Tensor:
@@ -145,10 +145,10 @@ def vocoder_graphs(net: Vits, units: Space, style: Space) -> list[Graph]:
 def _prior_inputs(net: Vits, units: Space, sizes: _Sizes) -> _Inputs:
     batch, count = sizes["batch"], sizes["units"]
     return {
-        "units": torch.randint(0, units.size, (batch, count), generator=_chance(sizes)),
+        "units": torch.randint(0, units.size, (batch, count), generator=_rng(sizes)),
         "lengths": _lengths(sizes, count),
         "style": _styles(sizes, net.config.gin_channels),
-        "noise": torch.randn(batch, 2, count, generator=_chance(sizes)),
+        "noise": torch.randn(batch, 2, count, generator=_rng(sizes)),
         "noise_scale": torch.tensor([0.8]),
         "length_scale": torch.tensor([1.0]),
     }
@@ -180,17 +180,17 @@ def _latents_graph(net: Vits, facts: Mapping[str, str]) -> Graph:
     channels = net.config.inter_channels
 
     def sample(sizes: _Sizes) -> _Inputs:
-        batch, count, frames, chance = sizes["batch"], sizes["units"], sizes["frames"], _chance(sizes)
+        batch, count, frames, rng = sizes["batch"], sizes["units"], sizes["frames"], _rng(sizes)
         lengths = _lengths(sizes, count)
         durations = torch.tensor(
             [[frames // length + (at < frames % length) if at < length else 0 for at in range(count)] for length in lengths]
         )
         return {
             "durations": durations,
-            "mean": torch.randn(batch, channels, count, generator=chance),
-            "logstd": 0.3 * torch.randn(batch, channels, count, generator=chance) - 0.5,
+            "mean": torch.randn(batch, channels, count, generator=rng),
+            "logstd": 0.3 * torch.randn(batch, channels, count, generator=rng) - 0.5,
             "style": _styles(sizes, net.config.gin_channels),
-            "noise": torch.randn(batch, channels, frames, generator=chance),
+            "noise": torch.randn(batch, channels, frames, generator=rng),
             "noise_scale": torch.tensor([0.667]),
         }
 
@@ -209,7 +209,7 @@ def _generator_graph(net: Vits, units: Space, facts: Mapping[str, str]) -> Graph
     channels = net.config.inter_channels
 
     def sample(sizes: _Sizes) -> _Inputs:
-        latents = torch.randn(sizes["batch"], channels, sizes["frames"], generator=_chance(sizes))
+        latents = torch.randn(sizes["batch"], channels, sizes["frames"], generator=_rng(sizes))
         return {"latents": latents, "style": _styles(sizes, net.config.gin_channels)}
 
     @torch.inference_mode()

@@ -27,7 +27,7 @@ from emova_sdk.types import Audio, SpeechUnits
 RELEASED = "Emova-ollm/emova_speech_tokenizer_hf"
 """Hub id of the released speech tokenizer, vocoder and style table."""
 
-Precision = Literal["float32", "bfloat16", "float16"]
+Dtype = Literal["float32", "bfloat16", "float16"]
 Samples = NDArray[np.float32]
 
 # The original's way with long sounds, kept behind `reference`: from here on it cuts into pieces of the second length.
@@ -102,7 +102,7 @@ class EmovaSpeechTokenizer(LoadsOnce[SpiralTokenizer], SpeechTokenizer):
         *,
         revision: str | None = None,
         device: str = "auto",
-        dtype: Precision = "float32",
+        dtype: Dtype = "float32",
         reduced: bool = True,
         phones: bool = False,
         batch_size: int = 1,

@@ -13,7 +13,7 @@ from torch import Tensor
 from emova_sdk.components.base import Space, Stream, Vocoder
 from emova_sdk.components.emova.speech.speech_checkpoint import LoadsOnce, SpeechCheckpoint, read_tensors
 from emova_sdk.components.emova.speech.speech_graphs import vocoder_graphs
-from emova_sdk.components.emova.speech.speech_tokenizer import RELEASED, Precision, pick_device, unit_space
+from emova_sdk.components.emova.speech.speech_tokenizer import RELEASED, Dtype, pick_device, unit_space
 from emova_sdk.components.emova.speech.vocoder_sampling import Sampling
 from emova_sdk.components.emova.speech.weights import load_vits
 from emova_sdk.components.emova.trials import vocoder_trials
@@ -87,7 +87,7 @@ class EmovaVocoder(LoadsOnce[Vits], Vocoder):
         *,
         revision: str | None = None,
         device: str = "auto",
-        dtype: Precision = "float32",
+        dtype: Dtype = "float32",
         seed: int | None = 0,
         length_scale: float = 1.0,
         noise_scale: float = 0.667,

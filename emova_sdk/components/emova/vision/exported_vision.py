@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +10,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from emova_sdk.components.base import Space, VisionEncoder
+from emova_sdk.components.emova.vision.feature_cache import FeatureCache
 from emova_sdk.components.emova.vision.picture_pixels import PictureCutter
 from emova_sdk.components.runtimes.export_folder import ExportFolder
 from emova_sdk.errors import InputError, LoadError
@@ -35,7 +33,7 @@ class ExportedVision(VisionEncoder):
 
     def __init__(self, exported: ExportFolder, *, cache: int = 16) -> None:
         exported.choose("vision")
-        self.exported, self._cache = exported, cache
+        self.exported = exported
         self.features = Space(exported.text("features"), exported.number("features_size"))
         path = exported.assets / "pictures.json"
         try:
@@ -44,8 +42,7 @@ class ExportedVision(VisionEncoder):
             self._newline = None if told["newline"] is None else np.array(told["newline"], np.float32)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LoadError(f"`{path}` does not say how pictures are cut: {error}", "export again", path=str(path)) from error
-        self._kept: OrderedDict[bytes, VisionFeatures] = OrderedDict()
-        self._lock = threading.Lock()
+        self._kept = FeatureCache(cache)
 
     def load(self) -> None:
         """Open the graph. Safe to call again and from several threads."""
@@ -54,8 +51,7 @@ class ExportedVision(VisionEncoder):
     def close(self) -> None:
         """Free the graph and the kept features."""
         self.exported.close()
-        with self._lock:
-            self._kept.clear()
+        self._kept.clear()
 
     def encode(self, images: Sequence[Image]) -> list[VisionFeatures]:
         """Encode each picture.
@@ -64,24 +60,14 @@ class ExportedVision(VisionEncoder):
             InputError: If a picture is over 200 times as long as wide.
             LoadError: See `load`.
         """
-        return [self._encode(image) for image in images]
+        return [self._kept.get(image, self._encode) for image in images]
 
     def _encode(self, image: Image) -> VisionFeatures:
-        key = hashlib.blake2b(image.pixels.tobytes(), digest_size=16, salt=str(image.size).encode()[:16]).digest()
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
         picture = PIL.Image.fromarray(image.pixels)
         try:
-            features = self._native(picture) if self._cutter.native else self._tiled(picture)
+            return self._native(picture) if self._cutter.native else self._tiled(picture)
         except ValueError as error:
             raise InputError(f"the picture cannot be read: {error}", "crop it") from error
-        with self._lock:
-            self._kept[key] = features
-            while len(self._kept) > self._cache:
-                self._kept.popitem(last=False)
-        return features
 
     def _native(self, picture: PIL.Image.Image) -> VisionFeatures:
         pixels, grid = self._cutter.patches(picture)

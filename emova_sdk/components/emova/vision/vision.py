@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -20,6 +18,7 @@ from emova_sdk.components.emova.language.configuration import EmovaConfig
 from emova_sdk.components.emova.language.processing import EmovaProcessor
 from emova_sdk.components.emova.speech.speech_tokenizer import pick_device
 from emova_sdk.components.emova.trials import vision_trials
+from emova_sdk.components.emova.vision.feature_cache import FeatureCache
 from emova_sdk.components.emova.vision.image_processing import EmovaImageProcessor
 from emova_sdk.components.emova.vision.modeling_vision import EmovaVisionModel
 from emova_sdk.components.emova.vision.picture_pixels import PictureCutter
@@ -72,8 +71,7 @@ class EmovaVision(VisionEncoder):
         self._processor = cast("EmovaImageProcessor", EmovaProcessor.from_checkpoint(self._checkpoint).image_processor)
         if max_pixels is not None:
             self._processor.max_pixels = max_pixels
-        self._kept: OrderedDict[bytes, VisionFeatures] = OrderedDict()
-        self._cache = cache
+        self._kept = FeatureCache(cache)
         self._network: EmovaVisionModel | None = None
         self._lock = threading.Lock()
 
@@ -95,7 +93,7 @@ class EmovaVision(VisionEncoder):
         """Free the weights and the kept features. Safe to call again."""
         with self._lock:
             self._network = None
-            self._kept.clear()
+        self._kept.clear()
 
     def graphs(self) -> list[Graph]:
         """One graph, ``vision``: the pixels of pictures to rows of embeddings, see `vision_graph`.
@@ -130,22 +128,9 @@ class EmovaVision(VisionEncoder):
             InputError: If a picture is over 200 times as long as wide.
             LoadError: See `load`.
         """
-        return [self._encode(image) for image in images]
+        return [self._kept.get(image, self._encode) for image in images]
 
     def _encode(self, image: Image) -> VisionFeatures:
-        key = hashlib.blake2b(image.pixels.tobytes(), digest_size=16, salt=str(image.size).encode()[:16]).digest()
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        features = self._compute(image)
-        with self._lock:
-            self._kept[key] = features
-            while len(self._kept) > self._cache:
-                self._kept.popitem(last=False)
-        return features
-
-    def _compute(self, image: Image) -> VisionFeatures:
         self.load()
         network = cast("EmovaVisionModel", self._network)
         try:

@@ -43,8 +43,8 @@ def _native(tower: VisionTower, projector: nn.Module, metadata: Mapping[str, str
         count = min(sizes["pictures"], blocks)
         shares = [blocks // count + (number < blocks % count) for number in range(count)]
         grids = torch.tensor([[1, merge * down, merge * (share // down)] for share in shares for down in (_across(share),)])
-        chance = torch.Generator().manual_seed(sum(sizes.values()))
-        return {"pixels": torch.randn(area * blocks, values, generator=chance), "grids": grids}
+        rng = torch.Generator().manual_seed(sum(sizes.values()))
+        return {"pixels": torch.randn(area * blocks, values, generator=rng), "grids": grids}
 
     return Graph(
         "vision",
@@ -68,8 +68,8 @@ def _tiled(tower: VisionTower, projector: nn.Module, vision: Any, metadata: Mapp
     side = int(vision.image_size)
 
     def sample(sizes: Mapping[str, int]) -> dict[str, Tensor]:
-        chance = torch.Generator().manual_seed(sizes["tiles"])
-        return {"pixels": torch.randn(sizes["tiles"], 3, side, side, generator=chance)}
+        rng = torch.Generator().manual_seed(sizes["tiles"])
+        return {"pixels": torch.randn(sizes["tiles"], 3, side, side, generator=rng)}
 
     return Graph(
         "vision",
