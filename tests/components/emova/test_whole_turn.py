@@ -87,8 +87,8 @@ def test_how_far_a_reader_of_a_turn_walks(config: Path) -> None:
         scripted(pipeline.llm_core, REPLY)
         with Walk() as walk:
             session.ask(Audio.example(), PICTURE)
-    assert len(walk.files) <= 39, sorted(walk.files)
-    assert walk.moves.total() <= 1700, walk.moves.most_common(20)
+    assert len(walk.files) <= 40, sorted(walk.files)
+    assert walk.moves.total() <= 1200, walk.moves.most_common(20)
 
 
 @pytest.mark.slow
