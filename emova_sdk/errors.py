@@ -56,7 +56,7 @@ class EmovaError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # an error that crosses processes keeps its facts, also those its constructor insists on
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined] - typeshed leaves it out
 
 
 class ConfigError(EmovaError):

@@ -137,7 +137,7 @@ def style_of(
     from dataclasses import replace
 
     named = {"emotion": emotion, "pitch": pitch, "speed": speed, "speaker": speaker}
-    return replace(default, **{axis: value for axis, value in named.items() if value is not None})  # type: ignore[arg-type]
+    return replace(default, **{axis: value for axis, value in named.items() if value is not None})  # type: ignore[arg-type] - `Style` checks it
 
 
 def require_writable(path: Path | None, suffixes: tuple[str, ...], *, force: bool = True, stdout: bool = False) -> None:

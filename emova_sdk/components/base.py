@@ -132,7 +132,7 @@ class Component(ABC):  # noqa: B024 - the slots below declare what is abstract
             LoadError: If a file is missing, broken or does not match.
         """
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:  # noqa: B027 - there may be nothing to close
         """Free the memory that `load` took. Safe to call again."""
 
     def graphs(self) -> list[Graph]:
@@ -229,7 +229,7 @@ class StyleModule(Component):
     def embed(self, styles: Sequence[Style]) -> NDArray[np.float32]:
         """Return one vector for each style, float32 (styles, ``style.size``); `InputError` for a value not in `choices`."""
 
-    def perceive(self, clips: Sequence[Audio]) -> list[PerceivedStyle]:  # noqa: ARG002
+    def perceive(self, clips: Sequence[Audio]) -> list[PerceivedStyle]:  # noqa: ARG002 - the signature of those that do perceive
         """Perceive the style of each clip, of any sample rate; `BackendError` if this module does not perceive."""
         raise BackendError(f"`{type(self).__name__}` does not perceive styles", "use a style module with `perceives = True`")
 

@@ -233,7 +233,7 @@ class ChatEmova(BaseChatModel):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - the signature of LangChain
         **kwargs: Any,
     ) -> ChatResult:
         record = AnswerMessage(self.model)
@@ -246,7 +246,7 @@ class ChatEmova(BaseChatModel):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - the signature of LangChain
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         with closing(self._chunks(messages, stop, kwargs)) as chunks:
@@ -256,7 +256,7 @@ class ChatEmova(BaseChatModel):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - the signature of LangChain
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         async with aclosing(astream(self._chunks(messages, stop, kwargs))) as chunks:

@@ -87,7 +87,7 @@ class ClipTower(VisionTower):
         self.depth = _depth(settings.get("mm_vision_select_layer", -2), config.num_hidden_layers)
         self.drop_class = settings.get("mm_vision_select_feature", "patch") == "patch"
 
-    def encode(self, pixels: torch.Tensor, grids: torch.Tensor | None) -> torch.Tensor:  # noqa: ARG002
+    def encode(self, pixels: torch.Tensor, grids: torch.Tensor | None) -> torch.Tensor:  # noqa: ARG002 - every tower is called alike
         """(tiles, channels, side, side) -> (tiles, tokens, width)."""
         tokens = self.network.pre_layrnorm(self.network.embeddings(pixels))
         for layer in self.network.encoder.layers[: self.depth]:
@@ -107,7 +107,7 @@ class SiglipTower(VisionTower):
         self.network = SiglipVisionModel._from_config(config, attn_implementation=attention)
         self.width = config.hidden_size
 
-    def encode(self, pixels: torch.Tensor, grids: torch.Tensor | None) -> torch.Tensor:  # noqa: ARG002
+    def encode(self, pixels: torch.Tensor, grids: torch.Tensor | None) -> torch.Tensor:  # noqa: ARG002 - every tower is called alike
         """(tiles, channels, side, side) -> (tiles, tokens, width)."""
         tokens = self.network.embeddings(pixels)
         for layer in self.network.encoder.layers:
@@ -118,14 +118,14 @@ class SiglipTower(VisionTower):
 class InternTower(VisionTower):
     """InternViT: features of a chosen layer, class token dropped unless the description keeps it."""
 
-    def __init__(self, settings: Mapping[str, Any], attention: str | None) -> None:  # noqa: ARG002
+    def __init__(self, settings: Mapping[str, Any], attention: str | None) -> None:  # noqa: ARG002 - every tower is called alike
         super().__init__()
         self.network = InternVit(**_arguments(settings, InternVit))
         self.width = self.network.embeddings.class_embedding.shape[-1]
         self.depth = _depth(settings.get("mm_vision_select_layer", -1), len(self.network.encoder.layers))
         self.drop_class = settings.get("mm_vision_select_feature", "patch") == "patch"
 
-    def encode(self, pixels: torch.Tensor, grids: torch.Tensor | None) -> torch.Tensor:  # noqa: ARG002
+    def encode(self, pixels: torch.Tensor, grids: torch.Tensor | None) -> torch.Tensor:  # noqa: ARG002 - every tower is called alike
         """(tiles, channels, side, side) -> (tiles, tokens, width)."""
         tokens = self.network(pixels, self.depth)
         return tokens[:, 1:] if self.drop_class else tokens
@@ -134,13 +134,13 @@ class InternTower(VisionTower):
 class UnitTower(VisionTower):
     """UNIT with EMOVA's outer norm on the patch features."""
 
-    def __init__(self, settings: Mapping[str, Any], attention: str | None) -> None:  # noqa: ARG002
+    def __init__(self, settings: Mapping[str, Any], attention: str | None) -> None:  # noqa: ARG002 - every tower is called alike
         super().__init__()
         self.network = UnitVit(**_arguments(settings, UnitVit))
         self.width = self.network.unit_model.model.patch_generator.pos_embed.shape[-1]
         self.norm = nn.LayerNorm(self.width)
 
-    def encode(self, pixels: torch.Tensor, grids: torch.Tensor | None) -> torch.Tensor:  # noqa: ARG002
+    def encode(self, pixels: torch.Tensor, grids: torch.Tensor | None) -> torch.Tensor:  # noqa: ARG002 - every tower is called alike
         """(tiles, channels, side, side) -> (tiles, tokens, width)."""
         return self.norm(self.network(pixels)[1])
 

@@ -121,7 +121,7 @@ class Audio:
             isinstance(other, Audio) and self.sample_rate == other.sample_rate and np.array_equal(self.samples, other.samples)
         )
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment] - how Python says that there is no hash
 
     def __repr__(self) -> str:
         return f"Audio({self.duration_s:.2f} s, {self.sample_rate} Hz)"
@@ -186,7 +186,7 @@ class Image:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Image) and np.array_equal(self.pixels, other.pixels)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment] - how Python says that there is no hash
 
     def __repr__(self) -> str:
         return f"Image({self.size[0]}x{self.size[1]})"
@@ -296,7 +296,7 @@ class SpeechUnits:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SpeechUnits) and np.array_equal(self.ids, other.ids)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment] - how Python says that there is no hash
 
     def __repr__(self) -> str:
         return f"SpeechUnits({len(self)} units)"

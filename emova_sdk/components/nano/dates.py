@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from emova_sdk.components.nano.number_words import digit_words, number_words, ordinal_words, plural_words, year_words
 from emova_sdk.substitutions import rule
 
-MONTHS = (  # noqa: SIM905
+MONTHS = (  # noqa: SIM905 - easier to read than a list
     "january february march april may june july august september october november december"
 ).split()
-_DAYS = "monday tuesday wednesday thursday friday saturday sunday".split()  # noqa: SIM905
+_DAYS = "monday tuesday wednesday thursday friday saturday sunday".split()  # noqa: SIM905 - easier to read than a list
 _MONTH = "|".join(MONTHS)
 _SHORT_MONTH = r"(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\b\.?"
 _SHORT_DAY = r"(Mon|Tues?|Wed|Thu(?:rs?)?|Fri|Sat|Sun)\b\.?"

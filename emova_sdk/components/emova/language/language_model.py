@@ -136,7 +136,7 @@ class EmovaLLMBase(LLMCore):
             engine.read(engine.embed(head, []), cache)
         return [chooser.choose(engine.read(engine.embed([one], []), cache), first=False) for one in tail]
 
-    def _look(self, image: Image) -> VisionFeatures:  # noqa: ARG002
+    def _look(self, image: Image) -> VisionFeatures:  # noqa: ARG002 - the signature of those that do look
         """Features of a picture that is given as pixels."""
         raise InputError("a picture is given as pixels", "fill the vision_encoder slot, or set `sees_images = true`")
 

@@ -231,7 +231,7 @@ class _Inert(dict[Any, Any]):
     def extend(self, items: object) -> None:
         pass
 
-    def __hash__(self) -> int:  # type: ignore[override]
+    def __hash__(self) -> int:  # type: ignore[override] - its base says that there is no hash
         return id(self)
 
 

@@ -116,7 +116,7 @@ class EmovaImageProcessor(PictureCutter, BaseImageProcessor):
         images: Any,
         *,
         return_tensors: str | None = "pt",
-        **kwargs: Any,  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002 - transformers passes more
     ) -> BatchFeature:
         """Prepare pictures.
 

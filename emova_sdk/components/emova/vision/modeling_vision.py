@@ -112,7 +112,7 @@ class EmovaVisionModel(EmovaPreTrainedModel):
         pixel_values: torch.Tensor,
         image_grid_thw: torch.Tensor | None = None,
         image_sizes: torch.Tensor | None = None,
-        **kwargs: Any,  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002 - transformers passes more
     ) -> BaseModelOutputWithPooling:
         """Pictures to rows of embeddings.
 
