@@ -82,7 +82,7 @@ def test_the_file_passes_the_checker_and_runs_in_a_bare_session(bundle: Path, pa
         "ai.onnx",
     }
     assert [value.name for value in session.get_inputs()] == list(graph.inputs)
-    outputs = session.run(None, {key: tensor.numpy() for key, tensor in graph.sized({"batch": 2}).items()})
+    outputs = session.run(None, dict(graph.sized({"batch": 2})))
     assert len(outputs) == len(graph.outputs)
     facts = session.get_modelmeta().custom_metadata_map
     assert facts["emova.graph"] == name
@@ -266,7 +266,7 @@ def test_an_export_hears_and_speaks_where_torch_is_missing(bundle: Path) -> None
 
 
 def test_what_is_no_export_or_no_style_is_refused(bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(LoadError, match="not the manifest"):
+    with pytest.raises(LoadError, match="cannot be read: no such file"):
         OnnxVocoder(str(tmp_path))
     manifest = json.loads((bundle / "manifest.json").read_text())
     del manifest["components"]["vocoder"]

@@ -134,7 +134,7 @@ BREAKS: dict[str, Any] = {
     "facts broken": (lambda folder: _unlisted(folder, "llm.json", "[]"), "does not describe a language model"),
     "facts of another": (lambda folder: _unlisted(folder, "llm.json", "{}"), "does not describe a language model"),
     "other version": (lambda folder: _manifest(folder, schema=99), "has the form 99"),
-    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "not the manifest"),
+    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "cannot be read: no such file"),
     "another family": (lambda folder: _family(folder, "nobody"), "of the family `nobody`"),
 }
 
