@@ -180,7 +180,9 @@ def test_an_export_ends_in_sound_in_bare_onnx_runtime(bundle: Path, tmp_path: Pa
     expected = NanoUnitVocoder().synthesize([TextToUnits().of_phones(phones)], man)[0]
     pairs = [(expected, spoken(" ".join(phones)))]
     expected.save(tmp_path / "heard.wav")
-    whole = Audio.open(tmp_path / "heard.wav").samples  # the example hears the pauses at the ends as well, which `encode` leaves out
+    whole = Audio.open(
+        tmp_path / "heard.wav"
+    ).samples  # the example hears the pauses at the ends as well, which `encode` leaves out
     heard = SpeechUnits(NanoSpeechTokenizer().networks.run("hearing", audio=whole)["units"]).reduced()
     again = NanoUnitVocoder().synthesize([heard], man)[0]
     pairs += [(again, spoken(str(tmp_path / "heard.wav")))]
