@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from emova_sdk.acoustics import FRAME_S, voiced_pitch
 from emova_sdk.canvas import EMOTION_COLOURS, GREY, MARGIN, RULE, SCALE, WIDTH, Canvas, Colour, blended
 from emova_sdk.errors import InputError
-from emova_sdk.pitch import FRAME_S, pitch_track
 from emova_sdk.types import Audio, Image, MediaRef, Turn
 
 LEFT, RIGHT = 168, WIDTH - MARGIN - 44
@@ -124,9 +124,9 @@ class _TurnsChart:
             self.canvas.line([(LEFT, y), (RIGHT, y)], RULE)
             self.canvas.text(RIGHT + 6, y - 6, f"{hertz} Hz", size=10, colour=GREY)
         points: list[tuple[float, float]] = []
-        for frame, hertz in enumerate([*pitch_track(audio).tolist(), 0.0]):
+        for frame, hertz in enumerate([*voiced_pitch(audio).tolist(), 0.0]):
             if hertz > 0:
-                points.append((self.x(frame * FRAME_S + 0.02), _pitch_y(hertz, top)))
+                points.append((self.x(frame * FRAME_S), _pitch_y(hertz, top)))
             else:
                 if len(points) > 1:
                     self.canvas.line(points, colour, width=2)

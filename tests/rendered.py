@@ -8,11 +8,12 @@ from itertools import cycle
 import numpy as np
 import torch
 from nano_recipe import speech_data
-from nano_recipe.networks.features import LogMel, pitch_track
+from nano_recipe.networks.features import NanoLogMel
 from nano_recipe.networks.vocoder import APERIODICITY, ENVELOPE
-from nano_recipe.speech_data import Plan, Utterance
+from nano_recipe.speech_data import RecordedUtterance, SpeechPlan
 from nano_recipe.voices import TARGETS, TEST_VOICES
 
+from emova_sdk.acoustics import pitch_track
 from emova_sdk.components.nano.g2p import phones
 from emova_sdk.components.nano.style import NanoStyleModule
 from emova_sdk.components.nano.text_to_units import TextToUnits
@@ -34,7 +35,7 @@ def plans(split, count):
         range(count), cycle(zip(cycle(TEXTS), voices, strict=False)), strict=False
     ):
         emotion, pitch, speed = STYLES[0] if kind == "target" else STYLES[(number // 2) % 4]
-        found.append(Plan(f"{split}-{kind}-{number}", split, kind, text, voice, gender, emotion, pitch, speed))
+        found.append(SpeechPlan(f"{split}-{kind}-{number}", split, kind, text, voice, gender, emotion, pitch, speed))
     return found
 
 
@@ -42,7 +43,7 @@ def questions(split):
     """Sentences of the closed domain, by a seen voice and an unseen one."""
     voices = (("flite:kal16", "male"), *(TEST_VOICES.items() if split == "test" else ()))
     return [
-        Plan(f"{split}-question-{place}-{voice}", split, "styled", text, voice, gender)
+        SpeechPlan(f"{split}-question-{place}-{voice}", split, "styled", text, voice, gender)
         for place, text in enumerate(ASKED)
         for voice, gender in voices[:2]
     ]
@@ -50,7 +51,7 @@ def questions(split):
 
 @cache
 def parts():
-    return TextToUnits(), NanoStyleModule(), NanoUnitVocoder(), LogMel()
+    return TextToUnits(), NanoStyleModule(), NanoUnitVocoder(), NanoLogMel()
 
 
 @cache
@@ -67,13 +68,13 @@ def utterance(plan):
     with torch.inference_mode():
         mel = parts()[3](torch.from_numpy(samples)[None])[0].half().numpy()
     ends = tuple(float(end) for end in np.linspace(0, len(samples) / 16000, len(spelt) + 1)[1:])
-    return Utterance(replace(plan), np.rint(np.clip(samples, -1, 1) * 32767).astype(np.int16), spelt, ends, mel)
+    return RecordedUtterance(replace(plan), np.rint(np.clip(samples, -1, 1) * 32767).astype(np.int16), spelt, ends, mel)
 
 
 def features(sound):
     """What stands for WORLD's analysis: the pitch, a smooth envelope, some noise."""
-    pitch, strength = pitch_track(torch.from_numpy(sound.samples.astype(np.float32) / 32767))
-    f0 = np.where(strength.numpy() > 0.6, pitch.numpy(), 0.0)
+    pitch, strength = pitch_track(sound.samples.astype(np.float32) / 32767)
+    f0 = np.where(strength > 0.6, pitch, 0.0)
     frames = len(sound.mel)
     f0 = np.resize(f0, frames)
     bands = np.resize(sound.mel.astype(np.float32), (ENVELOPE, frames)).T

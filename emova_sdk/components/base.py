@@ -177,6 +177,12 @@ class SpeechTokenizer(Component):
     def encode(self, clips: Sequence[Audio]) -> list[SpeechUnits]:
         """Encode each clip; `InputError` if its sample rate is not `sample_rate`."""
 
+    def check_rate(self, clip: Audio) -> None:
+        """Raise `InputError` for a clip of another rate than `sample_rate`."""
+        if clip.sample_rate != self.sample_rate:
+            message = f"the clip has {clip.sample_rate} Hz, and this tokenizer reads {self.sample_rate} Hz"
+            raise InputError(message, f"call `audio.resample({self.sample_rate})` first")
+
     def stream(self) -> Stream[Audio, SpeechUnits]:
         """Encode audio as it arrives. Unless overridden, everything is encoded in ``finish``."""
         return CollectingStream(lambda clips: self.encode([Audio.concat(clips, sample_rate=self.sample_rate)]))

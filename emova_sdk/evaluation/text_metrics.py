@@ -6,13 +6,12 @@ Rates are over a whole corpus: the edits of all pairs over the length of all ref
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
 from emova_sdk.errors import InputError, MissingDependencyError
 from emova_sdk.evaluation.chinese_text import normalise_chinese
-from emova_sdk.types import EMOTIONS, PITCHES
 
 Normaliser = Callable[[str], str]
 LONGEST_HYPOTHESIS = 1000
@@ -53,18 +52,27 @@ def character_error_rate(
     return _error_rate(references, hypotheses, normalise, list)
 
 
-def _error_rate(
-    references: Sequence[str],
-    hypotheses: Sequence[str],
-    normalise: Normaliser | None,
-    split: Callable[[str], list[str]],
-) -> ErrorRate:
+def edit_distance(reference: Sequence[Hashable], found: Sequence[Hashable]) -> int:
+    """Insertions, deletions and substitutions between two sequences.
+
+    Raises:
+        MissingDependencyError: The package ``rapidfuzz`` is not installed.
+    """
     try:
         from rapidfuzz.distance import Levenshtein
     except ImportError as error:
         raise MissingDependencyError(
             "error rates need the package `rapidfuzz`", 'install it with `pip install "emova-sdk[eval]"`', package="rapidfuzz"
         ) from error
+    return Levenshtein.distance(reference, found)
+
+
+def _error_rate(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    normalise: Normaliser | None,
+    split: Callable[[str], list[str]],
+) -> ErrorRate:
     if len(references) != len(hypotheses):
         raise InputError(
             f"{len(references)} references do not match {len(hypotheses)} hypotheses", "pass one hypothesis for each reference"
@@ -72,7 +80,7 @@ def _error_rate(
     errors = total = 0
     for reference, hypothesis in zip(references, hypotheses, strict=True):
         wanted, got = (split(normalise(text) if normalise else text) for text in (reference, hypothesis))
-        errors += Levenshtein.distance(wanted, got)
+        errors += edit_distance(wanted, got)
         total += len(wanted)
     return ErrorRate(errors / total if total else 0.0, errors, total)
 
@@ -139,43 +147,6 @@ _FOLDED: Mapping[str, str] = {"surprised": "happy", "fearful": "sad", "disgusted
 def fold_emotion(emotion: str) -> str:
     """Fold the seven emotions into the four that are scored: neutral, happy, sad, angry."""
     return _FOLDED.get(emotion, emotion)
-
-
-class StyleScore(NamedTuple):
-    """How often a style was right.
-
-    Attributes:
-        accuracy: Share of values equal to the wanted ones, in [0, 1].
-        majority: Share of the most frequent wanted value: what a constant guess would reach.
-        compared: Values compared.
-    """
-
-    accuracy: float
-    majority: float
-    compared: int
-
-
-def style_accuracy(wanted: Sequence[str], got: Iterable[str], *, fold: bool = True) -> StyleScore:
-    """Compare emotions or pitches, a constant guess beside them.
-
-    Args:
-        wanted: The right values.
-        got: The values to score; one that does not exist is wrong.
-        fold: Whether emotions are folded into four first, as the published figures are.
-
-    Raises:
-        InputError: A wanted value does not exist, or the two differ in number or are empty.
-    """
-    unknown = set(wanted) - {*EMOTIONS, *PITCHES}
-    if unknown:
-        raise InputError(f"`{min(unknown)}` is neither an emotion nor a pitch", f"use {', '.join((*EMOTIONS, *PITCHES))}")
-    same = fold_emotion if fold else str
-    right, guessed = [same(value) for value in wanted], [same(value) for value in got]
-    if len(right) != len(guessed) or not right:
-        raise InputError(f"{len(right)} wanted values do not match {len(guessed)} others", "pass one value for each")
-    hits = sum(a == b for a, b in zip(right, guessed, strict=True))
-    majority = max(right.count(value) for value in set(right))
-    return StyleScore(hits / len(right), majority / len(right), len(right))
 
 
 # --- judge prompts

@@ -12,13 +12,11 @@ import torch.utils.checkpoint
 from torch import nn
 from torch.nn import functional
 
-_ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
-
-class InternAttention(nn.Module):
+class VitAttention(nn.Module):
     """Full self-attention over the tokens of one picture, optionally with normalised queries and keys."""
 
-    def __init__(self, dim: int, heads: int, *, qkv_bias: bool, qk_norm: bool, eps: float) -> None:
+    def __init__(self, dim: int, heads: int, *, qkv_bias: bool = True, qk_norm: bool = False, eps: float = 1e-6) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
@@ -36,18 +34,17 @@ class InternAttention(nn.Module):
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
 
-class InternMlp(nn.Module):
-    """Linear, activation, linear."""
+class VitMlp(nn.Module):
+    """Linear, exact GELU, linear."""
 
-    def __init__(self, dim: int, hidden: int, activation: str) -> None:
+    def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)
         self.fc2 = nn.Linear(hidden, dim)
-        self.activation = _ACTIVATIONS[activation]()
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(..., dim) -> (..., dim)."""
-        return self.fc2(self.activation(self.fc1(tokens)))
+        return self.fc2(functional.gelu(self.fc1(tokens)))
 
 
 class InternBlock(nn.Module):
@@ -62,16 +59,15 @@ class InternBlock(nn.Module):
         norm: str,
         qkv_bias: bool,
         qk_norm: bool,
-        activation: str,
         eps: float,
         initial_scale: float,
     ) -> None:
         super().__init__()
         norm_class = nn.RMSNorm if norm == "rms_norm" else nn.LayerNorm
         self.norm1 = norm_class(dim, eps=eps)
-        self.attn = InternAttention(dim, heads, qkv_bias=qkv_bias, qk_norm=qk_norm, eps=eps)
+        self.attn = VitAttention(dim, heads, qkv_bias=qkv_bias, qk_norm=qk_norm, eps=eps)
         self.norm2 = norm_class(dim, eps=eps)
-        self.mlp = InternMlp(dim, hidden, activation)
+        self.mlp = VitMlp(dim, hidden)
         self.initial_scale = initial_scale
         self.ls1 = nn.Parameter(initial_scale * torch.ones(dim))
         self.ls2 = nn.Parameter(initial_scale * torch.ones(dim))
@@ -144,7 +140,6 @@ class InternVit(nn.Module):
         norm_type: str = "rms_norm",
         qkv_bias: bool = False,
         qk_normalization: bool = True,
-        hidden_act: str = "gelu",
         layer_norm_eps: float = 1e-6,
         initializer_factor: float = 0.1,
     ) -> None:
@@ -159,7 +154,6 @@ class InternVit(nn.Module):
                 norm=norm_type,
                 qkv_bias=qkv_bias,
                 qk_norm=qk_normalization,
-                activation=hidden_act,
                 eps=layer_norm_eps,
                 initial_scale=initializer_factor,
             )

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from emova_sdk.acoustics import triangles
+
 
 def mel_filterbank(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
     """Triangular mel filters with Slaney's scale and area normalisation, float32 (n_mels, n_fft // 2 + 1).
@@ -20,9 +22,8 @@ def mel_filterbank(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
     mels = np.linspace(0.0, top, n_mels + 2)
     edges = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp((mels - 15) * np.log(6.4) / 27))
     bins = np.linspace(0.0, sample_rate / 2, n_fft // 2 + 1)
-    left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    triangles = np.maximum(0, np.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)))
-    return torch.from_numpy(triangles * 2 / (right - left)).float()
+    widths = edges[2:] - edges[:-2]
+    return torch.from_numpy(triangles(bins, edges).T * 2 / widths[:, None]).float()
 
 
 class LogMel(nn.Module):

@@ -1,8 +1,8 @@
 """Projectors: the networks that carry vision features into the width of the language model.
 
 The names are those of EMOVA's configurations (`MLPProjector`, `CAbstractorMMProjector`, ...); `build_projector` reads such
-a configuration. All map (pictures, tokens, mm_hidden_size) to (pictures, fewer tokens, hidden_size); the MLP, identity and
-residual block also take a flat (tokens, mm_hidden_size). The C-Abstractor is from Honeybee (arXiv 2312.06742); the
+a configuration. All map (pictures, tokens, mm_hidden_size) to (pictures, fewer tokens, hidden_size); the MLP
+also takes a flat (tokens, mm_hidden_size). The C-Abstractor is from Honeybee (arXiv 2312.06742); the
 self-mining resampler is cross-attention from the mean of each neighbourhood to its members.
 """
 
@@ -155,31 +155,6 @@ class AvgPoolProjector(GridProjector):
         self.downsampler = nn.AdaptiveAvgPool2d(downsample_size)
 
 
-class ConcatChannel(nn.Module):
-    """Stack each `ratio` x `ratio` neighbourhood along the channels, members in row-major order."""
-
-    def __init__(self, ratio: int) -> None:
-        super().__init__()
-        self.ratio = ratio
-
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """(pictures, channels, rows, columns) -> (pictures, ratio^2 * channels, rows / ratio, columns / ratio)."""
-        groups = neighbourhoods(maps, self.ratio)
-        return groups.permute(0, 3, 4, 1, 2).flatten(1, 2)
-
-
-class ConcatChannelProjector(GridProjector):
-    """Neighbours stacked along the channels, then the MLP."""
-
-    def __init__(self, mm_hidden_size: int, *, ratio: int, **rest: Any) -> None:
-        super().__init__(mm_hidden_size, width=mm_hidden_size * ratio**2, **rest)
-        self.downsampler = ConcatChannel(ratio)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(pictures, tokens, mm_hidden_size) -> (pictures, tokens / ratio^2, hidden_size)."""
-        return super().forward(tokens)
-
-
 def neighbourhoods(maps: torch.Tensor, ratio: int) -> torch.Tensor:
     """(pictures, channels, R * ratio, C * ratio) -> (pictures, R, C, ratio * ratio, channels), members row-major."""
     pictures, channels, rows, columns = maps.shape
@@ -224,29 +199,7 @@ class SelfMiningProjector(GridProjector):
         self.downsampler = SelfMining(mm_hidden_size, ratio, concat=concat)
 
 
-class SimpleResBlock(nn.Module):
-    """norm, then x + linear(GELU(linear(x)))."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.pre_norm = nn.LayerNorm(channels)
-        self.proj = nn.Sequential(nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, channels))
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(..., channels) -> (..., channels)."""
-        tokens = self.pre_norm(tokens)
-        return tokens + self.proj(tokens)
-
-
-PROJECTORS = (
-    "MLPProjector",
-    "CAbstractorMMProjector",
-    "SelfMiningMMProjector",
-    "AvgPoolMMProjector",
-    "ConcatChannelMMProjector",
-    "IdentityMap",
-    "SimpleResBlock",
-)
+PROJECTORS = ("MLPProjector", "CAbstractorMMProjector", "SelfMiningMMProjector", "AvgPoolMMProjector")
 
 
 def pooled_shape(settings: Mapping[str, Any], side: int) -> tuple[int, int]:
@@ -254,7 +207,7 @@ def pooled_shape(settings: Mapping[str, Any], side: int) -> tuple[int, int]:
     kind = settings["type"]
     if kind in ("CAbstractorMMProjector", "AvgPoolMMProjector"):
         return _size(settings, side)
-    if kind in ("SelfMiningMMProjector", "ConcatChannelMMProjector"):
+    if kind == "SelfMiningMMProjector":
         return side // _ratio(settings), side // _ratio(settings)
     return side, side
 
@@ -273,10 +226,6 @@ def build_projector(settings: Mapping[str, Any]) -> nn.Module:
     depth = settings.get("mlp_depth", 2)
     if kind == "MLPProjector":
         return _mlp(width, hidden, depth)
-    if kind == "IdentityMap":
-        return nn.Identity()
-    if kind == "SimpleResBlock":
-        return SimpleResBlock(width)
     if kind not in PROJECTORS:
         raise ValueError(f"unknown projector `{kind}`; known: {', '.join(PROJECTORS)}")
     return _grid_projector(kind, settings)
@@ -303,8 +252,6 @@ def _grid_projector(kind: str, settings: Mapping[str, Any]) -> nn.Module:
         )
     if kind == "AvgPoolMMProjector":
         return AvgPoolProjector(width, downsample_size=_size(settings, side), **rest)
-    if kind == "ConcatChannelMMProjector":
-        return ConcatChannelProjector(width, ratio=_ratio(settings), **rest)
     return SelfMiningProjector(width, ratio=_ratio(settings), concat=settings.get("kv_concat_x", True), **rest)
 
 

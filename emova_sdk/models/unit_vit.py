@@ -10,36 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from emova_sdk.models.internvit import run_block
-
-
-class UnitAttention(nn.Module):
-    """Full self-attention with a fused projection."""
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(pictures, tokens, dim) -> the same shape."""
-        parts = self.qkv(tokens).reshape(*tokens.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(parts[0], parts[1], parts[2])
-        return self.proj(mixed.transpose(1, 2).flatten(2))
-
-
-class UnitMlp(nn.Module):
-    """Linear, exact GELU, linear."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(..., dim) -> (..., dim)."""
-        return self.fc2(functional.gelu(self.fc1(tokens)))
+from emova_sdk.models.internvit import VitAttention, VitMlp, run_block
 
 
 class UnitBlock(nn.Module):
@@ -48,9 +19,9 @@ class UnitBlock(nn.Module):
     def __init__(self, dim: int, heads: int, *, mlp_ratio: float, eps: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=eps)
-        self.attn = UnitAttention(dim, heads)
+        self.attn = VitAttention(dim, heads)
         self.norm2 = nn.LayerNorm(dim, eps=eps)
-        self.mlp = UnitMlp(dim, int(dim * mlp_ratio))
+        self.mlp = VitMlp(dim, int(dim * mlp_ratio))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(pictures, tokens, dim) -> the same shape."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -30,7 +30,7 @@ _LABELS = ("emotion", "pitch", "speaker")
 
 
 @dataclass(frozen=True)
-class Sample:
+class ConversationSample:
     """One conversation.
 
     Attributes:
@@ -53,7 +53,7 @@ class Sample:
         return words if self.images else -words
 
 
-def read_samples(paths: str | Path | Iterable[str | Path]) -> list[Sample]:
+def read_samples(paths: str | Path | Iterable[str | Path]) -> list[ConversationSample]:
     """Read data files, lists of them, or folders of ``.json`` and ``.jsonl`` files.
 
     Raises:
@@ -61,7 +61,7 @@ def read_samples(paths: str | Path | Iterable[str | Path]) -> list[Sample]:
     """
     if isinstance(paths, str | Path):
         paths = [paths]
-    samples: list[Sample] = []
+    samples: list[ConversationSample] = []
     for path in map(Path, paths):
         files = sorted(child for child in path.iterdir() if child.suffix in {".json", ".jsonl"}) if path.is_dir() else [path]
         if not files:
@@ -92,7 +92,7 @@ def _json(text: str, where: str) -> Any:
         raise InputError(f"{where} is not JSON: {error}", "one JSON list, or one object per line") from error
 
 
-def _sample(record: Any, where: str) -> Sample:
+def _sample(record: Any, where: str) -> ConversationSample:
     if not isinstance(record, dict):
         raise InputError(f"{where} is not an object", 'a record looks like {"id": ..., "conversations": [...]}')
     record = cast("dict[str, Any]", record)
@@ -109,7 +109,7 @@ def _sample(record: Any, where: str) -> Sample:
     if len(images) != marks:
         raise InputError(f"{where} has {marks} `{IMAGE_MARK}` and {len(images)} pictures", "mark each picture's place once")
     labels = {name: value for name in _LABELS if isinstance(value := record.get(name), str)}
-    return Sample(str(record.get("id", where)), tuple(turns), images, labels)
+    return ConversationSample(str(record.get("id", where)), tuple(turns), images, labels)
 
 
 def _from_user(turns: Sequence[TurnText]) -> list[TurnText]:
@@ -220,7 +220,7 @@ class ConversationDataset(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        samples: Sequence[Sample],
+        samples: Sequence[ConversationSample],
         form: Template,
         tokenizer: Any,
         *,
@@ -250,7 +250,7 @@ class ConversationDataset(Dataset[dict[str, Any]]):
         if encoded.warning:
             log.warning("nothing is learned from sample `%s`: %s", sample.id, encoded.warning)
         pictures, rows = self._pictures(sample)
-        ids, labels = _expanded(encoded, self.image_id, rows)
+        ids, labels = expand_labelled(encoded, self.image_id, iter(rows))
         if self.image_id in ids[self.max_length :]:
             raise InputError(
                 f"the pictures of sample `{sample.id}` do not fit into {self.max_length} tokens",
@@ -262,7 +262,7 @@ class ConversationDataset(Dataset[dict[str, Any]]):
             "pictures": pictures,
         }
 
-    def _pictures(self, sample: Sample) -> tuple[Mapping[str, Any] | None, list[int]]:
+    def _pictures(self, sample: ConversationSample) -> tuple[Mapping[str, Any] | None, list[int]]:
         if not sample.images:
             return None, []
         from PIL import Image as Pictures
@@ -280,13 +280,12 @@ class ConversationDataset(Dataset[dict[str, Any]]):
         return features, self.image_processor.tokens_of(features)
 
 
-def _expanded(encoded: Encoded, image_id: int, rows: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Repeat each picture's token once for each of its rows."""
-    counts = iter(rows)
+def expand_labelled(encoded: Encoded, image_id: int, rows: Iterator[int]) -> tuple[list[int], list[int]]:
+    """Repeat each picture's token and label once for each of its rows of features; one of `rows` is taken for each picture."""
     ids: list[int] = []
     labels: list[int] = []
     for token, label in zip(encoded.ids, encoded.labels, strict=True):
-        times = next(counts) if token == image_id else 1
+        times = next(rows) if token == image_id else 1
         ids += [token] * times
         labels += [label] * times
     return ids, labels

@@ -140,7 +140,7 @@ def test_what_is_missing_is_said_first(tmp_path):
     path = data(tmp_path / "data.jsonl", ("typed", "answer", {}))
     with pytest.raises(InputError, match="holds no speech"):
         measure_model(FAKE, path)
-    with pytest.raises(ConfigError, match="no slot `llm_core`"):
+    with pytest.raises(ConfigError, match="no component for `llm_core`"):
         measure_model(PipelineConfig(), path)
 
 

@@ -16,7 +16,6 @@ from emova_sdk.evaluation.text_metrics import (
     judge_answer_prompt,
     judge_style_prompt,
     normalise_english,
-    style_accuracy,
     word_error_rate,
 )
 
@@ -94,18 +93,8 @@ def test_the_missing_package_is_named(monkeypatch):
         normalise_english("x")
 
 
-def test_a_constant_guess_stands_beside_the_style_accuracy():
-    score = style_accuracy(["happy", "neutral", "neutral", "sad"], ["surprised", "neutral", "angry", "nonsense"])
-    assert score == (0.5, 0.5, 4)
-    assert style_accuracy(["happy"], ["surprised"], fold=False).accuracy == 0
-    assert style_accuracy(["low", "high"], ["low", "low"]).accuracy == 0.5
+def test_emotions_are_folded_into_the_four_that_are_scored():
     assert [fold_emotion(name) for name in ("fearful", "disgusted", "neutral")] == ["sad", "angry", "neutral"]
-
-
-@pytest.mark.parametrize(("wanted", "got"), [(["calm"], ["calm"]), ([], []), (["happy"], [])])
-def test_styles_that_cannot_be_scored_are_refused(wanted, got):
-    with pytest.raises(InputError):
-        style_accuracy(wanted, got)
 
 
 def test_judge_prompts_hold_what_is_judged_once():

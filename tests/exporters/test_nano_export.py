@@ -20,7 +20,7 @@ from nano_recipe.networks import exports as nano_exports
 from nano_recipe.networks import features as nano_features
 from nano_recipe.networks import style as nano_style
 
-from emova_sdk import Audio, Image, Message, Pipeline, SpeechUnits, Style
+from emova_sdk import Audio, Image, Message, Pipeline, SpeechUnits, Style, acoustics
 from emova_sdk.cli.app import run
 from emova_sdk.components.base import SLOTS
 from emova_sdk.components.exported import (
@@ -247,15 +247,13 @@ def test_options_of_another_family_are_refused(bundle: Path, tmp_path: Path) -> 
 def test_the_front_end_in_numpy_is_that_of_training(question: Audio) -> None:
     sound = features.at_level(question.samples)
     wave = torch.from_numpy(sound)
-    mel = nano_features.LogMel()(wave[None])[0]
+    mel = nano_features.NanoLogMel()(wave[None])[0]
     assert np.abs(features.log_mel(sound) - mel.numpy()).max() < 1e-3
     assert torch.allclose(nano_exports.ProductLogMel()(wave), mel, atol=1e-3), "and so is that of the exported graph"
-    tracked = nano_features.pitch_track(wave)
-    for mine, theirs in zip(features.pitch_track(sound), tracked, strict=True):
-        assert np.allclose(mine, theirs.numpy(), rtol=1e-3, atol=1e-3)
-    inputs = nano_style.style_input(mel, *tracked)
-    for mine, theirs in zip(features.style_input(features.log_mel(sound), *features.pitch_track(sound)), inputs, strict=True):
+    tracked = acoustics.pitch_track(sound)
+    inputs = nano_style.style_input(mel, *map(torch.from_numpy, tracked))
+    for mine, theirs in zip(features.style_input(features.log_mel(sound), *tracked), inputs, strict=True):
         assert np.allclose(mine, theirs.numpy(), atol=2e-2)
     states, durations = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32), np.array([2, 1, 4, 3, 2])
-    spread = nano_blocks.expand(torch.from_numpy(states)[None], torch.from_numpy(durations)[None])[0][0]
-    assert np.allclose(features.expand(states, durations), spread.numpy(), atol=1e-6)
+    spread = nano_blocks.length_regulate(torch.from_numpy(states)[None], torch.from_numpy(durations)[None])[0][0]
+    assert np.allclose(features.length_regulate(states, durations), spread.numpy(), atol=1e-6)

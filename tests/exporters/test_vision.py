@@ -57,7 +57,7 @@ def _eyes(folder: Path, options: dict[str, Any]) -> EmovaVision:
     eyes = EmovaVision(str(SOURCE.write_origin(folder, **options)), device="cpu")
     eyes.load()
     with torch.no_grad():  # seeded weights alone see the same in everything
-        for parameter in eyes._network.parameters():
+        for parameter in eyes.net.parameters():
             parameter.mul_(6 if parameter.ndim > 1 else 1)
     return eyes
 

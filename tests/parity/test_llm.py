@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 from emova_sdk.components.emova.language.checkpoints import Checkpoint, load_model
-from emova_sdk.components.emova.language.processing import EmovaProcessor, expand_batch, expand_images
+from emova_sdk.components.emova.language.processing import EmovaProcessor, expand_images
 from emova_sdk.components.emova.language.prompts import IMAGE_ID, tokenize
 from emova_sdk.components.emova.language.weight_files import canonical_name
 from emova_sdk.components.emova.vision.image_processing import EmovaImageProcessor
+from emova_sdk.training.data import Encoded, collate, expand_labelled
 
 ATOL = 2e-5
 LLM = pytest.mark.golden("llm")
@@ -81,16 +82,8 @@ class Recording:
         """The training batch: expanded batch, forward result, and gradients under this package's names."""
         images = [int(sample["image"].split(".")[0]) for sample in self.meta["train"]["samples"] if sample.get("image")]
         pixels = self.prepare(images)
-        batch = expand_batch(
-            self.inputs["train.input_ids"],
-            rows=self.processor.image_processor.tokens_of(pixels),
-            image_id=self.image_id,
-            labels=self.inputs["train.labels"],
-            attention_mask=self.inputs["train.attention_mask"],
-            padding_side=self.config["tokenizer_padding_side"],
-            max_length=self.config.get("tokenizer_model_max_length"),
-        )
-        arguments = {**batch._asdict(), **pixels}
+        batch = self._batch(self.processor.image_processor.tokens_of(pixels))
+        arguments = {**batch, **pixels}
         self.model.eval()
         evaluated = self.model(**arguments)
         self.model.train()
@@ -100,6 +93,21 @@ class Recording:
         self.model.eval()
         gradients = {name: tensor.grad for name, tensor in self.model.named_parameters() if tensor.grad is not None}
         return pixels, batch, trained, evaluated.loss, gradients
+
+    def _batch(self, rows):
+        """The recorded batch with the rows of its pictures."""
+        ids = self.inputs["train.input_ids"]
+        parts = (
+            ids.where(ids != IMAGE_ID, self.image_id),
+            self.inputs["train.labels"],
+            self.inputs["train.attention_mask"].bool(),
+        )
+        rows, longest, items = iter(rows), self.config.get("tokenizer_model_max_length"), []
+        for row, target, kept in zip(*parts, strict=True):
+            pair = expand_labelled(Encoded(row[kept].tolist(), target[kept].tolist()), self.image_id, rows)
+            expanded, labels = (torch.tensor(part[:longest]) for part in pair)
+            items.append({"input_ids": expanded, "labels": labels, "pictures": None})
+        return collate(items, pad_id=0, side=self.config["tokenizer_padding_side"])
 
     @cached_property
     def tower(self):
@@ -174,9 +182,9 @@ class Recording:
         if name == "loss_eval_mode":
             return evaluated.detach()[None]
         if name == "spliced_labels":
-            return batch.labels
+            return batch["labels"]
         if name == "spliced_attention_mask":
-            return batch.attention_mask.to(torch.uint8)
+            return batch["attention_mask"].to(torch.uint8)
         if match := re.fullmatch(r"logits_(first|last)(\d+)", name):
             count = int(match[2])
             return trained.logits.detach()[:, :count] if match[1] == "first" else trained.logits.detach()[:, -count:]

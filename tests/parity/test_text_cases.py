@@ -12,7 +12,7 @@ from emova_sdk.components.emova.language.prompts import PUBLISHED, tokenize
 from emova_sdk.components.emova.language.reply import parse_reply
 from emova_sdk.components.emova.language.reply_format import KEYS
 from emova_sdk.components.emova.language.templates import TEMPLATES
-from emova_sdk.components.emova.vision.picture_pixels import native_size
+from emova_sdk.components.emova.vision.image_tiling import native_size
 from emova_sdk.errors import InputError
 from emova_sdk.evaluation import text_metrics
 from emova_sdk.models.anyres import best_size, candidate_sizes, fitted_size, merged_shape

@@ -1,7 +1,7 @@
 import numpy as np
 from nano_recipe import corpus
 from nano_recipe.evaluation.report import ordinary_sentences
-from nano_recipe.everyday import everyday_sentence
+from nano_recipe.ood_text import everyday_sentence
 
 from emova_sdk.components.nano.dictionary import Lexicon
 

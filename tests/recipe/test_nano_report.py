@@ -152,7 +152,6 @@ def test_spoken_turns_are_scored_on_intent_words_and_reply(minds, work):
 def test_units_that_the_model_writes_are_compared_with_the_teachers(minds):
     line = Utterance("hello", (1, 2, 3), "neutral", "normal", "flite:slt")
     assert nano_dialogue.written_units(minds[0], [line]).n == int(line.speakable)
-    assert nano_dialogue.edit_distance((1, 2, 3), (1, 3)) == 1
     assert Score.of([], []) == Score(0.0, 0.0, 0.0, 0, 0.0)
     assert nano_dialogue.plain("Hello, World!") == "hello world"
     assert nano_dialogue.intent_of("xyzzy") is None

@@ -5,18 +5,10 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from nano_recipe.evaluation.dialogue import Score
-from nano_recipe.evaluation.speech import (
-    WordJudge,
-    accuracy,
-    conditional_entropy,
-    edit_distance,
-    entropy,
-    probe,
-    rate,
-    word_errors,
-)
+from nano_recipe.evaluation.speech import WordJudge, accuracy, conditional_entropy, entropy, probe, rate, word_errors
 
 from emova_sdk.evaluation.intervals import interval
+from emova_sdk.evaluation.text_metrics import edit_distance
 
 
 @pytest.mark.parametrize(

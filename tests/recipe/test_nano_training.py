@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from nano_recipe import dialogue
+from nano_recipe.concatenative_augmentation import Splicer, align, spliced
 from nano_recipe.examples import Examples, Utterance, read_speech, speak_example
 from nano_recipe.llm import train_llm, train_stage
 from nano_recipe.network_files import read_tower
-from nano_recipe.splice import Splicer, align, spliced
 from nano_recipe.vision import ScenePool, cell_accuracy, cell_loss, train_vision
 
 from emova_sdk.components.nano.language import Language

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from nano_recipe import speech_data, speech_stages
-from nano_recipe.budget import Budget, Checkpoint, scheduled
+from nano_recipe.budget import Budget, TrainingCheckpoint, scheduled
 from nano_recipe.tokenizer import UNKNOWN, phone_owners, pull_at, unit_labels
 
 from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
@@ -117,7 +117,7 @@ def test_the_learning_rate_rises_then_falls():
 def test_checkpoints_bring_model_and_optimizer_back(tmp_path):
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
-    checkpoint = Checkpoint(tmp_path / "a.pt")
+    checkpoint = TrainingCheckpoint(tmp_path / "a.pt")
     assert checkpoint.load(model, optimizer) == {}
     checkpoint.save(model, optimizer, step=3)
     other = torch.nn.Linear(2, 2)

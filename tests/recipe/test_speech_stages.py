@@ -9,7 +9,7 @@ from nano_recipe import speech_data, speech_stages
 from nano_recipe import stages as nano_stages
 from nano_recipe.examples import utterance_from
 from nano_recipe.network_files import read_tokenizer
-from nano_recipe.own_ear import OwnEar
+from nano_recipe.perceptual_loss import PerceptualLoss
 from nano_recipe.speech_units import ELSEWHERE, clear_unit_ids, snapped, unit_ids
 from nano_recipe.tokenizer import UNKNOWN, collated, examples, phone_weights, unit_labels
 from nano_recipe.vocoder import envelope_points, load_voices
@@ -131,7 +131,7 @@ def test_the_voice_learns_from_its_teacher_alone_in_three_kinds_of_units(work):
 
 
 def test_what_sounds_alike_is_near_for_the_own_ear():
-    ear = OwnEar(read_tokenizer())
+    ear = PerceptualLoss(read_tokenizer())
     sound = torch.from_numpy(said(TEXTS[0], Style(speaker="male")))
     spectrum = torch.stft(sound, 1024, 160, window=torch.hann_window(1024), return_complex=True).abs().square().T
     points = torch.from_numpy(envelope_points()).round().long()

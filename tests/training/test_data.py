@@ -12,7 +12,15 @@ from emova_sdk.components.emova.language.prompts import IMAGE_ID, IMAGE_MARK
 from emova_sdk.components.emova.language.templates import template
 from emova_sdk.components.emova.vision.image_processing import EmovaImageProcessor
 from emova_sdk.errors import InputError
-from emova_sdk.training.data import IGNORED, ConversationDataset, Sample, collate, encode, picture_first, read_samples
+from emova_sdk.training.data import (
+    IGNORED,
+    ConversationDataset,
+    ConversationSample,
+    collate,
+    encode,
+    picture_first,
+    read_samples,
+)
 from emova_sdk.training.sampling import ModalitySampler, modality_order
 
 HUMAN, GPT = {"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}
@@ -57,7 +65,7 @@ def test_a_greeting_is_dropped_escapes_are_decoded_and_pictures_moved(write):
     (sample,) = read_samples(write([record]))
     assert sample.turns == (("user", "<image>\nlook  here"), ("assistant", "你\n好"))
     assert (sample.images, sample.length) == (("a.png",), 5)
-    assert Sample("x", (("user", "two words"), ("assistant", None))).length == -2
+    assert ConversationSample("x", (("user", "two words"), ("assistant", None))).length == -2
 
 
 @pytest.mark.parametrize(
@@ -175,7 +183,7 @@ def test_a_broken_picture_names_its_sample(dataset, tmp_path):
 
 
 def test_a_sample_that_ends_its_own_turn_is_logged(dataset, caplog):
-    dataset.samples[1] = Sample("odd", (("user", "x"), ("assistant", "<|im_end|>\n")))
+    dataset.samples[1] = ConversationSample("odd", (("user", "x"), ("assistant", "<|im_end|>\n")))
     assert set(dataset[1]["labels"].tolist()) == {IGNORED}
     assert "`odd`" in caplog.text
 

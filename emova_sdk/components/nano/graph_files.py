@@ -84,6 +84,11 @@ class NanoPart(Component):
         folder = Path(path) if path else PRESET / self.place
         self.networks: GraphSessions = exported or GraphFiles(folder, providers=providers, threads=threads)
         self.folder = self.networks.assets
+        self._configure()
+
+    @abstractmethod
+    def _configure(self) -> None:
+        """Read the config: what the part says of itself."""
 
     def load(self) -> None:
         """Open the graphs."""

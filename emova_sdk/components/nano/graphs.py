@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emova_sdk import acoustics
 from emova_sdk.components.graph import Axis, Graph
 from emova_sdk.components.nano import features
 from emova_sdk.components.nano.language import Language
@@ -96,7 +97,7 @@ def _spread(source: Path, inputs: _Inputs, longest: int, shortest: int, count: i
     """States of the graph before, repeated for their durations: what the second half of a network reads."""
     found = _run(source, inputs)
     durations = np.clip(np.rint(np.exp(found["log_durations"])), shortest, longest).astype(np.int64)
-    return {"spread": features.expand(found["states"], durations)[:count].copy()}
+    return {"spread": features.length_regulate(found["states"], durations)[:count].copy()}
 
 
 # --- language model ---
@@ -170,7 +171,7 @@ def style_graphs(folder: Path, *, statistics: int) -> list[Graph]:
 
     def sample(sizes: _Sizes) -> _Inputs:
         sound = _speech((sizes["frames"] - 1) * HOP, 6151 * sizes["frames"])
-        inputs = features.perception_input(features.log_mel(sound), *features.pitch_track(sound))
+        inputs = features.perception_input(features.log_mel(sound), *acoustics.pitch_track(sound))
         return dict(zip(("frames", "whole"), inputs, strict=True))
 
     return [
@@ -222,7 +223,21 @@ def _scene(seed: int) -> Float:
     return picture
 
 
-# --- mouth ---
+def _states_graph(file: Path, sample: Callable[[_Sizes], _Inputs], axis: Axis, metadata: Mapping[str, str]) -> Graph:
+    """Classes to states, which are spread over their durations, and log durations."""
+    return Graph(
+        file.stem,
+        file,
+        sample({axis.name: 12}),
+        ("states", "log_durations"),
+        {axis.name: {0: axis}},
+        sample=sample,
+        calibration=_calibrations(sample, axis),
+        metadata=metadata,
+    )
+
+
+# --- vocoder ---
 
 
 def vocoder_graphs(folder: Path, *, codes: int, width: int, metadata: Mapping[str, str]) -> list[Graph]:
@@ -238,16 +253,7 @@ def vocoder_graphs(folder: Path, *, codes: int, width: int, metadata: Mapping[st
 
     facts = {**_FACTS, **metadata}
     return [
-        Graph(
-            "units",
-            folder / "units.onnx",
-            spoken({"units": 12}),
-            ("states", "log_durations"),
-            {"units": {0: units}},
-            sample=spoken,
-            calibration=_calibrations(spoken, units),
-            metadata=facts,
-        ),
+        _states_graph(folder / "units.onnx", spoken, units, facts),
         Graph(
             "frames",
             folder / "frames.onnx",
@@ -278,16 +284,7 @@ def reader_graphs(folder: Path, *, phones: int, width: int, metadata: Mapping[st
 
     facts = {**_FACTS, **metadata}
     return [
-        Graph(
-            "reader_phones",
-            folder / "reader_phones.onnx",
-            said({"phones": 12}),
-            ("states", "log_durations"),
-            {"phones": {0: read}},
-            sample=said,
-            calibration=_calibrations(said, read),
-            metadata=facts,
-        ),
+        _states_graph(folder / "reader_phones.onnx", said, read, facts),
         Graph(
             "reader_units",
             folder / "reader_units.onnx",

@@ -82,7 +82,7 @@ class NanoLLM(NanoPart, LLMCore):
     ) -> None:
         super().__init__(exported, path=path, providers=providers, threads=threads)
         self.needs = ("embed", self.networks.choose("decoder", "decoder_portable"))
-        self._language, self._sizes, facts = read_config(self.folder)
+        facts = self._facts
         self._threshold = float(facts.get("min_confidence", 0.5)) if min_confidence is None else min_confidence
         around = self.folder if exported else self.folder.parent
         beside = Path(text_to_units) if text_to_units else around / "text_to_units"
@@ -108,6 +108,9 @@ class NanoLLM(NanoPart, LLMCore):
         self.vision: Space | None = Space("emova-nano-vision", FEATURES)
         self._loaded: NanoAssets | None = None
         self._lock = threading.Lock()
+
+    def _configure(self) -> None:
+        self._language, self._sizes, self._facts = read_config(self.folder)
 
     def load(self) -> None:
         """Open the graphs."""

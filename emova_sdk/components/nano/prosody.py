@@ -6,7 +6,7 @@ frames come from an analysis of speech, and for the vocoder, whose frames come f
 averages away exactly what carries emotion (range, jitter, tilt): measured, 59 % against 73 % recognised emotions.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,8 +170,3 @@ def warp_frequency(values: Float, factor: float) -> Float:
     low = np.floor(source).astype(np.int64)
     share = (source - low).astype(np.float32)
     return (values[:, low] * (1 - share) + values[:, np.minimum(low + 1, bins - 1)] * share).astype(np.float32)
-
-
-def without_rate(prosody: Prosody) -> Prosody:
-    """The manner at the neutral speaking rate (where durations are set elsewhere)."""
-    return replace(prosody, rate=1.0)

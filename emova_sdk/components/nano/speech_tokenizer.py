@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from emova_sdk.components.base import CollectingStream, Space, SpeechTokenizer, Stream
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.dictionary import PHONES
-from emova_sdk.components.nano.graph_files import CPU, NanoPart
+from emova_sdk.components.nano.graph_files import NanoPart
 from emova_sdk.components.nano.trials import tokenizer_trials
 from emova_sdk.components.nano.voice_activity import speech_in
 from emova_sdk.components.nano.weights import read_config
-from emova_sdk.components.runtimes.graph_sessions import GraphSessions
 from emova_sdk.components.trials import Trial
-from emova_sdk.errors import InputError, LoadError
+from emova_sdk.errors import LoadError
 from emova_sdk.types import Audio, SpeechUnits
 
 CONFIDENT = 0.71
@@ -41,15 +40,7 @@ class NanoSpeechTokenizer(NanoPart, SpeechTokenizer):
 
     place, needs = "speech_tokenizer", ("hearing", "reading")
 
-    def __init__(
-        self,
-        exported: GraphSessions | None = None,
-        *,
-        path: str | None = None,
-        providers: Sequence[str] = CPU,
-        threads: int = 0,
-    ) -> None:
-        super().__init__(exported, path=path, providers=providers, threads=threads)
+    def _configure(self) -> None:
         self._config = read_config(self.folder, kind="nano-speech-tokenizer")
         try:
             self.units = Space(str(self._config["units"]["name"]), int(self._config["units"]["size"]))
@@ -116,18 +107,6 @@ class NanoSpeechTokenizer(NanoPart, SpeechTokenizer):
     def trials(self) -> list[Trial]:
         """Units that are heard in recorded speech."""
         return tokenizer_trials()
-
-    def check_rate(self, clip: Audio) -> None:
-        """Refuse a sound of another rate.
-
-        Raises:
-            InputError: If it has one.
-        """
-        if clip.sample_rate != self.sample_rate:
-            raise InputError(
-                f"the sound has {clip.sample_rate} Hz, and this tokenizer reads {self.sample_rate} Hz",
-                f"use `audio.resample({self.sample_rate})`",
-            )
 
     def _parts(self, clip: Audio) -> list[NDArray[np.float32]]:
         samples = speech_in(clip.samples)

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from emova_sdk.acoustics import pitch_track
 from emova_sdk.components.base import Space, StyleModule
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.familiar import FARTHEST, FILE, Familiar
-from emova_sdk.components.nano.features import at_level, log_mel, perception_input, pitch_track
+from emova_sdk.components.nano.features import at_level, log_mel, perception_input
 from emova_sdk.components.nano.graph_files import CPU, NanoPart
 from emova_sdk.components.nano.prosody import EMOTIONS, PITCHES, SPEAKERS, SPEEDS, Prosody, prosody_for
 from emova_sdk.components.nano.shapes import SAMPLE_RATE, STYLE_AXES
@@ -74,6 +75,8 @@ class NanoStyleModule(NanoPart, StyleModule):
     ) -> None:
         super().__init__(exported, path=path, providers=providers, threads=threads)
         self._only_familiar = only_familiar
+
+    def _configure(self) -> None:
         self._config = read_config(self.folder, kind="nano-style")
         self.choices: Mapping[str, tuple[str, ...]] = {
             "speaker": tuple(SPEAKERS), "emotion": tuple(EMOTIONS), "pitch": tuple(PITCHES), "speed": tuple(SPEEDS),

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from emova_sdk.components.base import Space
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.nano.dictionary import PHONES, SILENCE, Lexicon
-from emova_sdk.components.nano.features import expand
+from emova_sdk.components.nano.features import length_regulate
 from emova_sdk.components.nano.g2p import phones
-from emova_sdk.components.nano.graph_files import CPU, NanoPart
+from emova_sdk.components.nano.graph_files import NanoPart
 from emova_sdk.components.nano.shapes import LONGEST_PHONE
 from emova_sdk.components.nano.weights import read_config
-from emova_sdk.components.runtimes.graph_sessions import GraphSessions
 from emova_sdk.types import SpeechUnits
 
 _LONGEST = 400
@@ -33,16 +30,8 @@ class TextToUnits(NanoPart):
 
     place, needs = "text_to_units", ("reader_phones", "reader_units")
 
-    def __init__(
-        self,
-        exported: GraphSessions | None = None,
-        *,
-        path: str | None = None,
-        providers: Sequence[str] = CPU,
-        threads: int = 0,
-    ) -> None:
-        super().__init__(exported, path=path, providers=providers, threads=threads)
-        if exported is not None:
+    def _configure(self) -> None:
+        if self.exported is not None:
             self.folder /= self.place
         self._config = read_config(self.folder, kind="nano-text-to-units")
         self.units = Space(str(self._config["units"]["name"]), int(self._config["units"]["size"]))
@@ -64,7 +53,7 @@ class TextToUnits(NanoPart):
             cut = _cut(classes)
             read = self.networks.run("reader_phones", phones=np.array(classes[:cut]))
             durations = np.clip(np.rint(np.exp(read["log_durations"])), 1, LONGEST_PHONE).astype(np.int64)
-            spread = expand(read["states"], durations)
+            spread = length_regulate(read["states"], durations)
             found += self.networks.run("reader_units", spread=spread)["units"].tolist()
             classes = classes[cut:]
         return SpeechUnits.of(found).reduced()

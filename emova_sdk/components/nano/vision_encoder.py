@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from emova_sdk.components.base import Space, VisionEncoder
 from emova_sdk.components.graph import Graph
-from emova_sdk.components.nano.graph_files import CPU, NanoPart
+from emova_sdk.components.nano.graph_files import NanoPart
 from emova_sdk.components.nano.language import IMAGE_TOKENS
-from emova_sdk.components.runtimes.graph_sessions import GraphSessions
 from emova_sdk.errors import LoadError
 from emova_sdk.types import Image, VisionFeatures
 
@@ -51,15 +50,7 @@ class NanoVisionEncoder(NanoPart, VisionEncoder):
 
     place, needs = "vision_encoder", ("vision",)
 
-    def __init__(
-        self,
-        exported: GraphSessions | None = None,
-        *,
-        path: str | None = None,
-        providers: Sequence[str] = CPU,
-        threads: int = 0,
-    ) -> None:
-        super().__init__(exported, path=path, providers=providers, threads=threads)
+    def _configure(self) -> None:
         self._config = _read_config(self.folder)
         self.features = Space(self._config["space"], int(self._config["width"]))
 

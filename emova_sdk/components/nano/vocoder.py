@@ -14,17 +14,17 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from emova_sdk.acoustics import mel_edges
 from emova_sdk.components.base import Space, Stream, Vocoder
 from emova_sdk.components.graph import Graph
-from emova_sdk.components.nano.features import expand, mel_edges
-from emova_sdk.components.nano.graph_files import CPU, NanoPart
+from emova_sdk.components.nano.features import length_regulate
+from emova_sdk.components.nano.graph_files import NanoPart
 from emova_sdk.components.nano.prosody import FINAL_FRAMES, SPEAKERS, Float, Prosody, prosody_for, shape_pitch, shape_spectrum
 from emova_sdk.components.nano.shapes import ENVELOPE, FRAME_REACH, UNIT_REACH
 from emova_sdk.components.nano.style import STYLE, read_style_vector, style_vector
 from emova_sdk.components.nano.synthesis import BINS, Synthesizer
 from emova_sdk.components.nano.trials import vocoder_trials
 from emova_sdk.components.nano.weights import read_config
-from emova_sdk.components.runtimes.graph_sessions import GraphSessions
 from emova_sdk.components.trials import Trial
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.types import Audio, SpeechChunk, SpeechUnits
@@ -79,15 +79,7 @@ class NanoUnitVocoder(NanoPart, Vocoder):
     place, needs = "vocoder", ("units", "frames")
     style = STYLE
 
-    def __init__(
-        self,
-        exported: GraphSessions | None = None,
-        *,
-        path: str | None = None,
-        providers: Sequence[str] = CPU,
-        threads: int = 0,
-    ) -> None:
-        super().__init__(exported, path=path, providers=providers, threads=threads)
+    def _configure(self) -> None:
         config = self._config = read_config(self.folder, kind="nano-vocoder")
         try:
             self.units = Space(str(config["units"]["name"]), int(config["units"]["size"]))
@@ -210,7 +202,7 @@ class _SpeakingStream(Stream[SpeechUnits, SpeechChunk]):
         """Shaped features of the frames of the units from the ones spoken up to `last`."""
         voice = self._vocoder.voice
         begin, stop = max(0, self._spoken - _REACH), min(len(self._ids), last + _REACH)
-        spread = expand(np.stack(self._states[begin:stop]), np.array(self._durations[begin:stop]))
+        spread = length_regulate(np.stack(self._states[begin:stop]), np.array(self._durations[begin:stop]))
         before = sum(self._durations[begin : self._spoken])
         count = sum(self._durations[self._spoken : last])
         edge = max(0, before - _CONTEXT)

@@ -13,7 +13,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from emova_sdk.components.nano.features import log_mel, pitch_track
+from emova_sdk.acoustics import pitch_track
+from emova_sdk.components.nano.features import log_mel
 from emova_sdk.components.nano.shapes import HOP, SAMPLE_RATE, VOICED
 
 Float = NDArray[np.float32]

@@ -48,7 +48,7 @@ class Budget:
         return self.used >= self.seconds
 
 
-class Checkpoint:
+class TrainingCheckpoint:
     """A model with its optimiser in one file, written every few minutes and read back when the stage starts again.
 
     Args:
@@ -115,7 +115,7 @@ def fit(
         clip: Largest norm of the gradient; None for any.
         facts: Further numbers for the checkpoint.
     """
-    checkpoint = Checkpoint(folder / "last.pt")
+    checkpoint = TrainingCheckpoint(folder / "last.pt")
     counters = checkpoint.load(model, optimizer)
     budget = Budget(budget_s, used=counters.get("used", 0.0))
     epoch, step = int(counters.get("epoch", 0)), int(counters.get("step", 0))

@@ -2,7 +2,7 @@
 
 `sentences(split)` lists everything that can be said, by either side, as text that can be rendered to speech: lowercase
 words, no digits. Which split a sentence belongs to is decided by a hash of its template and the values in its slots, so
-that whole combinations are unseen in training. Which answer fits a question is decided in `nano_recipe.turns`.
+that whole combinations are unseen in training. Which answer fits a question is decided in `nano_recipe.dialogue_data`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from zlib import crc32
 from emova_sdk.components.nano.number_words import number_words as number
 from emova_sdk.components.nano.scene_qa import COLORS, SHAPES, SIZES
 from emova_sdk.types import Emotion, Pitch
+from nano_recipe.corpus import Split
 
-Split = Literal["train", "test"]
 Side = Literal["user", "assistant"]
 
 TEST_SHARE = 8
@@ -189,16 +189,16 @@ class Sentence:
 def emotion_of(intent: str) -> Emotion | None:
     """The emotion that a remark carries by its words, None for those said in any mood."""
     first = intent.partition("_")[0]
-    return {"sad": "sad", "happy": "happy", "angry": "angry"}.get(first)  # type: ignore[return-value]
+    return {"sad": "sad", "happy": "happy", "angry": "angry"}.get(first)  # type: ignore[return-value] - values are emotions
 
 
 def reply_emotion(intent: str, heard: Emotion = "neutral") -> Emotion:
     """The emotion that fits an answer: sympathy for sorrow and anger, joy for joy."""
     if intent in ("hello", "sound"):
-        return {"happy": "happy", "sad": "sad", "angry": "sad"}.get(heard, "neutral")  # type: ignore[return-value]
+        return {"happy": "happy", "sad": "sad", "angry": "sad"}.get(heard, "neutral")  # type: ignore[return-value] - values are emotions
     if intent in ("joke", "thanks", "name", "how_are_you"):
         return "happy"
-    return {"sad": "sad", "happy": "happy", "angry": "sad"}.get(intent.partition("_")[0], "neutral")  # type: ignore[return-value]
+    return {"sad": "sad", "happy": "happy", "angry": "sad"}.get(intent.partition("_")[0], "neutral")  # type: ignore[return-value] - values are emotions
 
 
 def is_test(key: str) -> bool:
@@ -253,7 +253,7 @@ def templates() -> Iterator[tuple[Side, str, str, str]]:
     for side, table in (("user", QUESTIONS), ("assistant", ANSWERS)):
         for intent, options in table.items():
             for place, template in enumerate(options):
-                yield side, intent, f"{side}/{intent}/{place}", template  # type: ignore[misc]
+                yield side, intent, f"{side}/{intent}/{place}", template  # type: ignore[misc] - keys of the table are sides
 
 
 @cache

@@ -25,8 +25,8 @@ from emova_sdk.errors import InputError
 from emova_sdk.types import Emotion, Pitch
 from nano_recipe import dialogue
 from nano_recipe.dialogue import PICTURE_INTENTS, Sentence, Split
+from nano_recipe.dialogue_data import TALK_INTENTS, TOOL_INTENTS, Dialogue, random_mood, random_question, reply_to
 from nano_recipe.scenes import Scene, Shape, random_scene
-from nano_recipe.turns import TALK_INTENTS, TOOL_INTENTS, Dialogue, random_mood, random_question, reply_to
 
 NEEDS = {"caption": "image", "look": "image", "talk": None, "transcribe": "speech", "speak": "speech", "hear": "speech"}
 """The modality that each kind of example needs beside text."""

@@ -29,7 +29,7 @@ from emova_sdk.components.nano.weights import PRESET
 from emova_sdk.errors import InputError
 from emova_sdk.processor import processor
 from nano_recipe import dialogue
-from nano_recipe.budget import Budget, Checkpoint
+from nano_recipe.budget import Budget, TrainingCheckpoint
 from nano_recipe.examples import NEEDS, Example, Examples, described, read_speech
 from nano_recipe.graphs import write_part_graphs
 from nano_recipe.model import NanoModel, load_model, save_model
@@ -38,7 +38,7 @@ from nano_recipe.network_files import read_tower
 from nano_recipe.networks.vision import NanoVisionTower
 from nano_recipe.scenes import CELLS, Scene, draw, random_scene
 
-Stage = Literal["prealign", "align", "instruct"]
+LlmStage = Literal["prealign", "align", "instruct"]
 Modalities = Literal["both", "image", "speech"]
 SIZES = {
     "hidden_size": 224,
@@ -53,7 +53,7 @@ POOL = 192
 SPLICED = 12_000
 """Questions put together from words of others."""
 PEAK_RATE = {"prealign": 2e-3, "align": 2e-3, "instruct": 2e-3}
-MIXTURES: Mapping[Stage, Mapping[str, float]] = {
+MIXTURES: Mapping[LlmStage, Mapping[str, float]] = {
     "prealign": {"caption": 0.4, "look": 0.6},
     "align": {"caption": 0.05, "look": 0.65, "transcribe": 0.2, "speak": 0.1},
     "instruct": {"look": 0.5, "talk": 0.3, "hear": 0.1, "speak": 0.1},
@@ -146,7 +146,7 @@ def rate_at(share: float, peak: float, *, decay: float) -> float:
 
 def train_stage(
     out: Path,
-    stage: Stage,
+    stage: LlmStage,
     *,
     budget_s: float,
     tower: Path,
@@ -178,15 +178,15 @@ def train_stage(
     Returns:
         The folder written.
     """
-    if stage not in get_args(Stage):
-        raise InputError(f"there is no stage `{stage}`", f"the stages are {', '.join(get_args(Stage))}")
+    if stage not in get_args(LlmStage):
+        raise InputError(f"there is no stage `{stage}`", f"the stages are {', '.join(get_args(LlmStage))}")
     torch.manual_seed(seed)
     language = Language(dialogue.vocabulary(), units)
     model = NanoModel.fresh(language, SIZES)
     if start is not None:
         load_model(start, language, SIZES, model)
     optimizer: Any = Optimizer(model)  # saved and read back like one of torch
-    checkpoint = Checkpoint(out / f"llm_{stage}.pt")
+    checkpoint = TrainingCheckpoint(out / f"llm_{stage}.pt")
     done = checkpoint.load(model, optimizer)
     step, budget = int(done.get("step", 0)), Budget(budget_s, used=done.get("used", 0.0))
     examples = Examples(language, np.random.default_rng((seed, step, len(stage))), speech=read_speech(speech))
@@ -273,7 +273,7 @@ def hears(out: Path) -> bool:
 
 def write_spoken(out: Path, *, units: int, seed: int = 0) -> Path:
     """Write the speech that the stages learn from, said and spliced, to ``llm/speech.jsonl``, and the grammar beside."""
-    from nano_recipe.splice import Splicer, add_spliced, write_grammar
+    from nano_recipe.concatenative_augmentation import Splicer, add_spliced, write_grammar
 
     clips = read_speech(out / "units" / "train.jsonl")
     splicer = Splicer([(clip.text, clip.units, clip.voice) for clip in clips], units=units)
@@ -281,7 +281,7 @@ def write_spoken(out: Path, *, units: int, seed: int = 0) -> Path:
     return add_spliced(clips, splicer, out / "llm" / "speech.jsonl", count=SPLICED, seed=seed)
 
 
-SHARES: Mapping[Stage, float] = {"prealign": 0.1, "align": 0.3, "instruct": 0.6}
+SHARES: Mapping[LlmStage, float] = {"prealign": 0.1, "align": 0.3, "instruct": 0.6}
 """Of the budget, for each stage."""
 
 

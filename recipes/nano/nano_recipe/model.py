@@ -54,7 +54,7 @@ class NanoModel(nn.Module):
             bos_token_id=None,
             eos_token_id=language.id("<end>"),
             pad_token_id=language.id("<pad>"),
-            **dict(sizes),  # type: ignore[arg-type]
+            **dict(sizes),  # type: ignore[arg-type] - values of JSON
         )
         config = EmovaConfig(text_config=text, image_token_index=language.id("<image>"), vision_config=None)
         return cls(EmovaForConditionalGeneration(config), sizes["hidden_size"])

@@ -19,8 +19,8 @@ from emova_sdk.components.nano.prosody import Prosody, prosody_for
 from emova_sdk.files import write_atomically
 from nano_recipe import corpus, styled_speech, voices
 from nano_recipe.budget import Budget
-from nano_recipe.everyday import everyday_sentence
-from nano_recipe.networks.features import HOP, LogMel
+from nano_recipe.networks.features import HOP, NanoLogMel
+from nano_recipe.ood_text import everyday_sentence
 
 SHARD = 100
 """Utterances per shard."""
@@ -29,7 +29,7 @@ EMOTIONS = ("neutral", "happy", "sad", "angry")
 
 
 @dataclass(frozen=True)
-class Plan:
+class SpeechPlan:
     """One utterance to render.
 
     Attributes:
@@ -69,7 +69,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Utterance:
+class RecordedUtterance:
     """One rendered utterance.
 
     Attributes:
@@ -77,10 +77,10 @@ class Utterance:
         samples: int16 of shape (samples,) at 16 kHz.
         phones: ARPAbet with `sil`; without times when `ends` is empty.
         ends: End of each phone in seconds.
-        mel: float16 of shape (frames, 80), see `LogMel`.
+        mel: float16 of shape (frames, 80), see `NanoLogMel`.
     """
 
-    plan: Plan
+    plan: SpeechPlan
     samples: NDArray[np.int16]
     phones: tuple[str, ...]
     ends: tuple[float, ...]
@@ -96,7 +96,7 @@ def rare_words() -> tuple[str, ...]:
 
 def make_plan(
     *, target: int = 1500, taught: int = 3000, styled: int = 4200, plain: int = 1500, test: int = 100
-) -> list[list[Plan]]:
+) -> list[list[SpeechPlan]]:
     """Shards of planned utterances, the kinds mixed so that any prefix is a usable data set.
 
     Args:
@@ -124,14 +124,14 @@ def make_plan(
     return [*shards[count : count + 6], *shards[:count], *shards[count + 6 :]]
 
 
-def make_dialogue_plan(*, train: int = 1500, test: int = 300) -> list[list[Plan]]:
+def make_dialogue_plan(*, train: int = 1500, test: int = 300) -> list[list[SpeechPlan]]:
     """Shards of the closed domain's own sentences: the user's in any voice and style, the assistant's in the target voices.
 
     Test sentences are said by seen and unseen voices in turn. A remark with a feeling is mostly said with that feeling.
     """
     from nano_recipe.dialogue import sentences
 
-    plans: list[Plan] = []
+    plans: list[SpeechPlan] = []
     counts: dict[corpus.Split, int] = {"train": train, "test": test}
     for split, count in counts.items():
         novel = (s for s in sentences(split) if split == "train" or s.novel)
@@ -140,23 +140,23 @@ def make_dialogue_plan(*, train: int = 1500, test: int = 300) -> list[list[Plan]
     return _shuffled(plans)
 
 
-def make_everyday_plan(*, sentences: int = 7500, both: int = 2500) -> list[list[Plan]]:
+def make_everyday_plan(*, sentences: int = 7500, both: int = 2500) -> list[list[SpeechPlan]]:
     """Shards of everyday sentences from outside the domain, said by the teacher.
 
     Args:
         sentences: How many.
         both: How many of them the other target voice says too.
     """
-    plans: list[Plan] = []
+    plans: list[SpeechPlan] = []
     for index in range(sentences):
         text = everyday_sentence(_rng("everyday", index))
         for gender, voice in voices.TARGETS.items():
             if voice == voices.TEACHER or index < both:
-                plans.append(Plan(f"train-everyday-{gender}-{index}", "train", "target", text, voice, gender))
+                plans.append(SpeechPlan(f"train-everyday-{gender}-{index}", "train", "target", text, voice, gender))
     return [plans[i : i + SHARD] for i in range(0, len(plans), SHARD)]
 
 
-def make_manner_plan(*, sentences: int = 1000, speakers: int = 5) -> list[list[Plan]]:
+def make_manner_plan(*, sentences: int = 1000, speakers: int = 5) -> list[list[SpeechPlan]]:
     """Shards of sentences said by speakers who differ in vocal tract, pitch and a manner of their own, for hearing style.
 
     What makes one speaker lively and another one flat is drawn anew for each, so that no single cue tells an emotion.
@@ -169,7 +169,7 @@ def make_manner_plan(*, sentences: int = 1000, speakers: int = 5) -> list[list[P
     return [plans[i : i + SHARD] for i in range(0, len(plans), SHARD)]
 
 
-def _manners(index: int, speakers: int) -> list[Plan]:
+def _manners(index: int, speakers: int) -> list[SpeechPlan]:
     rng = _rng("manner", index)
     human = [v for v in voices.STYLE_VOICES if not v.startswith("espeak")]
     names = human if rng.random() < 0.4 else list(voices.STYLE_VOICES)
@@ -181,7 +181,7 @@ def _manners(index: int, speakers: int) -> list[Plan]:
     return [_manner(base, index * speakers + number) for number in range(speakers)]
 
 
-def _manner(base: Plan, number: int) -> Plan:
+def _manner(base: SpeechPlan, number: int) -> SpeechPlan:
     drawn = _styled("train", 5 * 10**7 + number, (base.voice,), ())
     rng = _rng("speaker", number)
     own = Prosody(
@@ -196,18 +196,18 @@ def _manner(base: Plan, number: int) -> Plan:
     )  # fmt: skip
 
 
-def _dialogue_line(split: corpus.Split, index: int, text: str, side: str, emotion: str | None) -> Plan:
+def _dialogue_line(split: corpus.Split, index: int, text: str, side: str, emotion: str | None) -> SpeechPlan:
     rng = _rng("dialogue", split, index)
     if side == "assistant":
         gender = ("female", "male")[index % 2]
-        return Plan(f"{split}-answer-{index}", split, "target", text, voices.TARGETS[gender], gender)
+        return SpeechPlan(f"{split}-answer-{index}", split, "target", text, voices.TARGETS[gender], gender)
     unseen = split == "test" and rng.random() < 0.6
     drawn = _styled(split, 3 * 10**7 + index, tuple(voices.TEST_VOICES if unseen else voices.TRAIN_VOICES), ())
     felt = emotion if emotion in EMOTIONS and rng.random() < 0.8 else drawn.emotion
     return replace(drawn, id=f"{split}-question-{index}", text=text, emotion=felt)
 
 
-def _shuffled(plans: list[Plan]) -> list[list[Plan]]:
+def _shuffled(plans: list[SpeechPlan]) -> list[list[SpeechPlan]]:
     ordered = sorted(plans, key=lambda plan: crc32(plan.id.encode()))
     return [ordered[i : i + SHARD] for i in range(0, len(ordered), SHARD)]
 
@@ -216,21 +216,21 @@ def _rng(*parts: str | int) -> np.random.Generator:
     return np.random.default_rng([corpus.RECIPE_VERSION, *(crc32(str(part).encode()) for part in parts)])
 
 
-def _target(split: corpus.Split, index: int, gender: str, rare: tuple[str, ...]) -> Plan:
+def _target(split: corpus.Split, index: int, gender: str, rare: tuple[str, ...]) -> SpeechPlan:
     text = corpus.sentence(split, index, rare=rare, salad=0.45)
-    return Plan(f"{split}-target-{gender}-{index}", split, "target", text, voices.TARGETS[gender], gender)
+    return SpeechPlan(f"{split}-target-{gender}-{index}", split, "target", text, voices.TARGETS[gender], gender)
 
 
-def _plain(index: int, rare: tuple[str, ...]) -> Plan:
+def _plain(index: int, rare: tuple[str, ...]) -> SpeechPlan:
     rng = _rng("plain", index)
     names = [v for v in voices.TRAIN_VOICES if v not in voices.TARGETS.values()]
     voice = names[int(rng.integers(len(names)))]
     engine = (int(rng.integers(25, 75)), int(rng.integers(125, 215)))
     text = corpus.sentence("train", 10**7 + index, rare=rare)
-    return Plan(f"train-plain-{index}", "train", "plain", text, voice, voices.ALL_VOICES[voice], engine=engine)
+    return SpeechPlan(f"train-plain-{index}", "train", "plain", text, voice, voices.ALL_VOICES[voice], engine=engine)
 
 
-def _styled(split: corpus.Split, index: int, names: tuple[str, ...], rare: tuple[str, ...]) -> Plan:
+def _styled(split: corpus.Split, index: int, names: tuple[str, ...], rare: tuple[str, ...]) -> SpeechPlan:
     rng = _rng("styled", split, index)
     human = [v for v in names if not v.startswith("espeak")]
     voice = names[int(rng.integers(len(names)))]
@@ -245,7 +245,7 @@ def _styled(split: corpus.Split, index: int, names: tuple[str, ...], rare: tuple
             gender = "female" if up else "male"
             formant, f0 = (formant * 1.15, f0 * 1.75) if up else (formant * 0.87, f0 * 0.58)
     common = [0.25, 0.5, 0.25]
-    return Plan(
+    return SpeechPlan(
         f"{split}-styled-{index}", split, "styled", corpus.sentence(split, 2 * 10**7 + index, rare=rare), voice, gender,
         emotion=str(rng.choice(EMOTIONS, p=[0.31, 0.23, 0.23, 0.23])),
         pitch=str(rng.choice(["low", "normal", "high"], p=common)),
@@ -259,18 +259,18 @@ def _styled(split: corpus.Split, index: int, names: tuple[str, ...], rare: tuple
 class _Said:
     """What a synthesiser said, and its analysis once somebody needs it: several speakers are made of one recording."""
 
-    recording: voices.Recording
+    recording: voices.VoiceRecording
 
     @cached_property
     def analysis(self) -> styled_speech.Analysis:
         return styled_speech.analyse(self.recording.samples)
 
 
-def render(plans: list[Plan]) -> list[Utterance]:
+def render(plans: list[SpeechPlan]) -> list[RecordedUtterance]:
     """Say and style the planned utterances, in order."""
-    hearing = LogMel()
+    hearing = NanoLogMel()
     spoken = _said_by_festival(plans)
-    found: list[Utterance] = []
+    found: list[RecordedUtterance] = []
     last, said = None, None
     for plan in plans:
         source = (plan.voice, plan.text, plan.engine)
@@ -282,8 +282,8 @@ def render(plans: list[Plan]) -> list[Utterance]:
     return found
 
 
-def _said_by_festival(plans: list[Plan]) -> dict[tuple[str, str], voices.Recording]:
-    spoken: dict[tuple[str, str], voices.Recording] = {}
+def _said_by_festival(plans: list[SpeechPlan]) -> dict[tuple[str, str], voices.VoiceRecording]:
+    spoken: dict[tuple[str, str], voices.VoiceRecording] = {}
     for voice in sorted({p.voice for p in plans if p.voice.startswith("festival")}):
         texts = list(dict.fromkeys(p.text for p in plans if p.voice == voice))
         for text, recording in zip(texts, voices.say_with_festival(voice, texts), strict=True):
@@ -291,7 +291,7 @@ def _said_by_festival(plans: list[Plan]) -> dict[tuple[str, str], voices.Recordi
     return spoken
 
 
-def _render(plan: Plan, said: _Said, hearing: LogMel) -> Utterance:
+def _render(plan: SpeechPlan, said: _Said, hearing: NanoLogMel) -> RecordedUtterance:
     samples, ends, phones = said.recording.samples, said.recording.ends, said.recording.phones
     if not phones and plan.kind != "manner":
         phones = tuple(p for p in voices.say("flite:slt", plan.text).phones if p != "sil")
@@ -304,7 +304,7 @@ def _render(plan: Plan, said: _Said, hearing: LogMel) -> Utterance:
     samples = np.clip(samples * (0.7 / max(0.7, float(np.abs(samples).max(initial=0.1)))), -1, 1)
     with torch.inference_mode():
         mel = hearing(torch.from_numpy(samples.astype(np.float32))[None])[0].half().numpy()
-    return Utterance(plan, np.rint(samples * 32767).astype(np.int16), phones, ends, mel)
+    return RecordedUtterance(plan, np.rint(samples * 32767).astype(np.int16), phones, ends, mel)
 
 
 def shard_path(out: Path, index: int) -> Path:
@@ -317,7 +317,9 @@ def shard_count(out: Path) -> int:
     return len(list((out / "speech").glob("shard-????.npz")))
 
 
-def render_all(out: Path, plans: list[list[Plan]], *, budget: Budget, first: int = 0, worker: int = 0, workers: int = 1) -> int:
+def render_all(
+    out: Path, plans: list[list[SpeechPlan]], *, budget: Budget, first: int = 0, worker: int = 0, workers: int = 1
+) -> int:
     """Render this worker's share of the planned shards that do not exist yet; return how many were written.
 
     Args:
@@ -341,7 +343,7 @@ def render_all(out: Path, plans: list[list[Plan]], *, budget: Budget, first: int
     return written
 
 
-def save_shard(path: Path, utterances: list[Utterance]) -> None:
+def save_shard(path: Path, utterances: list[RecordedUtterance]) -> None:
     """Write a shard."""
     rows = [{**asdict(u.plan), "phones": u.phones, "ends": u.ends} for u in utterances]
     arrays = {
@@ -353,7 +355,7 @@ def save_shard(path: Path, utterances: list[Utterance]) -> None:
     write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
-def load_shard(path: Path) -> list[Utterance]:
+def load_shard(path: Path) -> list[RecordedUtterance]:
     """Read a shard."""
     with np.load(path) as data:
         rows = json.loads(data["rows"].tobytes())
@@ -363,13 +365,13 @@ def load_shard(path: Path) -> list[Utterance]:
     return [_utterance(row, s, m) for row, s, m in zip(rows, samples, mel, strict=True)]
 
 
-def _utterance(row: dict[str, object], samples: NDArray[np.int16], mel: NDArray[np.float16]) -> Utterance:
-    phones, ends = tuple(row.pop("phones")), tuple(row.pop("ends"))  # type: ignore[arg-type]
-    row["engine"], row["own"] = tuple(row["engine"]), tuple(row.get("own", ()))  # type: ignore[arg-type]
-    return Utterance(Plan(**row), samples, phones, ends, mel)  # type: ignore[arg-type]
+def _utterance(row: dict[str, object], samples: NDArray[np.int16], mel: NDArray[np.float16]) -> RecordedUtterance:
+    phones, ends = tuple(row.pop("phones")), tuple(row.pop("ends"))  # type: ignore[arg-type] - values of JSON
+    row["engine"], row["own"] = tuple(row["engine"]), tuple(row.get("own", ()))  # type: ignore[arg-type] - values of JSON
+    return RecordedUtterance(SpeechPlan(**row), samples, phones, ends, mel)  # type: ignore[arg-type] - values of JSON
 
 
-def load_all(out: Path) -> Iterator[Utterance]:
+def load_all(out: Path) -> Iterator[RecordedUtterance]:
     """Every rendered utterance under `out`."""
     for path in sorted((out / "speech").glob("shard-????.npz")):
         yield from load_shard(path)

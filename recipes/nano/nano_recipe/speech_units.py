@@ -12,7 +12,7 @@ from torch import Tensor
 
 from emova_sdk.files import write_atomically
 from nano_recipe.networks.tokenizer import NanoTokenizer
-from nano_recipe.speech_data import Utterance, load_all
+from nano_recipe.speech_data import RecordedUtterance, load_all
 from nano_recipe.tokenizer import augmented
 
 
@@ -126,7 +126,7 @@ def write_units(out: Path, *, checkpoint: Path | None = None) -> dict[str, Any]:
 
 
 def heard_elsewhere(
-    model: NanoTokenizer, utterance: Utterance, row: dict[str, Any], rng: np.random.Generator
+    model: NanoTokenizer, utterance: RecordedUtterance, row: dict[str, Any], rng: np.random.Generator
 ) -> dict[str, Any]:
     """The row of an utterance as another vocal tract, channel and room would have it heard; nobody learns to speak from it."""
     mel, _ = augmented(torch.from_numpy(utterance.mel.astype(np.float32)), torch.zeros(1, dtype=torch.long), rng)
@@ -134,7 +134,7 @@ def heard_elsewhere(
     return {**row, "units": ids.tolist(), "durations": durations.tolist(), "kind": "elsewhere"}
 
 
-def unit_row(model: NanoTokenizer, utterance: Utterance) -> dict[str, Any]:
+def unit_row(model: NanoTokenizer, utterance: RecordedUtterance) -> dict[str, Any]:
     """One utterance as a JSON object."""
     plan = utterance.plan
     ids, durations = runs(unit_ids(model, utterance.mel))

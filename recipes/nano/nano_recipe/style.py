@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from emova_sdk.acoustics import pitch_track
 from emova_sdk.components.nano.familiar import Familiar
-from emova_sdk.components.nano.manner import manner
+from emova_sdk.components.nano.voice_statistics import voice_statistics
 from nano_recipe.budget import fit
-from nano_recipe.networks.features import pitch_track
 from nano_recipe.networks.style import AXES, NanoStyle, style_input
-from nano_recipe.speech_data import Utterance, load_all
+from nano_recipe.speech_data import RecordedUtterance, load_all
 from nano_recipe.tokenizer import warped
 
 COPIES = 2
@@ -24,7 +24,7 @@ COPIES = 2
 
 
 @dataclass(frozen=True)
-class Heard:
+class StyleExample:
     """One styled utterance: log-mel, pitch, strength, class of each axis, voice; statistics of it and of changed copies."""
 
     mel: Tensor
@@ -35,31 +35,31 @@ class Heard:
     statistics: Tensor
 
 
-def heard(utterance: Utterance) -> Heard:
+def heard(utterance: RecordedUtterance) -> StyleExample:
     """Analyse one utterance."""
     plan = utterance.plan
     values = {"emotion": plan.emotion, "pitch": plan.pitch, "speed": plan.speed, "speaker": plan.gender}
-    pitch, strength = pitch_track(torch.from_numpy(utterance.samples.astype(np.float32) / 32767))
+    pitch, strength = map(torch.from_numpy, pitch_track(utterance.samples.astype(np.float32) / 32767))
     classes = tuple(AXES[axis].index(values[axis]) for axis in AXES)
     mel = torch.from_numpy(utterance.mel.astype(np.float32))
     rng = np.random.default_rng([23, crc32(plan.id.encode())])
     copies = [(mel, pitch, strength), *(augmented(mel, pitch, strength, rng) for _ in range(COPIES))]
-    return Heard(mel, pitch, strength, classes, plan.voice, torch.stack([statistics(*copy) for copy in copies]))
+    return StyleExample(mel, pitch, strength, classes, plan.voice, torch.stack([statistics(*copy) for copy in copies]))
 
 
 def statistics(mel: Tensor, pitch: Tensor, strength: Tensor) -> Tensor:
     """All that the network is told of an utterance as a whole, float32 (73,)."""
     whole = style_input(mel, pitch, strength)[1]
-    return torch.cat([whole, torch.from_numpy(manner(mel.numpy(), pitch.numpy(), strength.numpy()))])
+    return torch.cat([whole, torch.from_numpy(voice_statistics(mel.numpy(), pitch.numpy(), strength.numpy()))])
 
 
-def styled_speech(out: Path, split: str) -> list[Heard]:
+def styled_speech(out: Path, split: str) -> list[StyleExample]:
     """The utterances of a split that were given a style."""
     kinds = ("styled", "manner")
     return [heard(u) for u in load_all(out) if u.plan.split == split and u.plan.kind in kinds and len(u.mel) > 60]
 
 
-def collated(group: list[Heard], rng: np.random.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def collated(group: list[StyleExample], rng: np.random.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Pad a batch; with a generator, add channel, noise and cuts."""
     copies = [(h.mel, h.pitch, h.strength) if rng is None else augmented(h.mel, h.pitch, h.strength, rng) for h in group]
     frames = [style_input(*copy)[0] for copy in copies]
@@ -85,7 +85,7 @@ def augmented(mel: Tensor, pitch: Tensor, strength: Tensor, rng: np.random.Gener
     return mel, pitch * shift, strength * float(rng.uniform(0.8, 1.0))
 
 
-def train_style(out: Path, *, budget_s: float, size: int = 32, data: list[Heard] | None = None, seed: int = 3) -> Path:
+def train_style(out: Path, *, budget_s: float, size: int = 32, data: list[StyleExample] | None = None, seed: int = 3) -> Path:
     """Train from scratch or from the checkpoint under `out`; return the checkpoint, with the voices that it knows beside it.
 
     Args:

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from nano_recipe.budget import fit
 from nano_recipe.networks.text_to_units import NanoTextToUnits
 from nano_recipe.networks.tokenizer import STRIDE, NanoTokenizer
-from nano_recipe.speech_data import Utterance, load_all
+from nano_recipe.speech_data import RecordedUtterance, load_all
 from nano_recipe.speech_units import clear_unit_ids, tokenizer_from
 from nano_recipe.tokenizer import PHONE_IDS, held_out_texts, phone_owners
 
@@ -39,7 +39,7 @@ def readings(out: Path, tokenizer: Path, split: str) -> list[Reading]:
     ]
 
 
-def reading_of(utterance: Utterance, tokenizer: NanoTokenizer) -> Reading:
+def reading_of(utterance: RecordedUtterance, tokenizer: NanoTokenizer) -> Reading:
     """How one utterance should be read aloud."""
     owners = phone_owners(utterance.ends, -(-len(utterance.mel) // STRIDE))
     durations = np.bincount(owners, minlength=len(utterance.phones))

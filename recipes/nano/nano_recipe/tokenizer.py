@@ -19,7 +19,7 @@ from emova_sdk.components.nano.dictionary import PHONES
 from emova_sdk.processor import processor
 from nano_recipe.budget import fit
 from nano_recipe.networks.tokenizer import STRIDE, NanoTokenizer
-from nano_recipe.speech_data import Utterance, load_all, shard_count
+from nano_recipe.speech_data import RecordedUtterance, load_all, shard_count
 
 PHONE_IDS = {"sil": 0, **{phone: index + 1 for index, phone in enumerate(PHONES)}}
 """Class of each phone; silence is also CTC's blank."""
@@ -32,7 +32,7 @@ PULL_S = 225.0
 
 
 @dataclass(frozen=True)
-class Example:
+class PhoneExample:
     """One training utterance: mel (frames, 80), phone classes, and the class of each unit or `UNKNOWN`."""
 
     mel: NDArray[np.float16]
@@ -67,7 +67,7 @@ def unit_labels(phones: tuple[str, ...], ends: tuple[float, ...], units: int) ->
     return np.array([PHONE_IDS[phone] for phone in phones])[phone_owners(ends, units)]
 
 
-def examples(out: Path, split: str) -> list[Example]:
+def examples(out: Path, split: str) -> list[PhoneExample]:
     """The rendered utterances of a split; training leaves out every text that is tested on."""
     found = [u for u in load_all(out) if u.plan.split == split and u.plan.kind != "manner"]
     tested = held_out_texts(out)
@@ -82,9 +82,9 @@ def held_out_texts(out: Path) -> set[str]:
     return {s.text for s in sentences("test") if s.novel}
 
 
-def _example(utterance: Utterance) -> Example:
+def _example(utterance: RecordedUtterance) -> PhoneExample:
     units = -(-len(utterance.mel) // STRIDE)
-    return Example(
+    return PhoneExample(
         utterance.mel,
         tuple(PHONE_IDS[p] for p in utterance.phones if p != "sil"),
         unit_labels(utterance.phones, utterance.ends, units),
@@ -132,11 +132,11 @@ def warped(mel: Tensor, factor: float) -> Tensor:
     return mel[:, low] * (1 - share) + mel[:, low + 1] * share
 
 
-def batches(data: list[Example], *, seconds: float, epoch: int) -> Iterator[list[Example]]:
+def batches(data: list[PhoneExample], *, seconds: float, epoch: int) -> Iterator[list[PhoneExample]]:
     """Utterances of like length together, about `seconds` of sound in each batch, in an order drawn from the epoch."""
     rng = np.random.default_rng([7, epoch])
     order = sorted(range(len(data)), key=lambda i: len(data[i].mel) + rng.uniform(0, 40))
-    groups: list[list[Example]] = [[]]
+    groups: list[list[PhoneExample]] = [[]]
     frames = 0
     for index in order:
         if groups[-1] and frames + len(data[index].mel) > seconds * 100:
@@ -148,7 +148,7 @@ def batches(data: list[Example], *, seconds: float, epoch: int) -> Iterator[list
         yield groups[group]
 
 
-def collated(group: list[Example], rng: np.random.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def collated(group: list[PhoneExample], rng: np.random.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Pad a batch: mel, frames, unit labels, flat phone targets, target lengths."""
     pairs = [(torch.from_numpy(e.mel).float(), torch.from_numpy(e.labels)) for e in group]
     if rng is not None:
@@ -163,7 +163,7 @@ def collated(group: list[Example], rng: np.random.Generator | None) -> tuple[Ten
     return mel, frames, labels, targets, torch.tensor([len(e.phones) for e in group])
 
 
-def phone_weights(data: list[Example]) -> Tensor:
+def phone_weights(data: list[PhoneExample]) -> Tensor:
     """How much a unit of each phone class counts, (classes,): rare phones more, by the root of how rare; 1 on average.
 
     Without this, phones such as `ng`, `oy` and `th` find no units of their own and are said like their neighbours.
@@ -225,7 +225,13 @@ def pull_at(share: float, budget_s: float) -> float:
 
 
 def train_tokenizer(
-    out: Path, *, budget_s: float, seconds: float = 64, width: int = 128, blocks: int = 4, data: list[Example] | None = None
+    out: Path,
+    *,
+    budget_s: float,
+    seconds: float = 64,
+    width: int = 128,
+    blocks: int = 4,
+    data: list[PhoneExample] | None = None,
 ) -> Path:
     """Train from scratch or from the checkpoint under `out`; return the checkpoint.
 

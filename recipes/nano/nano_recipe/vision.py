@@ -19,11 +19,11 @@ from torch import Tensor
 
 from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
 from emova_sdk.files import write_atomically
-from nano_recipe.budget import Budget, Checkpoint, scheduled
+from nano_recipe.budget import Budget, TrainingCheckpoint, scheduled
 from nano_recipe.dialogue import COLORS, SHAPES, SIZES
 from nano_recipe.graphs import write_part_graphs
 from nano_recipe.networks.vision import CellHeads, NanoVisionTower
-from nano_recipe.no_scenes import no_scene
+from nano_recipe.ood_images import no_scene
 from nano_recipe.scenes import CELLS, Scene, draw, random_scene
 
 BATCH = 64
@@ -110,7 +110,7 @@ def train_vision(
     tower, heads = NanoVisionTower(), CellHeads()
     model = torch.nn.ModuleDict({"tower": tower, "heads": heads})
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.02, betas=(0.9, 0.98))
-    checkpoint = Checkpoint(out / "vision.pt")
+    checkpoint = TrainingCheckpoint(out / "vision.pt")
     done = checkpoint.load(model, optimizer)
     step, budget = int(done.get("step", 0)), Budget(budget_s, used=done.get("used", 0.0))
     pool = ScenePool(np.random.default_rng((seed, step)))

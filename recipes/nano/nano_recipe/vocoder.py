@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from emova_sdk.acoustics import mel_edges
 from emova_sdk.files import write_atomically
 from nano_recipe import styled_speech
 from nano_recipe.budget import fit
-from nano_recipe.networks.features import mel_edges
 from nano_recipe.networks.vocoder import APERIODICITY, ENVELOPE, NanoVocoder
-from nano_recipe.own_ear import OwnEar
+from nano_recipe.perceptual_loss import PerceptualLoss
 from nano_recipe.speech_data import load_shard
 from nano_recipe.speech_units import runs, snapped, tokenizer_from, unit_ids
 from nano_recipe.text_to_units import reader_from, reading_of, written
@@ -40,7 +40,7 @@ class Voice:
 
 def envelope_points() -> NDArray[np.float32]:
     """Bins (of 513, fractional) at which the envelope is described."""
-    return (mel_edges(ENVELOPE - 2, 8000.0) / 8000 * 512).numpy()
+    return mel_edges(ENVELOPE - 2, 8000.0) / 8000 * 512
 
 
 def describe(samples: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -123,7 +123,7 @@ def collated(group: list[Voice], median: float) -> tuple[Tensor, ...]:
     return ids, durations, pitch, voiced, envelope, noise
 
 
-def losses(model: NanoVocoder, batch: tuple[Tensor, ...], ear: OwnEar) -> dict[str, Tensor]:
+def losses(model: NanoVocoder, batch: tuple[Tensor, ...], ear: PerceptualLoss) -> dict[str, Tensor]:
     """Distances to the analysis, averaged over real frames and units, and how differently nano's own ear hears them."""
     ids, durations, pitch, voiced, envelope, noise = batch
     real = (durations > 0).float()
@@ -167,7 +167,7 @@ def train_vocoder(out: Path, *, budget_s: float, size: int = 16, tokenizer: Path
     describe_teacher(out)
     tokenizer = tokenizer or out / "tokenizer" / "last.pt"
     data = [v for v in load_voices(out, tokenizer, out / "text_to_units" / "last.pt") if v.split == "train"]
-    ear = OwnEar(tokenizer_from(tokenizer))
+    ear = PerceptualLoss(tokenizer_from(tokenizer))
     median = median_pitch(data)
     torch.manual_seed(2)
     model = NanoVocoder().train()

@@ -60,7 +60,7 @@ _TO_ARPABET = {
 
 
 @dataclass(frozen=True)
-class Recording:
+class VoiceRecording:
     """What a synthesiser said.
 
     Attributes:
@@ -86,7 +86,7 @@ def require_programs() -> None:
         raise MissingDependencyError(f"training data needs the programs `{names}`", "run `make train-deps`", package=names)
 
 
-def say(voice: str, text: str, *, pitch: int = 50, speed: int = 170) -> Recording:
+def say(voice: str, text: str, *, pitch: int = 50, speed: int = 170) -> VoiceRecording:
     """Say one text with a flite or espeak voice.
 
     Args:
@@ -100,19 +100,19 @@ def say(voice: str, text: str, *, pitch: int = 50, speed: int = 170) -> Recordin
         return _flite(name, text)
     command = ["espeak-ng", "-v", name, "-p", str(pitch), "-s", str(speed), "--stdout", "--", text]
     sound = subprocess.run(command, check=True, capture_output=True).stdout  # noqa: S603 - fixed program, no shell
-    return Recording(_to_16k(_repaired(sound)))
+    return VoiceRecording(_to_16k(_repaired(sound)))
 
 
-def _flite(name: str, text: str) -> Recording:
+def _flite(name: str, text: str) -> VoiceRecording:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.wav")
         command = ["flite", "-voice", name, "-psdur", "-t", text, "-o", str(path)]
-        listing = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
+        listing = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - a fixed program
         pairs = [item.rpartition(":") for item in listing.split()]
-        return Recording(_to_16k(path.read_bytes()), *_labels([(p, float(end)) for p, _, end in pairs]))
+        return VoiceRecording(_to_16k(path.read_bytes()), *_labels([(p, float(end)) for p, _, end in pairs]))
 
 
-def say_with_festival(voice: str, texts: Sequence[str]) -> list[Recording]:
+def say_with_festival(voice: str, texts: Sequence[str]) -> list[VoiceRecording]:
     """Say several texts in one festival process, since starting it costs more than a sentence."""
     name = voice.partition(":")[2]
     with tempfile.TemporaryDirectory() as folder:
@@ -126,14 +126,14 @@ def say_with_festival(voice: str, texts: Sequence[str]) -> list[Recording]:
             ]
         script = Path(folder, "say.scm")
         script.write_text("\n".join(lines), encoding="ascii")
-        subprocess.run(["festival", "-b", str(script)], check=True, capture_output=True)  # noqa: S603, S607
+        subprocess.run(["festival", "-b", str(script)], check=True, capture_output=True)  # noqa: S603, S607 - a fixed program, found in PATH
         return [_read_festival(Path(folder), index) for index in range(len(texts))]
 
 
-def _read_festival(folder: Path, index: int) -> Recording:
+def _read_festival(folder: Path, index: int) -> VoiceRecording:
     rows = [line.split() for line in (folder / f"{index}.seg").read_text(encoding="ascii").splitlines() if line != "#"]
     labels = _labels([(row[2], float(row[0])) for row in rows if len(row) == 3])
-    return Recording(_to_16k((folder / f"{index}.wav").read_bytes()), *labels)
+    return VoiceRecording(_to_16k((folder / f"{index}.wav").read_bytes()), *labels)
 
 
 def _labels(pairs: list[tuple[str, float]]) -> tuple[tuple[str, ...], tuple[float, ...]]:

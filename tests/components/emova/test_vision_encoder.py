@@ -8,7 +8,7 @@ from tiny_llm import PINPOINTS, write_hf, write_origin
 from emova_sdk.components.base import Space
 from emova_sdk.components.emova.language.checkpoints import Checkpoint, load_model
 from emova_sdk.components.emova.language.processing import EmovaProcessor
-from emova_sdk.components.emova.vision.picture_pixels import native_size
+from emova_sdk.components.emova.vision.image_tiling import native_size
 from emova_sdk.components.emova.vision.vision import EmovaVision
 from emova_sdk.errors import InputError, LoadError
 from emova_sdk.models.anyres import best_size, candidate_sizes, content_box

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 from nano_recipe.dialogue import sentences
-from nano_recipe.no_scenes import _KINDS
+from nano_recipe.ood_images import _KINDS
 from nano_recipe.scenes import demo_scene, draw
 
 from emova_sdk.components.nano.llm import NanoLLM
-from emova_sdk.components.nano.manner import STATISTICS, manner
 from emova_sdk.components.nano.question_templates import QuestionTemplates, plain_words
 from emova_sdk.components.nano.reply_writer import DECLINE
 from emova_sdk.components.nano.tools import TOOLS
 from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
+from emova_sdk.components.nano.voice_statistics import STATISTICS, voice_statistics
 from emova_sdk.types import Image, Message, Metadata, TextDelta
 
 TEMPLATES = ("is there a {color} {shape}", "my name is {name}", "what is {number} {operation} {number2}")
@@ -79,6 +79,6 @@ def test_statistics_of_any_sound_are_finite():
     for frames in (3, 8, 200):
         mel = rng.standard_normal((frames, 80)).astype(np.float32)
         for strength in (np.zeros(frames, np.float32), np.ones(frames, np.float32)):
-            found = manner(mel, np.full(frames, 120, np.float32), strength)
+            found = voice_statistics(mel, np.full(frames, 120, np.float32), strength)
             assert found.shape == (STATISTICS,) and found.dtype == np.float32 and np.isfinite(found).all()
-    assert np.isfinite(manner(np.zeros((5, 80), np.float32), np.zeros(5, np.float32), np.zeros(5, np.float32))).all()
+    assert np.isfinite(voice_statistics(np.zeros((5, 80), np.float32), np.zeros(5, np.float32), np.zeros(5, np.float32))).all()

@@ -9,10 +9,11 @@ weight is read, so that a wrong checkpoint is one `LoadError` that names the ten
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from transformers import AddedToken, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerFast
@@ -28,8 +29,8 @@ from emova_sdk.components.emova.language.weight_files import (
     StoredTensor,
     canonical_name,
     read_headers,
-    read_json,
 )
+from emova_sdk.components.emova.model_files import fetch, is_hub_id, read_json
 from emova_sdk.components.emova.vision.modeling_vision import EmovaVisionModel
 from emova_sdk.errors import ConfigError, LoadError, MissingDependencyError
 from emova_sdk.folders import Kind
@@ -37,7 +38,7 @@ from emova_sdk.processor import processor
 
 CHECKPOINT = Kind("checkpoint", "config.json")
 
-_TEMPLATES = {"qwen2": "qwen2", "llama": "llama3", "emova_deepseek_moe": "deepseek", "glm4": "glm4", "mpt": "mpt"}
+_TEMPLATES = {"qwen2": "qwen2", "llama": "llama3", "emova_deepseek_moe": "deepseek"}
 
 _EMBEDDINGS = ("model.language_model.embed_tokens.weight", "lm_head.weight")
 _SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "tokenizer/*"]
@@ -58,21 +59,10 @@ def find_checkpoint(model: str | Path, *, revision: str | None = None, weights: 
     if folder.is_dir():
         return folder
     text = str(model)
-    if folder.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
+    if folder.is_absolute() or not is_hub_id(text):
         hint = "give a checkpoint's folder, or a hub id such as `owner/name`"
         raise LoadError(f"`{model}` is not a folder", hint, path=text)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    patterns = [*_SMALL_FILES, "*.safetensors"] if weights else _SMALL_FILES
-    try:
-        return Path(snapshot_download(text, revision=revision, allow_patterns=patterns))
-    except LocalEntryNotFoundError as error:
-        hint = "check the network, unset `HF_HUB_OFFLINE`, or give the folder of a copy"
-        raise LoadError(f"`{model}` is not on this machine and cannot be fetched", hint, path=text) from error
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        hint = "check the id, the revision and your access"
-        raise LoadError(f"`{model}` cannot be fetched: {error}", hint, path=text) from error
+    return fetch(text, [*_SMALL_FILES, "*.safetensors"] if weights else _SMALL_FILES, revision=revision)
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
@@ -140,19 +130,17 @@ class Checkpoint:
         if IMAGE_MARK not in tokenizer.get_vocab():
             tokenizer.add_tokens([AddedToken(IMAGE_MARK, special=True, normalized=False)], special_tokens=True)
         config.image_token_index = int(tokenizer.convert_tokens_to_ids(IMAGE_MARK))
-        text: Any = config.text_config
-        return cls(folder, config, tokenizer, rows, raw.get("conv_template") or _TEMPLATES.get(text.model_type))
+        return cls(folder, config, tokenizer, rows, raw.get("conv_template") or _TEMPLATES.get(config.text.model_type))
 
     @property
     def stop_tokens(self) -> tuple[int, ...]:
         """Ids that end an answer: those of `generation_config.json`, the configuration and the tokenizer."""
-        text: Any = self.config.text_config
-        given = [text.eos_token_id, self.tokenizer.eos_token_id]
+        given: list[Any] = [self.config.text.eos_token_id, self.tokenizer.eos_token_id]
         file = self.folder / "generation_config.json"
         if file.is_file():
             given.append(read_json(file).get("eos_token_id"))
         flat = [one for value in given if value is not None for one in (value if isinstance(value, list) else [value])]
-        return tuple(dict.fromkeys(int(cast("int", one)) for one in flat))
+        return tuple(dict.fromkeys(int(one) for one in flat))
 
 
 def _load_tokenizer(folder: Path) -> Any:
@@ -197,7 +185,7 @@ def load_model(
     if checkpoint.rows > rows:
         message = f"the tokenizer has {checkpoint.rows} tokens and the embedding {rows} rows"
         raise LoadError(message, "the tokenizer and the weights are of different checkpoints", tensor=_EMBEDDINGS[0])
-    cast("Any", config.text_config).vocab_size = rows
+    config.text.vocab_size = rows
     check_tensors(stored, config)
     if part == "language":
         config.vision_config = None
@@ -225,10 +213,11 @@ def load_model(
 
 
 def _check_quantised(model: torch.nn.Module) -> None:
-    for name, module in model.named_modules():
-        if type(module).__name__ != "Linear4bit" or cast("Any", module).weight.device.type != "cpu":
+    modules: Iterable[tuple[str, Any]] = model.named_modules()
+    for name, module in modules:
+        if type(module).__name__ != "Linear4bit" or module.weight.device.type != "cpu":
             continue
-        width = cast("Any", module).in_features
+        width = module.in_features
         if width % 64:  # bitsandbytes packs blocks of that size, and fails on its first use
             what = f"`quantization = int4` on a CPU needs widths that are a multiple of 64, and `{name}` has {width}"
             raise ConfigError(what, "use int8")
@@ -268,7 +257,7 @@ def _rows(stored: list[StoredTensor], config: EmovaConfig) -> int:
     for tensor in stored:
         if canonical_name(tensor.name) in _EMBEDDINGS:
             return tensor.shape[0]
-    return int(cast("Any", config.text_config).vocab_size)
+    return int(config.text.vocab_size)
 
 
 def _mismatch(tensor: StoredTensor, what: str) -> LoadError:

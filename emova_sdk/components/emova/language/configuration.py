@@ -17,9 +17,6 @@ from transformers.configuration_utils import SubConfigSpec
 _TEXT_TYPES = {
     "emova_qwen2": "qwen2",
     "emova_llama": "llama",
-    "emova_mistral": "mistral",
-    "emova_mpt": "mpt",
-    "emova_glm4": "glm4",
 }
 
 # Keys of an origin `config.json` that describe vision and data, not the language model.
@@ -50,51 +47,8 @@ _SHARED_KEYS = (
     "tokenizer_model_max_length",
 )
 
-# Sizes of the published towers, for checkpoints that name a tower and do not describe it. Found by the end of the name.
-_KNOWN_TOWERS: dict[str, dict[str, Any]] = {
-    "qwen2vit600m": {"depth": 32, "embed_dim": 1280, "num_heads": 16, "hidden_size": 3584},
-    "clip-vit-large-patch14-336": {
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "patch_size": 14,
-        "image_size": 336,
-    },
-    "siglip-so400m-patch14-384": {
-        "hidden_size": 1152,
-        "intermediate_size": 4304,
-        "num_hidden_layers": 27,
-        "num_attention_heads": 16,
-        "patch_size": 14,
-        "image_size": 384,
-    },
-    "internvit-6b-448px-v1-5": {
-        "hidden_size": 3200,
-        "intermediate_size": 12800,
-        "num_hidden_layers": 45,
-        "num_attention_heads": 25,
-        "norm_type": "rms_norm",
-        "qkv_bias": False,
-        "qk_normalization": True,
-    },
-    "internvit-300m-448px": {
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "norm_type": "layer_norm",
-        "qkv_bias": True,
-        "qk_normalization": False,
-    },
-}
-
-_DEFAULT_TOWERS = {
-    "Qwen2VisionTower": "qwen2vit600m",
-    "CLIPVisionTower": "clip-vit-large-patch14-336",
-    "SigLipVisionTower": "siglip-so400m-patch14-384",
-    "InternVisionTower": "internvit-6b-448px-v1-5",
-}
+# Sizes of the released tower, for checkpoints that name it and do not describe it.
+_RELEASED_TOWER = {"depth": 32, "embed_dim": 1280, "num_heads": 16, "hidden_size": 3584}
 
 
 class DeepseekMoeConfig(LlamaConfig):
@@ -202,9 +156,14 @@ class EmovaConfig(PreTrainedConfig):
         text.tie_word_embeddings = self.tie_word_embeddings
         if self.vision_config is not None:
             projector = dict(self.mm_projector_config or {"type": "MLPProjector", "mlp_depth": 2})
-            projector.setdefault("mm_hidden_size", self.vision_config.feature_size)  # type: ignore[union-attr]
+            projector.setdefault("mm_hidden_size", self.vision_config.feature_size)  # type: ignore[union-attr] - a dict has become a config
             projector.setdefault("hidden_size", text.hidden_size)
             self.mm_projector_config = projector
+
+    @property
+    def text(self) -> Any:
+        """The language model's configuration: that of any decoder, whose fields have no common type."""
+        return self.text_config
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -244,12 +203,11 @@ def describe_published(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe_tower(network: Mapping[str, Any], tower: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of `EmovaVisionConfig` from a network's sizes and EMOVA's settings of the tower; known towers fill gaps."""
+    """Fields of `EmovaVisionConfig` from a network's sizes and EMOVA's settings of the tower; the released tower fills gaps."""
     skipped = {"model_type", "architectures", "transformers_version", "dtype", "torch_dtype", "tie_word_embeddings"}
     given = {name: value for name, value in {**network, **tower}.items() if name not in skipped and value is not None}
     kind = given.setdefault("type", "Qwen2VisionTower")
-    name = str(given.get("pretrained_model_name_or_path", "")).rstrip("/").rsplit("/", 1)[-1].lower()
-    known = _KNOWN_TOWERS.get(name) or _KNOWN_TOWERS.get(_DEFAULT_TOWERS.get(kind, ""), {})
+    known = _RELEASED_TOWER if kind == "Qwen2VisionTower" else {}
     return {**known, **describe_unit(given), "model_type": "emova_vision"}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from transformers import GenerationConfig
@@ -45,10 +45,9 @@ def convert_origin_to_hf(source: Path, target: Path, *, force: bool = False) -> 
 
 def _generation_config(checkpoint: Checkpoint) -> GenerationConfig:
     stops = list(checkpoint.stop_tokens)
-    text: Any = checkpoint.config.text_config
     padding = checkpoint.tokenizer.pad_token_id
     return GenerationConfig(
-        bos_token_id=text.bos_token_id,
+        bos_token_id=checkpoint.config.text.bos_token_id,
         eos_token_id=stops or None,
         pad_token_id=padding if padding is not None else (stops or [None])[0],
         suppress_tokens=[checkpoint.config.image_token_index],
@@ -57,7 +56,7 @@ def _generation_config(checkpoint: Checkpoint) -> GenerationConfig:
 
 
 def _add_rows(model: EmovaForConditionalGeneration, rows: int) -> None:
-    have = cast("Any", model.config.text_config).vocab_size
+    have = model.config.text.vocab_size
     if have >= rows:
         return
     model.resize_token_embeddings(rows, mean_resizing=False)

@@ -18,7 +18,7 @@ from emova_sdk.components.emova.language.decoding import Decoder, decoder_for
 from emova_sdk.components.emova.language.language_model import EmovaLLMBase, ModelInfo
 from emova_sdk.components.emova.language.prompts import IMAGE_ID
 from emova_sdk.components.emova.language.templates import Template, template
-from emova_sdk.components.emova.speech.speech_tokenizer import pick_device
+from emova_sdk.components.emova.model_files import pick_device
 from emova_sdk.components.emova.vision.vision import EmovaVision, image_space
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.runtimes.decoder_graphs import decoder_graphs, embed_graph
@@ -137,7 +137,7 @@ class EmovaLLM(EmovaLLMBase):
             self._checkpoint.tokenizer,
             _template_of(template, self._checkpoint),
             self._checkpoint.stop_tokens,
-            int(cast("Any", self._checkpoint.config.text_config).max_position_embeddings),
+            int(self._checkpoint.config.text.max_position_embeddings),
             unit_space,
             image_space(self._checkpoint.config),
         )
@@ -165,7 +165,7 @@ class EmovaLLM(EmovaLLMBase):
                 options["quantization_config"] = quantisation(self._quantization)
             model = load_model(checkpoint, part="language", dtype=pick_dtype(self._dtype, device), device=device, **options)
             decoder, where = decoder_for(model, compiled=self._compiled), model.get_input_embeddings().weight.device
-            image_token = cast("int", self._checkpoint.config.image_token_id)
+            image_token = self._checkpoint.config.image_token_index
             self._engine = _TorchEngine(model, decoder, where, image_token)
         if self._eyes is not None:
             self._eyes.load()
@@ -188,7 +188,7 @@ class EmovaLLM(EmovaLLMBase):
         if not FastDecoder.supports(model.model.language_model):
             return []
         facts, longest = {"family": "emova"}, self._info.longest
-        table, image = model.get_input_embeddings(), cast("int", self._checkpoint.config.image_token_id)
+        table, image = model.get_input_embeddings(), self._checkpoint.config.image_token_index
         rows, width = table.weight.shape
         embed = EmbedGraph(table, image).eval()
         return [

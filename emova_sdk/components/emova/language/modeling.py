@@ -170,7 +170,7 @@ class EmovaForConditionalGeneration(EmovaPreTrainedModel, GenerationMixin):
 
     def __init__(self, config: EmovaConfig) -> None:
         super().__init__(config)
-        text = cast("Any", config.text_config)
+        text = config.text
         self.model = EmovaModel(config)
         self.vocab_size = text.vocab_size
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-import torch
 from transformers import AutoProcessor
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
@@ -21,24 +20,8 @@ from emova_sdk.components.emova.language.checkpoints import Checkpoint, find_che
 from emova_sdk.components.emova.language.configuration import EmovaConfig
 from emova_sdk.components.emova.language.prompts import IMAGE_ID, IMAGE_MARK, tokenize
 from emova_sdk.components.emova.language.templates import Template, template
-from emova_sdk.components.emova.language.weight_files import read_json
+from emova_sdk.components.emova.model_files import read_json
 from emova_sdk.components.emova.vision.image_processing import EmovaImageProcessor
-
-IGNORED_LABEL = -100
-
-
-class Batch(NamedTuple):
-    """A padded batch with the pictures' places expanded.
-
-    Attributes:
-        input_ids: (rows, length) int64.
-        attention_mask: (rows, length) int64, 0 on padding.
-        labels: (rows, length) int64, -100 on pictures and padding.
-    """
-
-    input_ids: torch.Tensor
-    attention_mask: torch.Tensor
-    labels: torch.Tensor
 
 
 def expand_images(ids: Sequence[int], rows: Iterator[int], *, image_id: int, marker: int = IMAGE_ID) -> list[int]:
@@ -54,57 +37,6 @@ def expand_images(ids: Sequence[int], rows: Iterator[int], *, image_id: int, mar
     for token in ids:
         expanded += [image_id] * next(rows) if token == marker else [token]
     return expanded
-
-
-def expand_batch(
-    input_ids: torch.Tensor,
-    *,
-    rows: Sequence[int],
-    image_id: int,
-    labels: torch.Tensor | None = None,
-    attention_mask: torch.Tensor | None = None,
-    marker: int = IMAGE_ID,
-    padding_side: str = "right",
-    pad_id: int = 0,
-    max_length: int | None = None,
-) -> Batch:
-    """Expand the pictures of a padded batch and pad it anew, as the published training did after it put the features in.
-
-    Args:
-        input_ids: (rows, length) int64 with `marker` once for each picture.
-        rows: rows of features of all pictures of the batch, in order.
-        image_id: what stands for a row of features.
-        labels: (rows, length) int64, or None to train on nothing.
-        attention_mask: (rows, length), 0 on padding; nothing is padding when not given.
-        marker: what stands for a picture in `input_ids`.
-        padding_side: `left` or `right`.
-        pad_id: what the padding is filled with.
-        max_length: longer rows are cut at the end.
-    """
-    waiting = iter(rows)
-    kept = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-    targets = torch.full_like(input_ids, IGNORED_LABEL) if labels is None else labels
-    expanded: list[tuple[list[int], list[int]]] = []
-    for row, target, keep in zip(input_ids, targets, kept, strict=True):
-        ids: list[int] = []
-        learned: list[int] = []
-        for token, label in zip(row[keep].tolist(), target[keep].tolist(), strict=True):
-            count = next(waiting) if token == marker else 0
-            ids += [image_id] * count if token == marker else [token]
-            learned += [IGNORED_LABEL] * count if token == marker else [label]
-        expanded.append((ids[:max_length], learned[:max_length]))
-    return _pad(expanded, padding_side=padding_side, pad_id=pad_id)
-
-
-def _pad(rows: list[tuple[list[int], list[int]]], *, padding_side: str, pad_id: int) -> Batch:
-    length = max(len(ids) for ids, _ in rows)
-    input_ids = torch.full((len(rows), length), pad_id)
-    mask, labels = torch.zeros_like(input_ids), torch.full_like(input_ids, IGNORED_LABEL)
-    for index, (ids, learned) in enumerate(rows):
-        place = slice(length - len(ids), None) if padding_side == "left" else slice(len(ids))
-        input_ids[index, place], mask[index, place] = torch.tensor(ids), 1
-        labels[index, place] = torch.tensor(learned)
-    return Batch(input_ids, mask, labels)
 
 
 def chat_template(form: Template) -> str | None:

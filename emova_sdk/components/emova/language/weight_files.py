@@ -6,8 +6,9 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from emova_sdk.components.emova.model_files import read_json, require_weights
 from emova_sdk.errors import LoadError
 
 PUBLISHED_NAMES = {
@@ -69,14 +70,10 @@ def read_headers(folder: Path) -> list[StoredTensor]:
 
 
 def _read_header(file: Path) -> list[StoredTensor]:
-    if not file.is_file():
-        raise LoadError(f"`{file}` is missing", "fetch the whole checkpoint", path=str(file))
+    require_weights(file)
     size = file.stat().st_size
     with file.open("rb") as stream:
         start = stream.read(8)
-        if start == b"version ":
-            hint = "run `git lfs pull` in its folder, or download it from the hub"
-            raise LoadError(f"`{file}` is a Git LFS pointer, not weights", hint, path=str(file))
         length = int.from_bytes(start, "little")
         if len(start) < 8 or length > size - 8:
             raise LoadError(f"`{file}` is cut short or not a safetensors file", "fetch it again", path=str(file))
@@ -93,16 +90,3 @@ def _read_header(file: Path) -> list[StoredTensor]:
     if 8 + length + end != size:
         raise LoadError(f"`{file}` has {size} bytes, its header tells {8 + length + end}", "fetch it again", path=str(file))
     return [StoredTensor(name, shape, file) for name, shape, _ in tensors]
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object; `LoadError` where there is none."""
-    try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise LoadError(f"`{file}` is missing", "give the folder of a whole checkpoint", path=str(file)) from error
-    except (ValueError, OSError) as error:
-        raise LoadError(f"`{file}` is not readable JSON", "fetch it again", path=str(file)) from error
-    if not isinstance(content, dict):
-        raise LoadError(f"`{file}` does not hold a JSON object", "fetch it again", path=str(file))
-    return cast("dict[str, Any]", content)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from emova_sdk.components.base import Space, SpeechTokenizer, Stream, Vocoder
 from emova_sdk.components.emova.speech.vocoder_sampling import Sampling
+from emova_sdk.components.emova.speech.windows import Windowing, padded
 from emova_sdk.components.runtimes.export_folder import ExportFolder
 from emova_sdk.errors import InputError
 from emova_sdk.types import Audio, SpeechChunk, SpeechUnits
@@ -34,16 +34,14 @@ class ExportedSpeechTokenizer(SpeechTokenizer):
     """
 
     def __init__(self, exported: ExportFolder, *, reduced: bool = True, window_s: float = 60.0, context_s: float = 1.0) -> None:
-        if context_s < 0 or window_s <= 2 * context_s:
-            raise InputError(f"`window_s={window_s}`, `context_s={context_s}` is out of range", "window_s > 2 context_s >= 0")
         exported.choose("tokenizer")
         self.exported = exported
         self.units = Space(exported.text("units"), exported.number("units_size"))
         self.sample_rate = exported.number("sample_rate")
-        self._step, self._shortest = exported.number("samples_per_unit"), exported.number("shortest")
-        self.unit_rate = self.sample_rate / self._step
+        step, self._shortest = exported.number("samples_per_unit"), exported.number("shortest")
+        self.unit_rate = self.sample_rate / step
         self._reduced = reduced
-        self._window, self._context = max(1, int(window_s * self.unit_rate)), int(context_s * self.unit_rate)
+        self._windowing = Windowing(window_s, context_s, samples_per_unit=step, unit_rate=self.unit_rate)
 
     def load(self) -> None:
         """Open the graph. Safe to call again and from several threads."""
@@ -60,26 +58,16 @@ class ExportedSpeechTokenizer(SpeechTokenizer):
             InputError: If a clip has another rate than `sample_rate`.
         """
         for clip in clips:
-            if clip.sample_rate != self.sample_rate:
-                raise InputError(
-                    f"the clip has {clip.sample_rate} Hz, this tokenizer reads {self.sample_rate} Hz",
-                    f"call `audio.resample({self.sample_rate})` first",
-                )
+            self.check_rate(clip)
         found = [SpeechUnits.of(np.concatenate([np.zeros(0, np.int64), *self._encode(clip.samples)])) for clip in clips]
         return [units.reduced() for units in found] if self._reduced else found
 
     def _encode(self, samples: Floats) -> Iterator[NDArray[np.int64]]:
-        """Units of windows of equal length that overlap by the context."""
-        total = -(-len(samples) // self._step)
-        parts = 1 if total <= self._window else -(-total // (self._window - 2 * self._context))
-        for first, last in pairwise([total * part // parts for part in range(parts + 1)]):
-            if first == last:
-                continue
-            begin, end = max(0, first - self._context), min(total, last + self._context)
-            sound = samples[begin * self._step : end * self._step]
-            padded = np.pad(sound, (0, max(0, self._shortest - len(sound))))
-            ids = self.exported.run("tokenizer", audio=padded[None], lengths=np.array([len(sound)]))["units"][0]
-            yield ids[first - begin :][: last - first]
+        """Units of each window."""
+        for window in self._windowing.split(samples):
+            sound = padded(window.samples, self._shortest)
+            ids = self.exported.run("tokenizer", audio=sound[None], lengths=np.array([window.length]))["units"][0]
+            yield ids[window.first :][: window.count]
 
 
 class ExportedVocoder(Vocoder):

@@ -1,4 +1,4 @@
-"""Finding and reading checkpoint files: a local file, a local folder, or a repository of the Hugging Face hub.
+"""Checkpoints of EMOVA's speech networks: a local file, a local folder, or a repository of the Hugging Face hub.
 
 Nothing here runs code from a file: safetensors, or pickles through torch's restricted loader with every foreign class
 replaced by an inert stand-in.
@@ -6,62 +6,16 @@ replaced by an inert stand-in.
 
 from __future__ import annotations
 
-import fnmatch
-import json
 import pickle
-import threading
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from emova_sdk.errors import BackendError, LoadError
-
-Network = TypeVar("Network", bound=nn.Module)
-
-_LFS_HEAD = b"version https://git-lfs.github.com/spec/"
-
-
-class LoadsOnce(ABC, Generic[Network]):
-    """A component with one network of a checkpoint, which is brought into memory on first use."""
-
-    def __init__(self) -> None:
-        self._net: Network | None = None
-        self._lock = threading.Lock()
-
-    @abstractmethod
-    def _read(self) -> Network:
-        """Build the network and fill it, on its device.
-
-        Raises:
-            LoadError: Naming the file or tensor that is missing, broken or does not match.
-        """
-
-    def load(self) -> None:
-        """Bring the weights into memory. Safe to call again and from several threads.
-
-        Raises:
-            LoadError: Naming the file or tensor that is missing, broken or does not match.
-        """
-        with self._lock:
-            if self._net is None:
-                self._net = self._read()
-
-    def close(self) -> None:
-        """Free the weights."""
-        with self._lock:
-            self._net = None
-
-    @property
-    def net(self) -> Network:
-        """The network itself, loaded on first use."""
-        self.load()
-        if (net := self._net) is None:
-            raise BackendError("the network was closed by another thread while it was used", "load it again")
-        return net
+from emova_sdk.components.emova.model_files import fetch, is_hub_id, read_json, require_weights
+from emova_sdk.errors import LoadError
 
 
 class SpeechCheckpoint:
@@ -79,7 +33,7 @@ class SpeechCheckpoint:
         self.model, self.revision = model, revision
         self._path = Path(model).expanduser()
         self._local = self._path.exists()
-        if not self._local and not _is_hub_id(model):
+        if not self._local and not is_hub_id(model):
             raise LoadError(f"`{model}` does not exist", "pass a folder, a weights file or a hub id `owner/name`", path=model)
 
     def config(self) -> dict[str, Any]:
@@ -89,15 +43,7 @@ class SpeechCheckpoint:
             LoadError: If it is not a JSON object.
         """
         path = self.find(["config.json"])
-        if path is None:
-            return {}
-        try:
-            values: Any = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise LoadError(f"`{path}` is not a JSON file: {error}", "download it again", path=str(path)) from error
-        if not isinstance(values, dict):
-            raise LoadError(f"`{path}` does not hold a JSON object", "download it again", path=str(path))
-        return values
+        return {} if path is None else read_json(path)
 
     def weights(self, patterns: Sequence[str]) -> Path:
         """Return the weights file: `model` itself, or the first file that matches one of the patterns.
@@ -117,38 +63,13 @@ class SpeechCheckpoint:
         """Return the first file that matches, by order of the patterns and then by name; None where nothing does."""
         if self._local:
             folder = self._path if self._path.is_dir() else self._path.parent
-            for pattern in patterns:
-                if found := sorted(path for path in folder.glob(pattern) if path.is_file()):
-                    return found[0]
-            return None
-        return self._download(patterns)
-
-    def _download(self, patterns: Sequence[str]) -> Path | None:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import (
-            HfHubHTTPError,
-            HFValidationError,
-            LocalEntryNotFoundError,
-            OfflineModeIsEnabled,
-        )
-
-        try:
-            folder = Path(snapshot_download(self.model, revision=self.revision, allow_patterns=list(patterns)))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-            raise LoadError(
-                f"`{self.model}` is no local path and cannot be fetched from the hub: {str(error).splitlines()[0]}",
-                "check the name and the network, or pass a local folder",
-                path=self.model,
-            ) from error
+        else:
+            folder = fetch(self.model, patterns, revision=self.revision)
+        search = folder.glob if self._local else folder.rglob
         for pattern in patterns:
-            if found := sorted(path for path in folder.rglob("*") if fnmatch.fnmatch(path.name, pattern)):
+            if found := sorted(path for path in search(pattern) if path.is_file()):
                 return found[0]
         return None
-
-
-def _is_hub_id(model: str) -> bool:
-    parts = model.split("/")
-    return len(parts) == 2 and all(part and not part.startswith((".", "~")) for part in parts)
 
 
 def read_tensors(path: Path, *, part: str = "") -> dict[str, Tensor]:
@@ -164,20 +85,8 @@ def read_tensors(path: Path, *, part: str = "") -> dict[str, Tensor]:
     Raises:
         LoadError: If the file is missing, truncated, a Git LFS pointer, or holds something else.
     """
-    _require_weights(path)
+    require_weights(path)
     return _read_safetensors(path, part) if path.suffix == ".safetensors" else _read_pickle(path)
-
-
-def _require_weights(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(_LFS_HEAD))
-    except OSError as error:
-        raise LoadError(f"`{path}` cannot be read: {error.strerror}", "check the path", path=str(path)) from error
-    if head == _LFS_HEAD:
-        raise LoadError(f"`{path}` is a Git LFS pointer, not the file itself", "run `git lfs pull`", path=str(path))
-    if not head:
-        raise LoadError(f"`{path}` is empty", "download it again", path=str(path))
 
 
 def _read_safetensors(path: Path, part: str) -> dict[str, Tensor]:

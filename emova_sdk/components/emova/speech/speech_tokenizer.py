@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -13,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emova_sdk.components.base import Space, SpeechTokenizer
+from emova_sdk.components.emova.model_files import LoadsOnce, pick_device
 from emova_sdk.components.emova.speech.phones import PHONES
-from emova_sdk.components.emova.speech.speech_checkpoint import LoadsOnce, SpeechCheckpoint, read_tensors
+from emova_sdk.components.emova.speech.speech_checkpoint import SpeechCheckpoint, read_tensors
 from emova_sdk.components.emova.speech.speech_graphs import tokenizer_graph
 from emova_sdk.components.emova.speech.weights import load_spiral
+from emova_sdk.components.emova.speech.windows import Samples, Window, Windowing, padded
 from emova_sdk.components.emova.trials import tokenizer_trials
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.trials import Trial
@@ -28,7 +29,6 @@ RELEASED = "Emova-ollm/emova_speech_tokenizer_hf"
 """Hub id of the released speech tokenizer, vocoder and style table."""
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-Samples = NDArray[np.float32]
 
 # The original's way with long sounds, kept behind `reference`: from here on it cuts into pieces of the second length.
 _REFERENCE_LONG_S, _REFERENCE_PIECE_S = 60, 100
@@ -53,21 +53,6 @@ def unit_space(levels: Sequence[int]) -> Space:
     """The space of FSQ units with these levels: ``emova-fsq-8888`` of 4096 for the released ones."""
     name = ("" if max(levels) < 10 else "-").join(str(level) for level in levels)
     return Space(f"emova-fsq-{name}", int(np.prod(levels)))
-
-
-def pick_device(device: str) -> torch.device:
-    """``auto`` is a GPU where there is one, else the CPU; anything else is torch's own name of a device."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-
-
-@dataclass(frozen=True)
-class _Window:
-    """A part of a clip: its samples, how many of them the network takes for valid, and which of its units count."""
-
-    samples: Samples
-    length: int
-    first: int = 0
-    count: int | None = None
 
 
 class EmovaSpeechTokenizer(LoadsOnce[SpiralTokenizer], SpeechTokenizer):
@@ -111,11 +96,8 @@ class EmovaSpeechTokenizer(LoadsOnce[SpiralTokenizer], SpeechTokenizer):
         reference: bool = False,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or context_s < 0 or window_s <= 2 * context_s:
-            raise InputError(
-                f"`batch_size={batch_size}`, `window_s={window_s}`, `context_s={context_s}` is out of range",
-                "batch_size >= 1 and window_s > 2 context_s >= 0",
-            )
+        if batch_size < 1:
+            raise InputError(f"`batch_size={batch_size}` is out of range", "batch_size >= 1")
         self._checkpoint = SpeechCheckpoint(model, revision=revision)
         self.config = spiral_config(self._checkpoint.config(), path=model)
         self.units = unit_space(self.config.fsq_levels)
@@ -123,8 +105,9 @@ class EmovaSpeechTokenizer(LoadsOnce[SpiralTokenizer], SpeechTokenizer):
         self.unit_rate = self.config.sample_rate / self.config.samples_per_unit
         self._device, self._dtype = device, getattr(torch, dtype)
         self._reduced, self._phones, self._batch_size, self._reference = reduced, phones, batch_size, reference
-        self._window_units = max(1, int(window_s * self.unit_rate))
-        self._context_units = int(context_s * self.unit_rate)
+        self._windowing = Windowing(
+            window_s, context_s, samples_per_unit=self.config.samples_per_unit, unit_rate=self.unit_rate
+        )
 
     def _read(self) -> SpiralTokenizer:
         path = self._checkpoint.weights(["model.safetensors", "weights.safetensors", "*.ckpt"])
@@ -180,11 +163,7 @@ class EmovaSpeechTokenizer(LoadsOnce[SpiralTokenizer], SpeechTokenizer):
     def _encode(self, clips: Sequence[Audio]) -> list[NDArray[np.int64]]:
         """Unreduced ids of each clip."""
         for clip in clips:
-            if clip.sample_rate != self.sample_rate:
-                raise InputError(
-                    f"the clip has {clip.sample_rate} Hz, this tokenizer reads {self.sample_rate} Hz",
-                    f"call `audio.resample({self.sample_rate})` first",
-                )
+            self.check_rate(clip)
         windows = [(index, window) for index, clip in enumerate(clips) for window in self._windows(clip.samples)]
         # Neighbours in length are batched, so that little is padded.
         order = sorted(range(len(windows)), key=lambda at: len(windows[at][1].samples))
@@ -197,28 +176,17 @@ class EmovaSpeechTokenizer(LoadsOnce[SpiralTokenizer], SpeechTokenizer):
             pieces[index].append(ids[at])
         return [np.concatenate(parts) for parts in pieces]
 
-    def _windows(self, samples: Samples) -> Iterable[_Window]:
-        """Cut a clip into what is encoded at once."""
-        if not len(samples):
-            return
-        if self._reference and len(samples) > _REFERENCE_LONG_S * self.sample_rate:
-            size = _REFERENCE_PIECE_S * self.sample_rate
-            # Each piece is given the length of the whole, and the units of its padding are kept.
-            yield from (_Window(samples[at : at + size], len(samples)) for at in range(0, len(samples), size))
-            return
-        step = self.config.samples_per_unit
-        total = -(-len(samples) // step)
-        if self._reference or total <= self._window_units:
-            yield _Window(samples, len(samples), count=total)
-            return
-        parts = -(-total // (self._window_units - 2 * self._context_units))
-        edges = [total * part // parts for part in range(parts + 1)]
-        for first, last in pairwise(edges):
-            begin, end = max(0, first - self._context_units), min(total, last + self._context_units)
-            part = samples[begin * step : end * step]
-            yield _Window(part, len(part), first - begin, last - first)
+    def _windows(self, samples: Samples) -> Iterable[Window]:
+        """Split a clip into what is encoded at once."""
+        if not self._reference or not len(samples):
+            return self._windowing.split(samples)
+        if len(samples) <= _REFERENCE_LONG_S * self.sample_rate:
+            return [Window(samples, len(samples), count=-(-len(samples) // self.config.samples_per_unit))]
+        size = _REFERENCE_PIECE_S * self.sample_rate
+        # Each piece is given the length of the whole, and the units of its padding are kept.
+        return [Window(samples[at : at + size], len(samples)) for at in range(0, len(samples), size)]
 
-    def _run(self, windows: Sequence[_Window]) -> list[NDArray[np.int64]]:
+    def _run(self, windows: Sequence[Window]) -> list[NDArray[np.int64]]:
         """Encode a few windows at once and keep the units that count."""
         net = self.net
         device = net.pre_quant.weight.device
@@ -227,22 +195,18 @@ class EmovaSpeechTokenizer(LoadsOnce[SpiralTokenizer], SpeechTokenizer):
         rows = ids.cpu().numpy()
         return [row[window.first :][: window.count] for row, window in zip(rows, windows, strict=True)]
 
-    def _features(self, net: SpiralTokenizer, windows: Sequence[_Window], device: torch.device) -> tuple[Tensor, Tensor]:
+    def _features(self, net: SpiralTokenizer, windows: Sequence[Window], device: torch.device) -> tuple[Tensor, Tensor]:
         """Features (batch, mels, frames) and valid frames; each window by itself, unless the original's way is asked for."""
-        sounds = [_padded(window.samples, net.log_mel.shortest) for window in windows]
+        sounds = [padded(window.samples, net.log_mel.shortest) for window in windows]
         lengths = [window.length for window in windows]
         if self._reference:
             longest = max(len(sound) for sound in sounds)
-            audio = torch.from_numpy(np.stack([_padded(sound, longest) for sound in sounds])).to(device)
+            audio = torch.from_numpy(np.stack([padded(sound, longest) for sound in sounds])).to(device)
             return net.log_mel(audio, torch.tensor(lengths, device=device))
         single = [
             net.log_mel(torch.from_numpy(sound)[None].to(device), torch.tensor([length], device=device))
             for sound, length in zip(sounds, lengths, strict=True)
         ]
         longest = max(features.shape[-1] for features, _ in single)
-        padded = [torch.nn.functional.pad(features, (0, longest - features.shape[-1])) for features, _ in single]
-        return torch.cat(padded), torch.cat([valid for _, valid in single])
-
-
-def _padded(samples: Samples, length: int) -> Samples:
-    return np.pad(samples, (0, max(0, length - len(samples))))
+        equal = [torch.nn.functional.pad(features, (0, longest - features.shape[-1])) for features, _ in single]
+        return torch.cat(equal), torch.cat([valid for _, valid in single])

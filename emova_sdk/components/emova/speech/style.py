@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from emova_sdk.components.base import Space
+from emova_sdk.components.emova.model_files import pick_device, require_weights
 from emova_sdk.components.emova.speech.speech_checkpoint import SpeechCheckpoint, read_tensors
 from emova_sdk.components.emova.speech.speech_graphs import style_graph
-from emova_sdk.components.emova.speech.speech_tokenizer import RELEASED, pick_device
+from emova_sdk.components.emova.speech.speech_tokenizer import RELEASED
 from emova_sdk.components.emova.speech.style_vectors import StyleVectors
 from emova_sdk.components.emova.speech.vocoder import vits_config
 from emova_sdk.components.emova.speech.weights import load_style_encoder, strip_prefix
@@ -77,7 +78,7 @@ class EmovaStyle(StyleVectors):
         with self._lock:
             if self._table is None:
                 if self._files is not None:
-                    self._table = read_centroids(self._files, size=self.style.size)
+                    self._table = {name: _read_centroid(path, self.style.size) for name, path in self._files.items()}
                 else:
                     self._table = self._read_table()
 
@@ -190,22 +191,10 @@ def interpolate(first: Vectors, second: Vectors, weight: float) -> Vectors:
     return np.asarray(mixed * (length / norm), np.float32)
 
 
-def read_centroids(files: Mapping[str, Path], *, size: int) -> dict[str, Vectors]:
-    """Read the original's style files: a ``.npy`` header of 128 bytes and `size` float32 values, nothing else.
-
-    Raises:
-        LoadError: Naming the file that is missing, a Git LFS pointer, truncated or of another kind.
-    """
-    return {name: _read_centroid(path, size) for name, path in files.items()}
-
-
 def _read_centroid(path: Path, size: int) -> Vectors:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise LoadError(f"`{path}` cannot be read: {error.strerror}", "download it again", path=str(path)) from error
-    if content.startswith(b"version https://git-lfs"):
-        raise LoadError(f"`{path}` is a Git LFS pointer, not the file itself", "run `git lfs pull`", path=str(path))
+    """Read one of the original's style files: a ``.npy`` header of 128 bytes and `size` float32 values, nothing else."""
+    require_weights(path)
+    content = path.read_bytes()
     expected = 128 + 4 * size
     if len(content) != expected:
         raise LoadError(f"`{path}` has {len(content)} bytes, not {expected}", "download it again", path=str(path))

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emova_sdk.components.base import Space, Stream, Vocoder
-from emova_sdk.components.emova.speech.speech_checkpoint import LoadsOnce, SpeechCheckpoint, read_tensors
+from emova_sdk.components.emova.model_files import LoadsOnce, pick_device
+from emova_sdk.components.emova.speech.speech_checkpoint import SpeechCheckpoint, read_tensors
 from emova_sdk.components.emova.speech.speech_graphs import vocoder_graphs
-from emova_sdk.components.emova.speech.speech_tokenizer import RELEASED, Dtype, pick_device, unit_space
+from emova_sdk.components.emova.speech.speech_tokenizer import RELEASED, Dtype, unit_space
 from emova_sdk.components.emova.speech.vocoder_sampling import Sampling
 from emova_sdk.components.emova.speech.weights import load_vits
 from emova_sdk.components.emova.trials import vocoder_trials

@@ -17,17 +17,17 @@ from emova_sdk.errors import LoadError
 from emova_sdk.models.spiral import SpiralTokenizer
 from emova_sdk.models.vits import Vits
 
-Rule = tuple[str, str | Callable[[re.Match[str]], str]]
+Renaming = tuple[str, str | Callable[[re.Match[str]], str]]
 
 # Applied one after the other to our names; the result is the released name.
-_SPIRAL: tuple[Rule, ...] = (
+_SPIRAL: tuple[Renaming, ...] = (
     (r"^encoder\.blocks\.(\d+)\.conv\.", r"encoder.feature_encoder.block_modules.\1.conv.conv."),
     (r"^encoder\.blocks\.(\d+)\.pos_conv\.", r"encoder.feature_encoder.block_modules.\1.pos_conv.0."),
     (r"^encoder\.blocks\.", "encoder.feature_encoder.block_modules."),
     (r"^phones\.convs\.(\d+)\.", r"decoder.conv_layers.\1.conv.conv."),
     (r"^phones\.classifier\.", "decoder.decoder_layers.0."),
 )
-_VITS: tuple[Rule, ...] = (
+_VITS: tuple[Renaming, ...] = (
     (r"(norms?\d(?:\.\d+)?)\.weight$", r"\1.GAMMA"),
     (r"(norms?\d(?:\.\d+)?)\.bias$", r"\1.BETA"),
     (r"^unit_encoder\.layers\.(\d+)\.attention\.relative_([kv]).*", r"enc_p.encoder.attn_layers.\1.emb_rel_\2"),
@@ -88,7 +88,7 @@ def load_vits(model: Vits, tensors: Mapping[str, Tensor], *, path: Path) -> None
     load_strictly(model, tensors, rules=_vits_rules(model), unused=unused, path=path, prefix=prefix)
 
 
-def _vits_rules(model: Vits) -> tuple[Rule, ...]:
+def _vits_rules(model: Vits) -> tuple[Renaming, ...]:
     kernels = len(model.config.resblock_kernel_sizes)
 
     def block(found: re.Match[str]) -> str:
@@ -103,7 +103,7 @@ def released_tensors(model: SpiralTokenizer | Vits) -> dict[str, Tensor]:
     return {_released(name, rules): value for name, value in model.state_dict().items()}
 
 
-def _released(name: str, rules: Sequence[Rule]) -> str:
+def _released(name: str, rules: Sequence[Renaming]) -> str:
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name
@@ -121,7 +121,7 @@ def strip_prefix(tensors: Mapping[str, Tensor], prefix: str, sign: str) -> tuple
 
 
 def load_strictly(
-    model: nn.Module, tensors: Mapping[str, Tensor], *, rules: Sequence[Rule], unused: str, path: Path, prefix: str = ""
+    model: nn.Module, tensors: Mapping[str, Tensor], *, rules: Sequence[Renaming], unused: str, path: Path, prefix: str = ""
 ) -> None:
     """Fill every parameter of a model from released tensors.
 

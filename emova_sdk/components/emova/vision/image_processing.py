@@ -1,8 +1,8 @@
-"""The image processor of transformers for EMOVA: `PictureCutter` cuts, this class speaks transformers' language."""
+"""The image processor of transformers for EMOVA: `ImageTiler` tiles, this class speaks transformers' language."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import make_flat_list_of_images
 
 from emova_sdk.components.emova.language.configuration import EmovaConfig
-from emova_sdk.components.emova.vision.picture_pixels import CLIP_MEAN, CLIP_STD, PictureCutter
+from emova_sdk.components.emova.vision.image_tiling import CLIP_MEAN, CLIP_STD, TILER_SETTINGS, ImageTiler
 from emova_sdk.models.projector import pooled_shape
 
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -22,65 +22,19 @@ _HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 _STATISTICS = {"InternVisionTower": _IMAGENET, "SigLipVisionTower": _HALF}
 
 
-class EmovaImageProcessor(PictureCutter, BaseImageProcessor):
+class EmovaImageProcessor(ImageTiler, BaseImageProcessor):
     """Pictures to `pixel_values` and what goes with them.
 
     Args:
-        image_aspect_ratio: `native_anyres`, `anyres`, `pad` or `square`.
-        image_mean: mean of each channel, in [0, 1].
-        image_std: standard deviation of each channel.
-        rescale_factor: what 8-bit values are multiplied with.
-        size: `{"shortest_edge": s}` keeps the shape and crops, `{"height": h, "width": w}` does not.
-        crop_size: side of the centre crop.
-        patch_size: side of a patch, in pixels.
-        temporal_patch_size: frames of a patch; a picture is repeated that often.
-        merge_size: patches on a side that the tower merges.
-        min_pixels: least area (native resolution).
-        max_pixels: largest area (native resolution).
-        image_grid_pinpoints: canvas sizes [width, height] of `anyres`.
-        mm_patch_merge_type: how tiles are put together, which decides the number of tokens.
-        pooled: rows and columns of features of one tile.
+        **settings: those of `ImageTiler`, and what transformers keeps beside them.
     """
 
     model_input_names: ClassVar[list[str]] = ["pixel_values", "image_grid_thw", "image_sizes"]
 
-    def __init__(
-        self,
-        *,
-        image_aspect_ratio: str = "native_anyres",
-        image_mean: Sequence[float] = CLIP_MEAN,
-        image_std: Sequence[float] = CLIP_STD,
-        rescale_factor: float = 1 / 255,
-        size: Mapping[str, int] | None = None,
-        crop_size: int | None = None,
-        patch_size: int = 14,
-        temporal_patch_size: int = 2,
-        merge_size: int = 2,
-        min_pixels: int = 4 * 28 * 28,
-        max_pixels: int = 4096 * 28 * 28,
-        image_grid_pinpoints: Sequence[Sequence[int]] | None = None,
-        mm_patch_merge_type: str = "flat",
-        pooled: Sequence[int] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        BaseImageProcessor.__init__(self, **kwargs)
-        PictureCutter.__init__(
-            self,
-            image_aspect_ratio=image_aspect_ratio,
-            image_mean=image_mean,
-            image_std=image_std,
-            rescale_factor=rescale_factor,
-            size=size,
-            crop_size=crop_size,
-            patch_size=patch_size,
-            temporal_patch_size=temporal_patch_size,
-            merge_size=merge_size,
-            min_pixels=min_pixels,
-            max_pixels=max_pixels,
-            image_grid_pinpoints=image_grid_pinpoints,
-            mm_patch_merge_type=mm_patch_merge_type,
-            pooled=pooled,
-        )
+    def __init__(self, **settings: Any) -> None:
+        own = {name: settings.pop(name) for name in TILER_SETTINGS if name in settings}
+        BaseImageProcessor.__init__(self, **settings)
+        ImageTiler.__init__(self, **own)
 
     @classmethod
     def from_config(cls, config: EmovaConfig, published: Mapping[str, Any] | None = None) -> EmovaImageProcessor:
@@ -150,7 +104,7 @@ class EmovaImageProcessor(PictureCutter, BaseImageProcessor):
             grids = torch.as_tensor(features["image_grid_thw"])
             return (grids.prod(-1) // self.merge_size**2).tolist()
         sizes = torch.as_tensor(features["image_sizes"]).tolist()
-        rows, columns = cast("list[int]", self.pooled)
+        rows, columns = self.tile_grid
         if self.image_aspect_ratio != "anyres":
             return [rows * columns] * len(sizes)
         return [self._tiled_tokens((width, height), (rows, columns)) for height, width in sizes]

@@ -96,14 +96,24 @@ class EmovaVisionModel(EmovaPreTrainedModel):
             self.vision_tower = build_tower(vision.settings(), attention=vision._attn_implementation)
             self.mm_projector = build_projector(config.mm_projector_config or {})
         newline = "unpad" in config.mm_patch_merge_type and config.vision_config is not None
-        width = cast("Any", config.text_config).hidden_size
+        width = config.text.hidden_size
         self.image_newline = nn.Parameter(torch.empty(width)) if newline else None
         if type(self) is EmovaVisionModel:
             self.post_init()
 
+    def parts(self) -> tuple[VisionTower, nn.Module]:
+        """Tower and projector.
+
+        Raises:
+            ValueError: the model has none.
+        """
+        if self.vision_tower is None or self.mm_projector is None:
+            raise ValueError("this model has no vision tower: pass `image_embeds` instead of `pixel_values`")
+        return self.vision_tower, self.mm_projector
+
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """(..., tokens, mm_hidden_size) -> (..., fewer tokens, hidden_size)."""
-        projector = cast("nn.Module", self.mm_projector)
+        _, projector = self.parts()
         weight = next(projector.parameters(), features)
         return projector(features.to(weight.device, weight.dtype))
 
@@ -129,11 +139,10 @@ class EmovaVisionModel(EmovaPreTrainedModel):
         Raises:
             ValueError: the model has no vision tower.
         """
-        if self.vision_tower is None:
-            raise ValueError("this model has no vision tower: pass `image_embeds` instead of `pixel_values`")
-        features = self.vision_tower(pixel_values, image_grid_thw)
+        tower, _ = self.parts()
+        features = tower(pixel_values, image_grid_thw)
         projected = self.project(features)
-        if self.vision_tower.native:
+        if tower.native:
             merge = int(getattr(self.config.vision_config, "spatial_merge_size", 2))
             rows = (cast("torch.Tensor", image_grid_thw).prod(-1) // merge**2).tolist()
             pictures = list(projected.split(rows))

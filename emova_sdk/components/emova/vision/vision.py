@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import PIL.Image
 import torch
 
-from emova_sdk.components.base import Space, VisionEncoder
+from emova_sdk.components.base import Space
 from emova_sdk.components.emova.language.checkpoints import Checkpoint, find_checkpoint, load_model, pick_dtype
 from emova_sdk.components.emova.language.configuration import EmovaConfig
 from emova_sdk.components.emova.language.processing import EmovaProcessor
-from emova_sdk.components.emova.speech.speech_tokenizer import pick_device
+from emova_sdk.components.emova.model_files import LoadsOnce, pick_device
 from emova_sdk.components.emova.trials import vision_trials
-from emova_sdk.components.emova.vision.feature_cache import FeatureCache
+from emova_sdk.components.emova.vision.cached_vision import CachedVision
 from emova_sdk.components.emova.vision.image_processing import EmovaImageProcessor
+from emova_sdk.components.emova.vision.image_tiling import TILER_SETTINGS
 from emova_sdk.components.emova.vision.modeling_vision import EmovaVisionModel
-from emova_sdk.components.emova.vision.picture_pixels import PictureCutter
 from emova_sdk.components.emova.vision.vision_graphs import vision_graph
 from emova_sdk.components.graph import Graph
 from emova_sdk.components.trials import Trial
-from emova_sdk.errors import InputError, LoadError
-from emova_sdk.types import Image, VisionFeatures
+from emova_sdk.errors import LoadError
+from emova_sdk.types import VisionFeatures
 
 
 def image_space(config: EmovaConfig) -> Space | None:
     """The space of picture features in the width of a checkpoint's language model; None for one without a tower."""
-    vision, text = cast("Any", config.vision_config), cast("Any", config.text_config)
-    return None if vision is None else Space(f"emova-{vision.type}", int(text.hidden_size))
+    vision: Any = config.vision_config
+    return None if vision is None else Space(f"emova-{vision.type}", int(config.text.hidden_size))
 
 
-class EmovaVision(VisionEncoder):
+class EmovaVision(LoadsOnce[EmovaVisionModel], CachedVision):
     """Pictures to rows of embeddings for EMOVA's language model: tower, projector and, where there are any, tiles.
 
     Only the tower and the projector of the checkpoint are loaded. Features of the last pictures are kept.
@@ -62,6 +60,8 @@ class EmovaVision(VisionEncoder):
         cache: int = 16,
         max_pixels: int | None = None,
     ) -> None:
+        LoadsOnce.__init__(self)
+        CachedVision.__init__(self, cache)
         self._model, self._revision, self._device, self._dtype = model, revision, device, dtype
         self._checkpoint = Checkpoint.open(find_checkpoint(model, revision=revision, weights=False))
         space = image_space(self._checkpoint.config)
@@ -71,29 +71,19 @@ class EmovaVision(VisionEncoder):
         self._processor = cast("EmovaImageProcessor", EmovaProcessor.from_checkpoint(self._checkpoint).image_processor)
         if max_pixels is not None:
             self._processor.max_pixels = max_pixels
-        self._kept = FeatureCache(cache)
-        self._network: EmovaVisionModel | None = None
-        self._lock = threading.Lock()
 
-    def load(self) -> None:
-        """Bring tower and projector into memory. Safe to call again and from several threads.
+    def _read(self) -> EmovaVisionModel:
+        device = pick_device(self._device)
+        return self._load(pick_dtype(self._dtype, device), device)
 
-        Raises:
-            LoadError: If a file is missing, broken or does not match.
-        """
-        with self._lock:
-            if self._network is None:
-                folder = find_checkpoint(self._model, revision=self._revision)
-                device = pick_device(self._device)
-                dtype = pick_dtype(self._dtype, device)
-                network = load_model(Checkpoint.open(folder), part="vision", dtype=dtype, device=device)
-                self._network = cast("EmovaVisionModel", network)
+    def _load(self, dtype: torch.dtype | None, device: torch.device) -> EmovaVisionModel:
+        folder = find_checkpoint(self._model, revision=self._revision)
+        return load_model(Checkpoint.open(folder), part="vision", dtype=dtype, device=device)
 
     def close(self) -> None:
         """Free the weights and the kept features. Safe to call again."""
-        with self._lock:
-            self._network = None
-        self._kept.clear()
+        LoadsOnce.close(self)
+        CachedVision.close(self)
 
     def graphs(self) -> list[Graph]:
         """One graph, ``vision``: the pixels of pictures to rows of embeddings, see `vision_graph`.
@@ -101,11 +91,9 @@ class EmovaVision(VisionEncoder):
         Raises:
             LoadError: See `load`.
         """
-        network = self._network
+        network = self._net
         if network is None or network.dtype != torch.float32 or network.device.type != "cpu":
-            folder = find_checkpoint(self._model, revision=self._revision)
-            cpu = torch.device("cpu")
-            network = load_model(Checkpoint.open(folder), part="vision", dtype=torch.float32, device=cpu)
+            network = self._load(torch.float32, torch.device("cpu"))
         facts = {"family": "emova", "features": self.features.name, "features_size": str(self.features.size)}
         return [vision_graph(network, metadata=facts)]
 
@@ -115,28 +103,13 @@ class EmovaVision(VisionEncoder):
 
     def assets(self) -> Mapping[str, Path | str | bytes]:
         """How pictures are cut, and the row that ends a line of tiles where there is one."""
-        self.load()
-        newline = cast("EmovaVisionModel", self._network).image_newline
-        settings = {name: getattr(self._processor, name) for name in inspect.signature(PictureCutter).parameters}
+        newline = self.net.image_newline
+        settings = {name: getattr(self._processor, name) for name in TILER_SETTINGS}
         told = {"settings": settings, "newline": None if newline is None else newline.detach().float().tolist()}
         return {"pictures.json": json.dumps(told) + "\n"}
 
-    def encode(self, images: Sequence[Image]) -> list[VisionFeatures]:
-        """Encode each picture.
-
-        Raises:
-            InputError: If a picture is over 200 times as long as wide.
-            LoadError: See `load`.
-        """
-        return [self._kept.get(image, self._encode) for image in images]
-
-    def _encode(self, image: Image) -> VisionFeatures:
-        self.load()
-        network = cast("EmovaVisionModel", self._network)
-        try:
-            prepared = self._processor(PIL.Image.fromarray(image.pixels))
-        except ValueError as error:
-            raise InputError(f"the picture cannot be read: {error}", "crop it") from error
+    def _compute(self, picture: PIL.Image.Image) -> VisionFeatures:
+        network, prepared = self.net, self._processor(picture)
         with torch.inference_mode():
             inputs = {name: tensor.to(network.device) for name, tensor in prepared.items()}
             rows = cast("list[torch.Tensor]", network.get_image_features(**inputs).pooler_output)[0]
@@ -148,5 +121,4 @@ class EmovaVision(VisionEncoder):
             _, rows, columns = prepared["image_grid_thw"][0].tolist()
             merge = self._processor.merge_size
             return rows // merge, columns // merge
-        rows, columns = cast("list[int]", self._processor.pooled)
-        return rows, columns
+        return self._processor.tile_grid

@@ -25,7 +25,7 @@ def vision_graph(model: EmovaVisionModel, *, metadata: Mapping[str, str]) -> Gra
         model: Tower and projector, in float32.
         metadata: Facts for the runtime.
     """
-    tower, projector = cast("VisionTower", model.vision_tower), cast("nn.Module", model.mm_projector)
+    tower, projector = model.parts()
     vision: Any = model.config.vision_config
     return _native(tower, projector, metadata) if tower.native else _tiled(tower, projector, vision, metadata)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from emova_sdk.components.nano.vision_encoder import NanoVisionEncoder
     from nano_recipe.evaluation.dialogue import Score
     from nano_recipe.examples import Utterance
-    from nano_recipe.speech_data import Utterance as Rendered
+    from nano_recipe.speech_data import RecordedUtterance
 
 
 CEILINGS = {
@@ -107,7 +107,7 @@ def require_speech(work: Path | None) -> Path:
     return work
 
 
-def rendered_questions(work: Path, *, unseen: bool) -> list[Rendered]:
+def rendered_questions(work: Path, *, unseen: bool) -> list[RecordedUtterance]:
     """Read the rendered test questions, in voices that were trained on or in the others.
 
     Raises:

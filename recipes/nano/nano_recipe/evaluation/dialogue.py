@@ -15,6 +15,7 @@ import numpy as np
 from emova_sdk.components.base import LLMCore, VisionEncoder
 from emova_sdk.components.nano.tools import TOOLS
 from emova_sdk.evaluation.intervals import wilson
+from emova_sdk.evaluation.text_metrics import edit_distance
 from emova_sdk.types import (
     LLMEvent,
     Message,
@@ -31,9 +32,9 @@ from emova_sdk.types import (
 )
 from nano_recipe import dialogue
 from nano_recipe.dialogue import PICTURE_INTENTS
+from nano_recipe.dialogue_data import TALK_INTENTS, TOOL_INTENTS, random_question, reply_to
 from nano_recipe.examples import Utterance
 from nano_recipe.scenes import draw, random_scene
-from nano_recipe.turns import TALK_INTENTS, TOOL_INTENTS, random_question, reply_to
 
 
 @dataclass(frozen=True)
@@ -194,16 +195,6 @@ def written_units(llm: LLMCore, utterances: Sequence[Utterance], *, n: int = 60)
     draws = np.random.default_rng(0).choice(shares or [0.0], size=(1000, max(1, len(shares)))).mean(1)
     low, high = np.quantile(draws, [0.025, 0.975])
     return Score(float(np.mean(shares or [0.0])), float(low), float(high), len(shares), 0.0)
-
-
-def edit_distance(first: Sequence[int], second: Sequence[int]) -> int:
-    """Fewest insertions, deletions and substitutions that make one sequence the other."""
-    row = list(range(len(second) + 1))
-    for place, left in enumerate(first, 1):
-        diagonal, row[0] = row[0], place
-        for other, right in enumerate(second, 1):
-            diagonal, row[other] = row[other], min(row[other] + 1, row[other - 1] + 1, diagonal + (left != right))
-    return row[-1]
 
 
 def _by_intent(rows: Sequence[tuple[str, bool, str]], *, total: bool = True) -> dict[str, Score]:

@@ -15,13 +15,13 @@ from emova_sdk.types import Audio, Timings
 from nano_recipe import dialogue
 from nano_recipe.dialogue import PICTURE_INTENTS
 from nano_recipe.scenes import draw, random_scene
-from nano_recipe.speech_data import Utterance
+from nano_recipe.speech_data import RecordedUtterance
 
 WARM = 2
 """Turns before the clock counts: the first ones load the weights."""
 
 
-def judge_turns(utterances: Sequence[Utterance], *, preset: Path | None = None, turns: int = 30) -> dict[str, Any]:
+def judge_turns(utterances: Sequence[RecordedUtterance], *, preset: Path | None = None, turns: int = 30) -> dict[str, Any]:
     """Ask rendered questions, those about pictures with a scene, and report quantiles of the wall clock on this machine.
 
     Args:

@@ -18,27 +18,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from emova_sdk.acoustics import pitch_track
 from emova_sdk.components.nano.prosody import SPEAKERS
 from emova_sdk.components.nano.speech_tokenizer import NanoSpeechTokenizer
 from emova_sdk.components.nano.style import NanoStyleModule
 from emova_sdk.components.nano.text_to_units import TextToUnits
 from emova_sdk.components.nano.vocoder import NanoUnitVocoder
+from emova_sdk.evaluation.text_metrics import edit_distance
 from emova_sdk.files import write_atomically
 from emova_sdk.types import Audio, SpeechUnits, Style
-from nano_recipe.evaluation.speech import (
-    WordJudge,
-    accuracy,
-    conditional_entropy,
-    edit_distance,
-    entropy,
-    probe,
-    rate,
-    word_errors,
-)
+from nano_recipe.evaluation.speech import WordJudge, accuracy, conditional_entropy, entropy, probe, rate, word_errors
 from nano_recipe.network_files import read_tokenizer
-from nano_recipe.networks.features import LogMel, at_level, pitch_track
+from nano_recipe.networks.features import NanoLogMel, at_level
 from nano_recipe.networks.style import style_input
-from nano_recipe.speech_data import Utterance, load_all
+from nano_recipe.speech_data import RecordedUtterance, load_all
 from nano_recipe.tokenizer import UNKNOWN, unit_labels
 from nano_recipe.voices import TARGETS, TEACHER, TEST_VOICES
 
@@ -73,21 +66,21 @@ class NanoSpeech:
         return self.vocoder.synthesize([units], self.style.embed([Style(**style)]))[0].samples
 
 
-def sound_of(utterance: Utterance) -> Samples:
+def sound_of(utterance: RecordedUtterance) -> Samples:
     """Samples of a rendered utterance."""
     return (utterance.samples / 32767).astype(np.float32)
 
 
-def groups(tests: Iterable[Utterance]) -> dict[str, list[Utterance]]:
+def groups(tests: Iterable[RecordedUtterance]) -> dict[str, list[RecordedUtterance]]:
     """Test utterances by what they test: seen voices, unseen voices, the target voices as they are."""
-    found: dict[str, list[Utterance]] = {"seen": [], "unseen": [], "target": []}
+    found: dict[str, list[RecordedUtterance]] = {"seen": [], "unseen": [], "target": []}
     for u in tests:
         name = "unseen" if u.plan.voice in TEST_VOICES else "target" if u.plan.kind == "target" else "seen"
         found[name].append(u)
     return found
 
 
-def judge_tokenizer(nano: NanoSpeech, tests: dict[str, list[Utterance]]) -> dict[str, Any]:
+def judge_tokenizer(nano: NanoSpeech, tests: dict[str, list[RecordedUtterance]]) -> dict[str, Any]:
     """Phone errors by group and voice, and the statistics of units."""
     found: dict[str, Any] = {}
     voices: dict[str, list[tuple[int, int]]] = {}
@@ -108,7 +101,7 @@ def judge_tokenizer(nano: NanoSpeech, tests: dict[str, list[Utterance]]) -> dict
     return {**found, **unit_statistics(nano, [*both, *tests["unseen"]])}
 
 
-def unit_statistics(nano: NanoSpeech, utterances: Sequence[Utterance]) -> dict[str, Any]:
+def unit_statistics(nano: NanoSpeech, utterances: Sequence[RecordedUtterance]) -> dict[str, Any]:
     """Entropies in bits, and how far units collapse."""
     counts: Counter[int] = Counter()
     pairs: list[tuple[int, int]] = []
@@ -130,25 +123,25 @@ def unit_statistics(nano: NanoSpeech, utterances: Sequence[Utterance]) -> dict[s
     }  # fmt: skip
 
 
-def full_rate_units(nano: NanoSpeech, utterance: Utterance) -> NDArray[np.int64]:
+def full_rate_units(nano: NanoSpeech, utterance: RecordedUtterance) -> NDArray[np.int64]:
     """Units before repeats are collapsed."""
     network = read_tokenizer(nano.tokenizer.folder)
     with torch.inference_mode():
         return network(torch.from_numpy(utterance.mel.astype(np.float32))[None])[0].numpy()
 
 
-def judge_probes(nano: NanoSpeech, train: Sequence[Utterance], test: Sequence[Utterance]) -> dict[str, Any]:
+def judge_probes(nano: NanoSpeech, train: Sequence[RecordedUtterance], test: Sequence[RecordedUtterance]) -> dict[str, Any]:
     """What a linear probe reads from log-mel and from units: style should be in the one and not in the other."""
 
-    def spectrum(u: Utterance) -> NDArray[np.float32]:
+    def spectrum(u: RecordedUtterance) -> NDArray[np.float32]:
         mel = u.mel.astype(np.float32)
         return np.concatenate([mel.mean(0), mel.std(0)])
 
-    def histogram(u: Utterance) -> NDArray[np.float32]:
+    def histogram(u: RecordedUtterance) -> NDArray[np.float32]:
         counts = np.bincount(full_rate_units(nano, u), minlength=nano.tokenizer.units.size)
         return (counts / counts.sum()).astype(np.float32)
 
-    def labels(us: Sequence[Utterance], axis: str) -> list[str]:
+    def labels(us: Sequence[RecordedUtterance], axis: str) -> list[str]:
         return [getattr(u.plan, axis) for u in us]
 
     found: dict[str, Any] = {}
@@ -159,7 +152,7 @@ def judge_probes(nano: NanoSpeech, train: Sequence[Utterance], test: Sequence[Ut
     return found
 
 
-def judge_perception(nano: NanoSpeech, tests: dict[str, list[Utterance]]) -> dict[str, Any]:
+def judge_perception(nano: NanoSpeech, tests: dict[str, list[RecordedUtterance]]) -> dict[str, Any]:
     """Accuracy of each axis on styled speech of seen and unseen voices."""
     found: dict[str, Any] = {}
     for name in ("seen", "unseen"):
@@ -203,8 +196,8 @@ def judge_words(nano: NanoSpeech, texts: Sequence[str], teacher: Callable[[str],
 def prosody_features(samples: Samples) -> NDArray[np.float32]:
     """What the judge of emotion hears: movement of pitch, level and spectrum; float32 of shape (40,)."""
     sound = at_level(torch.from_numpy(samples))
-    mel = LogMel()(sound[None])[0]
-    frames, whole = style_input(mel, *pitch_track(sound))
+    mel = NanoLogMel()(sound[None])[0]
+    frames, whole = style_input(mel, *map(torch.from_numpy, pitch_track(sound.numpy())))
     loud = mel.mean(1) > mel.mean(1).quantile(0.3)
     bands = (mel - mel[loud].mean())[loud].reshape(int(loud.sum()), 16, 5).mean(-1)
     return torch.cat([whole[1:], bands.mean(0), bands.std(0), frames[:, -1:].mean(0)]).numpy()
@@ -255,7 +248,7 @@ def relative(features: NDArray[np.float32], emotions: Sequence[str], speakers: S
     return found
 
 
-def emotion_judge(train: Sequence[Utterance], *, count: int = 1200) -> EmotionJudge:
+def emotion_judge(train: Sequence[RecordedUtterance], *, count: int = 1200) -> EmotionJudge:
     """Train the judge on rendered speech of other voices, those whose vocal tract was not changed much."""
     ours = {*TARGETS.values(), "festival:cmu_us_slt_arctic_hts"}
     others = [u for u in train if u.plan.voice not in ours and 0.9 < u.plan.formant < 1.1 and len(u.mel) > 60][:count]
@@ -264,7 +257,9 @@ def emotion_judge(train: Sequence[Utterance], *, count: int = 1200) -> EmotionJu
     return EmotionJudge(relative(features, emotions, [u.plan.voice for u in others]), emotions)
 
 
-def judge_emotion(nano: NanoSpeech, judge: EmotionJudge, texts: Sequence[str], tests: Sequence[Utterance]) -> dict[str, Any]:
+def judge_emotion(
+    nano: NanoSpeech, judge: EmotionJudge, texts: Sequence[str], tests: Sequence[RecordedUtterance]
+) -> dict[str, Any]:
     """Emotion of replies as asked, by the judge and by nano's own ear; the clear voices' styled audio is the ceiling."""
     asked = [(t, _speaker(i), EMOTIONS[(i // 2) % 4]) for i, t in enumerate(texts)]
     truth, speakers = [e for _, _, e in asked], [s for _, s, _ in asked]
@@ -286,9 +281,9 @@ def judge_emotion(nano: NanoSpeech, judge: EmotionJudge, texts: Sequence[str], t
 
 def median_pitch(samples: Samples) -> float:
     """Median of the voiced frames, Hz."""
-    pitch, strength = pitch_track(torch.from_numpy(samples))
+    pitch, strength = pitch_track(samples)
     voiced = strength > 0.6
-    return float(pitch[voiced].median()) if bool(voiced.any()) else 0.0
+    return float(np.median(pitch[voiced])) if bool(voiced.any()) else 0.0
 
 
 def judge_control(nano: NanoSpeech, texts: Sequence[str]) -> dict[str, Any]:

@@ -13,18 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from emova_sdk.evaluation.intervals import interval
-from nano_recipe.networks.tokenizer import NanoTokenizer
-
-
-def edit_distance(reference: Sequence[Any], found: Sequence[Any]) -> int:
-    """Insertions, deletions and substitutions between two sequences."""
-    row = np.arange(len(found) + 1)
-    for index, item in enumerate(reference, 1):
-        change = row[:-1] + np.array([item != other for other in found], dtype=np.int64)
-        best = np.r_[index, np.minimum(change, row[1:] + 1)]
-        # Insertions chain from left to right: a running minimum once the slope is taken out.
-        row = np.minimum.accumulate(best - np.arange(len(best))) + np.arange(len(best))
-    return int(row[-1])
+from emova_sdk.evaluation.text_metrics import edit_distance
 
 
 def rate(errors: Sequence[float], sizes: Sequence[float]) -> dict[str, Any]:
@@ -38,15 +27,6 @@ def accuracy(truth: Sequence[Any], found: Sequence[Any]) -> dict[str, Any]:
     hits = [float(a == b) for a, b in zip(truth, found, strict=True)]
     majority = max(Counter(truth).values()) / max(len(truth), 1)
     return {**rate(hits, [1.0] * len(hits)), "majority": round(majority, 4)}
-
-
-def read_phones(model: NanoTokenizer, mel: NDArray[np.float16]) -> list[int]:
-    """Phone classes read from the units of one utterance: the likeliest at each unit, repeats and silence dropped."""
-    with torch.inference_mode():
-        frames = torch.from_numpy(mel.astype(np.float32))[None]
-        codes = model.fsq(model.latents(frames, torch.tensor([frames.shape[1]])))
-        best = model.read(codes)[0].argmax(-1).tolist()
-    return [phone for index, phone in enumerate(best) if phone and (index == 0 or phone != best[index - 1])]
 
 
 def entropy(counts: Counter[Any]) -> float:

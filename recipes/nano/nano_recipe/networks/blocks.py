@@ -22,7 +22,7 @@ class ConvBlock(nn.Module):
         return x + self.narrow(F.gelu(self.widen(self.norm(mixed))))
 
 
-def expand(states: Tensor, durations: Tensor) -> tuple[Tensor, Tensor]:
+def length_regulate(states: Tensor, durations: Tensor) -> tuple[Tensor, Tensor]:
     """Repeat each state for its duration, with its place.
 
     Args:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from emova_sdk.components.nano.shapes import FFT, HOP, WINDOW
-from nano_recipe.networks.features import LogMel, at_level
+from nano_recipe.networks.features import NanoLogMel, at_level
 from nano_recipe.networks.style import NanoStyle
 from nano_recipe.networks.text_to_units import NanoTextToUnits
 from nano_recipe.networks.tokenizer import NanoTokenizer
@@ -16,11 +16,11 @@ from nano_recipe.networks.vocoder import NanoVocoder
 
 
 class ProductLogMel(nn.Module):
-    """`LogMel` of one sound, its transform as a product with a matrix: runtimes are slow at STFT, or do not know it."""
+    """`NanoLogMel` of one sound, its transform as a product with a matrix: runtimes are slow at STFT, or do not know it."""
 
     def __init__(self) -> None:
         super().__init__()
-        original = LogMel()
+        original = NanoLogMel()
         turns = 2 * torch.pi / FFT * (torch.arange(WINDOW)[:, None] * torch.arange(FFT // 2 + 1)).double()
         waves = torch.cat([turns.cos(), turns.sin()], 1).float()
         self.waves = nn.Buffer(original.get_buffer("window")[:, None] * waves)
@@ -42,7 +42,7 @@ class HearingPart(nn.Module):
 
     def __init__(self, tokenizer: NanoTokenizer) -> None:
         super().__init__()
-        self.log_mel, self.exported_log_mel, self.tokenizer = LogMel(), ProductLogMel(), tokenizer
+        self.log_mel, self.exported_log_mel, self.tokenizer = NanoLogMel(), ProductLogMel(), tokenizer
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Samples (samples,) at 16 kHz to unit ids (units,), int64, and the numbers before rounding (units, dims)."""

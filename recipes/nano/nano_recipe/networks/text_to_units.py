@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from emova_sdk.components.nano.shapes import LONGEST_PHONE
-from nano_recipe.networks.blocks import ConvBlock, expand
+from nano_recipe.networks.blocks import ConvBlock, length_regulate
 
 
 class NanoTextToUnits(nn.Module):
@@ -35,7 +35,7 @@ class NanoTextToUnits(nn.Module):
 
     def logits(self, states: Tensor, durations: Tensor) -> tuple[Tensor, Tensor]:
         """States and int64 durations (batch, phones) to unit logits (batch, units, code book) and their mask."""
-        spread, mask = expand(states, durations)
+        spread, mask = length_regulate(states, durations)
         x = self.dropout(self.to_frames(spread))
         for block in self.frame_blocks:
             x = block(x, mask)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from emova_sdk.components.nano.shapes import APERIODICITY, ENVELOPE, FRAME_BLOCKS, FRAME_KERNEL, UNIT_BLOCKS, UNIT_KERNEL
-from nano_recipe.networks.blocks import ConvBlock, expand
+from nano_recipe.networks.blocks import ConvBlock, length_regulate
 
 
 class VoiceFrames(NamedTuple):
@@ -62,7 +62,7 @@ class NanoVocoder(nn.Module):
 
     def frames(self, states: Tensor, durations: Tensor) -> tuple[VoiceFrames, Tensor]:
         """States (batch, units, width) and int64 durations (batch, units) to features and mask (batch, frames, 1)."""
-        spread, mask = expand(states, durations)
+        spread, mask = length_regulate(states, durations)
         return self.features_of(spread, mask), mask
 
     def features_of(self, spread: Tensor, mask: Tensor | None = None) -> VoiceFrames:

@@ -16,7 +16,7 @@ from emova_sdk.components.nano.prosody import FRAME_RATE
 Float = NDArray[np.float32]
 
 STATISTICS = 65
-"""How many numbers `manner` returns."""
+"""How many numbers `voice_statistics` returns."""
 
 _VOICED = 0.5
 _PARTS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.92, 1.0)
@@ -27,7 +27,7 @@ _TREND = 30
 """Frames to each side over which the trend of the pitch is averaged away."""
 
 
-def manner(mel: Float, pitch: Float, strength: Float) -> Float:
+def voice_statistics(mel: Float, pitch: Float, strength: Float) -> Float:
     """Describe an utterance: roughness, contour and lilt of its pitch, roughness of its level, noise, and spectrum.
 
     Args:

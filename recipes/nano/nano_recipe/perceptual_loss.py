@@ -1,21 +1,22 @@
 """Perceptual loss between spectral envelopes, measured in the speech tokenizer's features.
 
 Perceptual losses compare what a trained network makes of two signals, layer by layer (Johnson et al., arXiv 1603.08155). The
-network here is nano's own ear, so that the voice spends its capacity on what a listener for phones goes by.
+network here is nano's speech tokenizer, so that the vocoder spends its capacity on what distinguishes phones.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from emova_sdk.acoustics import mel_bank
 from emova_sdk.components.nano.shapes import ENVELOPE, SAMPLE_RATE
 from emova_sdk.components.nano.vocoder import full_envelope
-from nano_recipe.networks.features import BANDS, mel_bank
+from nano_recipe.networks.features import BANDS
 from nano_recipe.networks.tokenizer import NanoTokenizer
 
 
-class OwnEar:
-    """A trained tokenizer as a listener.
+class PerceptualLoss:
+    """Distance in the layers of a trained tokenizer.
 
     Args:
         tokenizer: Its network; frozen from here on.
@@ -25,7 +26,7 @@ class OwnEar:
         self._tokenizer = tokenizer.eval().requires_grad_(False)
         grid = full_envelope(np.eye(ENVELOPE, dtype=np.float32))[:, ::2]  # 257 frequencies are as good as 513 and faster
         self._grid = torch.from_numpy(np.ascontiguousarray(grid))
-        self._bank = mel_bank(BANDS, grid.shape[1], SAMPLE_RATE)
+        self._bank = torch.from_numpy(mel_bank(BANDS, grid.shape[1], SAMPLE_RATE))
 
     def distance(self, spoken: Tensor, meant: Tensor, frames: Tensor) -> Tensor:
         """Mean over the layers of the difference of what is heard, relative to what should be.
@@ -46,5 +47,5 @@ class OwnEar:
         return torch.stack(shares).mean()
 
     def _log_mel(self, envelope: Tensor) -> Tensor:
-        """What the ear would see of a sound with this envelope and no pitch."""
+        """Log-mel frames of a sound with this envelope and no pitch."""
         return torch.log(torch.exp((envelope @ self._grid).clamp(-25, 15)) @ self._bank + 1e-5)

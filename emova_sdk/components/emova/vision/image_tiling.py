@@ -8,12 +8,14 @@ Resizing is Pillow's bicubic on 8-bit pixels throughout; the arithmetic after it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from math import ceil, floor, sqrt
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from emova_sdk.errors import InputError
 from emova_sdk.models.anyres import Size, best_size, fitted_size, merged_shape
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -36,7 +38,7 @@ def native_size(height: int, width: int, *, factor: int, min_pixels: int, max_pi
         (height, width) in pixels.
 
     Raises:
-        ValueError: the longer side is over 200 times the shorter one.
+        InputError: the longer side is over 200 times the shorter one.
     """
     if height < factor or width < factor:
         if height < width:
@@ -44,7 +46,7 @@ def native_size(height: int, width: int, *, factor: int, min_pixels: int, max_pi
         else:
             height, width = round(height / width * factor), factor
     elif max(height, width) / min(height, width) > 200:
-        raise ValueError(f"aspect ratio over 200: {width}x{height} pixels")
+        raise InputError(f"a picture of {width}x{height} pixels has an aspect ratio over 200", "crop it")
     rows, columns = round(height / factor) * factor, round(width / factor) * factor
     if rows * columns > max_pixels:
         shrink = sqrt(height * width / max_pixels)
@@ -55,8 +57,9 @@ def native_size(height: int, width: int, *, factor: int, min_pixels: int, max_pi
     return max(rows, factor), max(columns, factor)
 
 
-class PictureCutter:
-    """Cuts pictures into what a tower reads.
+@dataclass(eq=False, repr=False)  # transformers has its own of both
+class ImageTiler:
+    """Resizes pictures and splits them into the tiles or patches that a tower reads.
 
     Args:
         image_aspect_ratio: `native_anyres`, `anyres`, `pad` or `square`.
@@ -75,34 +78,20 @@ class PictureCutter:
         pooled: rows and columns of features of one tile.
     """
 
-    def __init__(
-        self,
-        *,
-        image_aspect_ratio: str = "native_anyres",
-        image_mean: Sequence[float] = CLIP_MEAN,
-        image_std: Sequence[float] = CLIP_STD,
-        rescale_factor: float = 1 / 255,
-        size: Mapping[str, int] | None = None,
-        crop_size: int | None = None,
-        patch_size: int = 14,
-        temporal_patch_size: int = 2,
-        merge_size: int = 2,
-        min_pixels: int = 4 * 28 * 28,
-        max_pixels: int = 4096 * 28 * 28,
-        image_grid_pinpoints: Sequence[Sequence[int]] | None = None,
-        mm_patch_merge_type: str = "flat",
-        pooled: Sequence[int] | None = None,
-    ) -> None:
-        self.image_aspect_ratio = image_aspect_ratio
-        self.image_mean, self.image_std = list(image_mean), list(image_std)
-        self.rescale_factor = rescale_factor
-        self.size = dict(size) if size else None
-        self.crop_size = crop_size
-        self.patch_size, self.temporal_patch_size, self.merge_size = patch_size, temporal_patch_size, merge_size
-        self.min_pixels, self.max_pixels = min_pixels, max_pixels
-        self.image_grid_pinpoints = [list(point) for point in image_grid_pinpoints] if image_grid_pinpoints else None
-        self.mm_patch_merge_type = mm_patch_merge_type
-        self.pooled = list(pooled) if pooled else None
+    image_aspect_ratio: str = "native_anyres"
+    image_mean: Sequence[float] = CLIP_MEAN
+    image_std: Sequence[float] = CLIP_STD
+    rescale_factor: float = 1 / 255
+    size: Mapping[str, int] | None = None
+    crop_size: int | None = None
+    patch_size: int = 14
+    temporal_patch_size: int = 2
+    merge_size: int = 2
+    min_pixels: int = 4 * 28 * 28
+    max_pixels: int = 4096 * 28 * 28
+    image_grid_pinpoints: Sequence[Sequence[int]] | None = None
+    mm_patch_merge_type: str = "flat"
+    pooled: Sequence[int] | None = None
 
     @property
     def native(self) -> bool:
@@ -114,6 +103,12 @@ class PictureCutter:
         """Side of a tile, in pixels (not for native resolution)."""
         size = self.size or {}
         return self.crop_size or size.get("height") or size["shortest_edge"]
+
+    @property
+    def tile_grid(self) -> Size:
+        """Rows and columns of features of one tile (not for native resolution)."""
+        rows, columns = self.pooled or (0, 0)
+        return rows, columns
 
     def tiles(self, picture: PIL.Image.Image) -> NDArray[np.float32]:
         """(tiles, 3, side, side) of an RGB picture."""
@@ -165,6 +160,9 @@ class PictureCutter:
         blocks = blocks.transpose(1, 4, 2, 5, 0, 3, 6)[..., None, :, :]
         repeated = np.broadcast_to(blocks, (*blocks.shape[:5], frames, patch, patch))
         return repeated.reshape(rows * columns, -1), (1, rows, columns)
+
+
+TILER_SETTINGS = tuple(field.name for field in fields(ImageTiler))
 
 
 def _on_square(picture: PIL.Image.Image, colour: tuple[int, ...]) -> PIL.Image.Image:

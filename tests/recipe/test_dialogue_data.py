@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 from nano_recipe import dialogue
+from nano_recipe.dialogue_data import answer_tool, random_question, reply_to
 from nano_recipe.scenes import Scene, Shape, demo_scene, draw, random_scene
-from nano_recipe.turns import answer_tool, random_question, reply_to
 
 from emova_sdk.components.nano.scene_qa import answer_question
 

@@ -20,9 +20,9 @@ from emova_sdk.components.nano.g2p import phones as phones_of
 from emova_sdk.components.nano.grammar import save_grammar
 from emova_sdk.files import write_atomically
 from nano_recipe import dialogue
+from nano_recipe.dialogue_data import random_mood, random_question
 from nano_recipe.examples import Utterance
 from nano_recipe.scenes import random_scene
-from nano_recipe.turns import random_mood, random_question
 
 ROUNDS = 3
 LEARN_FROM = 1500
