@@ -39,7 +39,7 @@ def heard(utterance: RecordedUtterance) -> StyleExample:
     """Analyse one utterance."""
     plan = utterance.plan
     values = {"emotion": plan.emotion, "pitch": plan.pitch, "speed": plan.speed, "speaker": plan.gender}
-    pitch, strength = map(torch.from_numpy, pitch_track(utterance.samples.astype(np.float32) / 32767))
+    pitch, strength = map(torch.from_numpy, pitch_track((utterance.samples / 32767).astype(np.float32)))
     classes = tuple(AXES[axis].index(values[axis]) for axis in AXES)
     mel = torch.from_numpy(utterance.mel.astype(np.float32))
     rng = np.random.default_rng([23, crc32(plan.id.encode())])

@@ -40,7 +40,7 @@ class Voice:
 
 def envelope_points() -> NDArray[np.float32]:
     """Bins (of 513, fractional) at which the envelope is described."""
-    return mel_edges(ENVELOPE - 2, 8000.0) / 8000 * 512
+    return (mel_edges(ENVELOPE - 2, 8000.0) / 8000 * 512).astype(np.float32)
 
 
 def describe(samples: NDArray[np.float32]) -> NDArray[np.float16]:

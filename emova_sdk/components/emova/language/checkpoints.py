@@ -217,7 +217,7 @@ def _check_quantised(model: torch.nn.Module) -> None:
     for name, module in modules:
         if type(module).__name__ != "Linear4bit" or module.weight.device.type != "cpu":
             continue
-        width = module.in_features
+        width: int = module.in_features
         if width % 64:  # bitsandbytes packs blocks of that size, and fails on its first use
             what = f"`quantization = int4` on a CPU needs widths that are a multiple of 64, and `{name}` has {width}"
             raise ConfigError(what, "use int8")
