@@ -9,7 +9,6 @@ weight is read, so that a wrong checkpoint is one `LoadError` that names the ten
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -213,11 +212,11 @@ def load_model(
 
 
 def _check_quantised(model: torch.nn.Module) -> None:
-    modules: Iterable[tuple[str, Any]] = model.named_modules()
-    for name, module in modules:
-        if type(module).__name__ != "Linear4bit" or module.weight.device.type != "cpu":
+    for name, module in model.named_modules():
+        layer: Any = module
+        if type(module).__name__ != "Linear4bit" or layer.weight.device.type != "cpu":
             continue
-        width: int = module.in_features
+        width: int = layer.in_features
         if width % 64:  # bitsandbytes packs blocks of that size, and fails on its first use
             what = f"`quantization = int4` on a CPU needs widths that are a multiple of 64, and `{name}` has {width}"
             raise ConfigError(what, "use int8")
