@@ -53,14 +53,26 @@ class Response(Iterator[Event]):
         self._builder = builder
         self._cancelled = False
         self._advancing = threading.Lock()
+        self._advanced_by: int | None = None
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Event:
-        """Return the next event; see `emova_sdk.types.events`."""
+        """Return the next event; see `emova_sdk.types.events`.
+
+        Raises:
+            InputError: If a tool that this answer called asks for it.
+            EmovaError: Whatever a component cannot do.
+        """
+        if self._advanced_by == threading.get_ident():
+            raise InputError("a tool cannot read the answer that called it", "`cancel()` is all it can do with that")
         with self._advancing:
-            event = next(self._events)
+            self._advanced_by = threading.get_ident()
+            try:
+                event = next(self._events)
+            finally:
+                self._advanced_by = None
         if self._cancelled:  # meanwhile, by another thread or a tool
             self.cancel()
         return event

@@ -5,6 +5,7 @@ Everything about a session happens in the thread that iterates its answer; sever
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
@@ -182,10 +183,12 @@ class Session:
         """Cut the text, sound and units of the last answer after ``audio_s`` seconds of its sound: no more was played.
 
         Raises:
-            InputError: If there is no answer to truncate, or ``audio_s`` is no number of seconds.
+            InputError: If there is no answer to truncate, one is still being given, or ``audio_s`` is no number of seconds.
         """
         if not audio_s >= 0:  # neither is NaN
             raise InputError(f"`{audio_s}` is no number of seconds", "pass 0 or more")
+        if self._busy.locked():  # what would be cut is the answer before
+            raise InputError("this session is still answering", "cancel the answer first")
         if self._answer is None or self._answer.turn_id not in self._log:
             raise InputError("there is no answer to truncate", "call it after an answer was given or interrupted")
         turn = self._answer.truncate(audio_s, self._units_per_character)
@@ -238,6 +241,8 @@ class Session:
                 )
         if not any(part.strip() if isinstance(part, str) else True for part in parts):
             raise InputError("there is nothing to answer", "pass text, an `Audio` or an `Image`")
+        if endpointing_s is not None and not 0 <= endpointing_s < math.inf:
+            raise InputError(f"`endpointing_s = {endpointing_s}` is no number of seconds", "pass 0 or more")
         self.pipeline.require_speaker(style)
         given = tuple(well_formed(part) if isinstance(part, str) else part for part in parts)
         began = time.perf_counter() - (endpointing_s or 0.0)

@@ -545,3 +545,36 @@ def test_the_builtin_tools_answer_and_refuse() -> None:
     assert tools["clock"].call(ToolCall("3", "clock", {"question": "day"}), context).content.endswith("day")
     assert tools["clock"].call(ToolCall("4", "clock", {"question": "weather"}), context).failed
     assert tools["calculator"].call(ToolCall("5", "calculator", {"sum": "1 plus 1"}), context).failed
+
+
+def test_truncating_while_an_answer_is_given_harms_no_earlier_one():
+    with Pipeline.from_config("fake") as pipeline:
+        session = pipeline.session()
+        session.ask("hello")
+        before = session.history[-1]
+        response = session.respond("again")
+        next(response)
+        with pytest.raises(InputError, match="still answering"):
+            session.truncate(0.1)
+        response.cancel()
+        assert session.history[1] == before
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_an_endpointing_time_that_is_none_is_refused(seconds):
+    with Pipeline.from_config("fake") as pipeline, pytest.raises(InputError, match="no number of seconds"):
+        pipeline.session().respond("hello", endpointing_s=seconds)
+
+
+def test_a_tool_that_reads_its_own_answer_is_refused_instead_of_waiting_for_ever():
+    responses = []
+
+    def calculator(expression: str) -> str:
+        """Compute."""
+        return next(responses[0])
+
+    with Pipeline.from_config("fake") as pipeline:
+        response = pipeline.session(tools=[calculator]).respond("use the calculator: one")
+        responses.append(response)
+        reply = response.reply()
+    assert "cannot read the answer" in reply.turn.tool_results[0].content

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 
+from emova_sdk.arguments import checked
 from emova_sdk.audio import Resampler
 from emova_sdk.components.end_of_turn import EndOfTurn, Pause
 from emova_sdk.errors import ConfigError, InputError
@@ -127,6 +128,7 @@ class LiveSession:
         """Whether somebody is speaking: the user, or the answer; or an answer is just being stopped."""
         return self._taking.speaking or self.answering or self._leaving is not None
 
+    @checked
     def show(self, *images: Image) -> None:
         """Show pictures along with the user's next turn."""
         self._shown += images

@@ -349,3 +349,9 @@ def test_timings_count_from_the_true_end_of_speech() -> None:
     assert timings.endpointing_s < timings.understood_s <= timings.first_token_s <= timings.first_audio_s <= timings.total_s
     assert [stage.name for stage in timings.stages] == ["endpointing", "perceive", "hear", "write"]
     assert timings.stages[0].ended_s == timings.endpointing_s
+
+
+@pytest.mark.parametrize("shown", ["scene.png", 42, None])
+def test_what_is_no_picture_cannot_be_shown(shown):
+    with pytest.raises(InputError, match="Image"):
+        live().show(shown)

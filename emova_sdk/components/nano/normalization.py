@@ -212,7 +212,7 @@ def _product(match: re.Match[str]) -> str:
 
 
 _NAMES = (
-    rule(r"[\w.+-]+@[a-z\d-]+(?:\.[a-z\d-]+)+", _mail),
+    rule(r"(?<![\w.+-])[\w.+-]+@[a-z\d-]+(?:\.[a-z\d-]+)+", _mail),
     rule(
         r"\be\.g\.|\bi\.e\.|\ba\.k\.a\.",
         lambda m: {"e": " for example ", "i": " that is ", "a": " also known as "}[m[0][0].lower()],

@@ -96,3 +96,8 @@ def test_fractions_and_plurals():
         "an eighth",
     ]
     assert [plural_words("twenty"), plural_words("six"), plural_words("nine")] == ["twenties", "sixes", "nines"]
+
+
+def test_a_long_word_without_an_at_is_no_address():
+    """It was scanned once from each of its letters."""
+    assert normalize("x" * 20_000) == "x" * 20_000
