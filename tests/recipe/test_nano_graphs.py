@@ -46,10 +46,12 @@ def module_of(graph: Graph) -> Any:
     return OrdinaryDecoder(core.model.language_model, core.lm_head, fixed=graph.name == "decoder")
 
 
-def require_equal(found: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]]) -> None:
+def require_equal(
+    found: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]], *, atol: float = 2e-3, rtol: float = 1e-3
+) -> None:
     assert list(found) == list(expected)
     for name, values in expected.items():
-        assert np.allclose(found[name], values, atol=2e-3, rtol=1e-3), name
+        assert np.allclose(found[name], values, atol=atol, rtol=rtol), name
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -68,8 +70,21 @@ def test_a_shipped_graph_is_small_and_its_weights_are_those_beside_it(name: str)
 
 @pytest.mark.parametrize("name", ["embed", pytest.param("hearing", marks=pytest.mark.slow)])
 def test_the_shipped_graphs_are_those_that_are_written(name: str) -> None:
+    """To the last bit but for tables that are computed in float32, such as the mel bank: math libraries round them otherwise."""
     graph = GRAPHS[name]
-    assert traced(graph).SerializeToString(deterministic=True) == graph.source.read_bytes()
+    written, shipped = traced(graph), onnx.load(str(graph.source), load_external_data=False)
+    require_equal(computed(written), computed(shipped), atol=1e-4, rtol=0)
+    assert written.SerializeToString(deterministic=True) == shipped.SerializeToString(deterministic=True)
+
+
+def computed(model: Any) -> dict[str, NDArray[Any]]:
+    """Take the float tables that are stored in a graph out of it."""
+    found: dict[str, NDArray[Any]] = {}
+    for one in model.graph.initializer:
+        if one.data_type == onnx.TensorProto.FLOAT and not one.external_data:
+            found[one.name] = onnx.numpy_helper.to_array(one).copy()
+            one.ClearField("raw_data")
+    return found
 
 
 def other_weights(folder: Path, place: str) -> Path:
