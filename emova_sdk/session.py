@@ -175,7 +175,11 @@ class Session:
     def arespond(
         self, *parts: Input, style: Style | None = None, endpointing_s: float | None = None
     ) -> AsyncGenerator[Event, None]:
-        """Like `respond`, for ``async for event in ...``: a thread does the work; cancelling the task cancels the answer."""
+        """Like `respond`, for ``async for event in ...``: a thread does the work.
+
+        Cancelling a task that waits for the next event cancels the answer. A loop that may be left otherwise closes the events
+        with `contextlib.aclosing`; until then the session is still answering.
+        """
         return astream(self.respond(*parts, style=style, endpointing_s=endpointing_s))
 
     @checked

@@ -1,4 +1,4 @@
-"""Text to speech units without a language model: the lexicon, then a small network, all at once."""
+"""Text to speech units without a language model: the dictionary, then a small network, all at once."""
 
 from __future__ import annotations
 

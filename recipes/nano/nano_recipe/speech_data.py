@@ -88,7 +88,7 @@ class RecordedUtterance:
 
 
 def rare_words() -> tuple[str, ...]:
-    """Dictionary words for the word salad: what the shipped lexicon knows."""
+    """Dictionary words for the word salad: what the shipped dictionary knows."""
     from emova_sdk.components.nano.dictionary import Lexicon
 
     return tuple(sorted(word for word in Lexicon.shipped().words if word.isalpha() and 3 <= len(word) <= 10))
